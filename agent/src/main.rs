@@ -1,0 +1,2 @@
+//! peerage
+fn main() {}

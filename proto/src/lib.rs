@@ -1,0 +1,14 @@
+//! The rules of peerage: what a Data Center is, who belongs to it, what was decided in it.
+//!
+//! This crate decides and never acts. It has no sockets, files, threads, clocks or randomness of
+//! its own (`clippy.toml` bans them): time comes in as [`time::Now`], random numbers as arguments,
+//! and what is to be stored or sent goes out as values. So the same rules run in the agent and,
+//! thousands of times a minute, in a simulation that replays from a seed.
+//!
+//! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
+//! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
+
+pub mod codec;
+pub mod id;
+pub mod identity;
+pub mod time;
