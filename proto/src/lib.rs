@@ -11,4 +11,5 @@
 pub mod codec;
 pub mod id;
 pub mod identity;
+pub mod replica;
 pub mod time;

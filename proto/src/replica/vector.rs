@@ -1,0 +1,163 @@
+//! Who wrote what up to where: version vectors (Parker et al., 1983) over writers.
+//!
+//! A writer is a node *and* an incarnation that it draws at random at a process's first write. A
+//! host whose disk is rolled back writes under a new incarnation, so it can never reuse a sequence
+//! number that others have seen under the old one.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::codec;
+use crate::id::NodeId;
+
+/// One run of a node's writing: its sequence numbers start at 1 and have no gaps where it wrote.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Writer {
+    /// The node, whose key signs.
+    #[serde(rename = "n")]
+    pub node: NodeId,
+    /// Random, new with every process that writes.
+    #[serde(rename = "i")]
+    pub incarnation: u64,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{:04x}", self.node.short(), self.incarnation >> 48)
+    }
+}
+
+/// One change, by who wrote it and as which of its changes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Dot {
+    /// Who wrote it.
+    #[serde(rename = "w")]
+    pub writer: Writer,
+    /// Which of the writer's changes, from 1.
+    #[serde(rename = "q")]
+    pub seq: u64,
+}
+
+impl fmt::Debug for Dot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:{}", self.writer, self.seq)
+    }
+}
+
+/// For each writer, the sequence number up to which all of its changes were seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Writer, u64)>", into = "Vec<(Writer, u64)>")]
+pub struct Vector(BTreeMap<Writer, u64>);
+
+impl Vector {
+    /// Up to which of a writer's changes all were seen; 0 for none.
+    pub fn seen(&self, writer: &Writer) -> u64 {
+        self.0.get(writer).copied().unwrap_or(0)
+    }
+
+    /// Whether the change was seen, or is known to be superseded by what was.
+    pub fn covers(&self, dot: &Dot) -> bool {
+        dot.seq <= self.seen(&dot.writer)
+    }
+
+    /// Whether everything that `other` covers is covered.
+    pub fn dominates(&self, other: &Self) -> bool {
+        other.0.iter().all(|(writer, seq)| self.seen(writer) >= *seq)
+    }
+
+    /// Notes that all of a writer's changes up to `seq` were seen. Never lowers; answers whether
+    /// it raised.
+    pub fn raise(&mut self, writer: Writer, seq: u64) -> bool {
+        if seq <= self.seen(&writer) {
+            return false;
+        }
+        self.0.insert(writer, seq);
+        true
+    }
+
+    /// The writers and how far each was seen, in the order of the writers.
+    pub fn iter(&self) -> btree_map::Iter<'_, Writer, u64> {
+        self.0.iter()
+    }
+
+    /// How many writers there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sixteen hex digits that are the same for the same vector: what two nodes compare to see
+    /// whether they hold the same.
+    pub fn digest(&self) -> String {
+        let hash = Sha256::digest(codec::encode(self));
+        data_encoding::HEXLOWER.encode(&hash[..8])
+    }
+}
+
+impl From<Vec<(Writer, u64)>> for Vector {
+    /// Takes the highest where a writer is named twice, and drops zeros.
+    fn from(entries: Vec<(Writer, u64)>) -> Self {
+        let mut vector = Self::default();
+        for (writer, seq) in entries {
+            vector.raise(writer, seq);
+        }
+        vector
+    }
+}
+
+impl From<Vector> for Vec<(Writer, u64)> {
+    fn from(vector: Vector) -> Self {
+        vector.0.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn writer(n: u8) -> Writer {
+        Writer { node: NodeId([n; 32]), incarnation: u64::from(n) }
+    }
+
+    fn vectors() -> impl Strategy<Value = Vector> {
+        prop::collection::vec((0u8..6, 0u64..9), 0..9).prop_map(|entries| {
+            Vector::from(entries.into_iter().map(|(n, seq)| (writer(n), seq)).collect::<Vec<_>>())
+        })
+    }
+
+    fn joined(a: &Vector, b: &Vector) -> Vector {
+        let mut out = a.clone();
+        for (writer, seq) in b.iter() {
+            out.raise(*writer, *seq);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn joining_is_a_least_upper_bound(a in vectors(), b in vectors(), c in vectors()) {
+            prop_assert_eq!(joined(&a, &b), joined(&b, &a));
+            prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+            prop_assert_eq!(joined(&a, &a), a.clone());
+            prop_assert!(joined(&a, &b).dominates(&a) && joined(&a, &b).dominates(&b));
+            prop_assert_eq!(a.dominates(&b) && b.dominates(&a), a == b);
+            prop_assert_eq!(a == b, a.digest() == b.digest());
+        }
+
+        #[test]
+        fn a_vector_reads_back(a in vectors()) {
+            let bytes = codec::encode(&a);
+            prop_assert_eq!(codec::decode::<Vector>(&bytes, bytes.len()).unwrap(), a);
+        }
+    }
+}
