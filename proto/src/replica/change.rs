@@ -116,9 +116,10 @@ pub enum ChangeError {
 }
 
 /// A change whose signature was checked when it came in, with the bytes that were signed.
+/// Cloning shares it.
 #[derive(Clone)]
 pub struct SignedChange {
-    change: Change,
+    change: Arc<Change>,
     bytes: Arc<[u8]>,
 }
 
@@ -129,7 +130,7 @@ impl SignedChange {
         let body = codec::encode(&change);
         let signature = key.sign(Domain::Change, &body);
         let bytes = [&[VERSION][..], &signature, &body].concat().into();
-        Self { change, bytes }
+        Self { change: Arc::new(change), bytes }
     }
 
     /// Reads a change that came from elsewhere, and checks its signature.
@@ -156,7 +157,7 @@ impl SignedChange {
         if change.set.values().any(|value| codec::json_depth(value) > codec::JSON_DEPTH_MAX) {
             return Err(ChangeError::Content("a value that nests too deep"));
         }
-        Ok(Self { change, bytes })
+        Ok(Self { change: Arc::new(change), bytes })
     }
 
     /// The bytes to store and to send.

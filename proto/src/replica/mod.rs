@@ -1,17 +1,63 @@
-//! What was decided in the Data Center: documents of fields, written by anyone, everywhere the same.
+//! What was decided in the Data Center: documents of fields, written on any node, the same on all.
+//!
+//! [`Replica`] is one node's copy. A write or a merge takes effect in memory at once and returns
+//! [`Outputs`]: what to commit, and what to send and to tell *after* the commit. The replica never
+//! shows another node what is not on this node's disk: [`Replica::durable_vector`] and
+//! [`Replica::delta`] speak of what was [`Replica::committed`] only.
 
 pub mod change;
+pub mod document;
+#[cfg(test)]
+mod laws;
 pub mod path;
 pub mod vector;
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
 
 pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
+pub use document::{Conflict, Document, Side};
 pub use path::{Field, NameError, Path};
 pub use vector::{Dot, Vector, Writer};
 
+use crate::codec;
+use crate::id::{DataCenterId, NodeId};
+use crate::identity::Keypair;
+use crate::time::{HybridClock, Now};
+
 /// How large a document may be: the JSON of its fields with their names.
 pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// How many fields a document may have.
+pub const FIELDS_MAX: usize = 4096;
+
+/// What a replica keeps, and how much.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The bytes of all changes kept; a write beyond is refused.
+    pub total_bytes: usize,
+    /// How many superseded changes of a document are kept whatever their age and size.
+    pub history_changes: usize,
+    /// How long the others are kept.
+    pub history_age: Duration,
+    /// How many bytes a document's changes may take before the older of the others go early.
+    pub history_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            total_bytes: 100 * 1024 * 1024,
+            history_changes: 32,
+            history_age: Duration::from_secs(30 * 24 * 3600),
+            history_bytes: 64 * 1024,
+        }
+    }
+}
 
 /// One step of what must be on disk before anything of it is acknowledged or sent. The steps of
 /// one commit take effect together or not at all.
@@ -28,4 +74,470 @@ pub enum StoreOp {
     Forget(Dot),
     /// All of a writer's changes up to this number were seen, though not all are kept.
     Seen(Writer, u64),
+}
+
+/// What one step of the replica must put on disk, and what its success makes true.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// What to store, together or not at all. Empty where nothing changed.
+    pub ops: Vec<StoreOp>,
+    /// How far the vector rises once it is stored.
+    rises: Vec<(Writer, u64)>,
+}
+
+/// What follows from one input: first commit, then send and notify.
+#[derive(Debug, Default)]
+#[must_use = "a change that is not committed is lost, one that is not sent arrives late"]
+pub struct Outputs {
+    /// To be on disk before the rest. Hand it back with [`Replica::committed`].
+    pub commit: Commit,
+    /// To be pushed to other nodes.
+    pub send: Vec<SignedChange>,
+    /// What is new here, for those who watch.
+    pub notify: Vec<SignedChange>,
+}
+
+impl Outputs {
+    /// Puts what follows from a later input behind this.
+    pub fn extend(&mut self, later: Self) {
+        self.commit.ops.extend(later.commit.ops);
+        self.commit.rises.extend(later.commit.rises);
+        self.send.extend(later.send);
+        self.notify.extend(later.notify);
+    }
+}
+
+/// What someone asks to be written to one document.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edit {
+    /// Fields to set.
+    pub set: BTreeMap<Field, Value>,
+    /// Fields to take away.
+    pub unset: BTreeSet<Field>,
+    /// Whether to remove the whole document; then the other two are empty.
+    pub remove: bool,
+    /// Only if the document's latest stamp prints like this.
+    pub if_stamp: Option<String>,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub struct Written {
+    /// The change; `None` where the document said all of it already.
+    pub change: Option<SignedChange>,
+    /// The stamp of the document's latest change after the write.
+    pub stamp: Option<Stamp>,
+}
+
+/// Why a write was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// There is nothing of that name to take away.
+    #[error("there is no document {0}")]
+    NoDocument(Path),
+    /// There is no such field to take away.
+    #[error("the document {path} has no field {field}")]
+    NoField {
+        /// The document.
+        path: Path,
+        /// The field.
+        field: Field,
+    },
+    /// Someone wrote since the caller looked.
+    #[error("{path} has changed: it is at {found}, not at {expected}")]
+    Changed {
+        /// The document.
+        path: Path,
+        /// What the caller saw.
+        expected: String,
+        /// What it is at; `nothing` where there is none.
+        found: String,
+    },
+    /// Too large, too many or too deep.
+    #[error("{what} would be {size}; {bound} is the most")]
+    Bound {
+        /// What is bounded.
+        what: &'static str,
+        /// What it would be.
+        size: usize,
+        /// What it may be.
+        bound: usize,
+    },
+}
+
+/// One node's copy of all that was decided in one Data Center.
+#[derive(Debug)]
+pub struct Replica {
+    datacenter: DataCenterId,
+    key: Keypair,
+    limits: Limits,
+    clock: HybridClock,
+    /// Under which incarnation this process writes, once it does.
+    writer: Option<Writer>,
+    /// All changes kept, by who wrote them.
+    log: BTreeMap<Writer, BTreeMap<u64, SignedChange>>,
+    documents: BTreeMap<Path, Document>,
+    conflicted: BTreeSet<Path>,
+    bytes: usize,
+    /// All that was merged. Invariant: every change at or below it is in the log, or superseded.
+    vector: Vector,
+    /// All that is on disk, of the vector. Invariant: `vector` dominates it.
+    durable: Vector,
+    /// What of the vector the disk states outright, beside what follows from its changes.
+    stored_seen: Vector,
+    /// Merged, not yet on disk.
+    undurable: BTreeSet<Dot>,
+}
+
+impl Replica {
+    /// The empty copy that a founder or a joiner starts from.
+    pub fn new(datacenter: DataCenterId, key: Keypair, limits: Limits) -> Self {
+        Self {
+            datacenter,
+            key,
+            limits,
+            clock: HybridClock::default(),
+            writer: None,
+            log: BTreeMap::new(),
+            documents: BTreeMap::new(),
+            conflicted: BTreeSet::new(),
+            bytes: 0,
+            vector: Vector::default(),
+            durable: Vector::default(),
+            stored_seen: Vector::default(),
+            undurable: BTreeSet::new(),
+        }
+    }
+
+    /// The copy that a disk holds: its changes in any order, and how far it says that each writer
+    /// was seen. Changes of another Data Center are left out.
+    pub fn load(
+        datacenter: DataCenterId,
+        key: Keypair,
+        limits: Limits,
+        changes: impl IntoIterator<Item = SignedChange>,
+        seen: Vector,
+        now: Now,
+    ) -> Self {
+        let mut replica = Self::new(datacenter, key, limits);
+        for change in changes.into_iter().filter(|c| c.datacenter == datacenter) {
+            replica.clock.observe(change.at, now);
+            // What a change supersedes may come later in this very loop: nothing has arrived.
+            replica.insert(change, |_| false);
+        }
+        let stated = seen.iter().map(|(w, seq)| (*w, *seq)).collect::<Vec<_>>();
+        let logged = replica.log.keys().map(|writer| (*writer, 0)).collect::<Vec<_>>();
+        for (writer, seq) in stated.into_iter().chain(logged) {
+            replica.rise(writer, seq);
+        }
+        replica.stored_seen = seen;
+        replica.durable = replica.vector.clone();
+        let vector = &replica.vector;
+        for document in replica.documents.values_mut() {
+            document.settle_awaited(|dot| vector.covers(dot));
+        }
+        replica
+    }
+
+    /// Writes to one document as this node. `incarnation` is drawn at random by the caller and
+    /// used if this is the process's first write.
+    ///
+    /// # Errors
+    /// [`WriteError`], and nothing changed.
+    pub fn write(
+        &mut self,
+        path: &Path,
+        edit: Edit,
+        actor: Actor,
+        incarnation: u64,
+        now: Now,
+    ) -> Result<(Written, Outputs), WriteError> {
+        let empty = Document::default();
+        let document = self.documents.get(path).unwrap_or(&empty);
+        if let Some(expected) = &edit.if_stamp {
+            let found = document.stamp().map_or("nothing".to_owned(), |s| s.to_string());
+            if found != *expected {
+                return Err(WriteError::Changed {
+                    path: path.clone(),
+                    expected: expected.clone(),
+                    found,
+                });
+            }
+        }
+        let edit = self.effective(path, document, edit)?;
+        if edit.set.is_empty() && edit.unset.is_empty() && !edit.remove {
+            return Ok((Written { change: None, stamp: document.stamp() }, Outputs::default()));
+        }
+        let based_on = if edit.remove {
+            document.seen(document.held_fields())
+        } else {
+            document.seen(edit.set.keys().chain(&edit.unset))
+        };
+        let removals_seen = document.removals();
+        let writer = *self.writer.get_or_insert(Writer { node: self.key.node_id(), incarnation });
+        // A write must beat what the document holds, even where that came from a clock far ahead,
+        // which the local clock does not follow; and no two changes of a document share a stamp.
+        let at = match (self.clock.tick(now), document.stamp()) {
+            (at, Some(latest)) if at <= latest.at => latest.at.next(),
+            (at, _) => at,
+        };
+        let change = Change {
+            datacenter: self.datacenter,
+            dot: Dot { writer, seq: self.vector.seen(&writer) + 1 },
+            at,
+            path: path.clone(),
+            set: edit.set,
+            unset: edit.unset,
+            remove: edit.remove,
+            based_on,
+            removals_seen,
+            actor,
+        };
+        let signed = SignedChange::sign(change, &self.key);
+        let stamp = Some(signed.stamp());
+        let mut outputs = self.accept(signed.clone(), now);
+        outputs.send.push(signed.clone());
+        Ok((Written { change: Some(signed), stamp }, outputs))
+    }
+
+    /// What of an edit the document does not say already, checked against every bound.
+    fn effective(
+        &self,
+        path: &Path,
+        document: &Document,
+        mut edit: Edit,
+    ) -> Result<Edit, WriteError> {
+        if edit.remove && !document.exists() && document.conflicts().is_empty() {
+            return Err(WriteError::NoDocument(path.clone()));
+        }
+        if let Some(field) = edit.unset.iter().find(|f| document.says_already(f, None)) {
+            return Err(match document.exists() {
+                true => WriteError::NoField { path: path.clone(), field: field.clone() },
+                false => WriteError::NoDocument(path.clone()),
+            });
+        }
+        edit.set.retain(|field, value| !document.says_already(field, Some(value)));
+        let depth = edit.set.values().map(codec::json_depth).max().unwrap_or(0);
+        bounded("the nesting of a value", depth, codec::JSON_DEPTH_MAX)?;
+        let fields = document.fields().count() + edit.set.len();
+        bounded("the number of the document's fields", fields, FIELDS_MAX)?;
+        let size = document.size_with(&edit.set, &edit.unset);
+        bounded("the size of the document in bytes", size, DOCUMENT_BYTES_MAX)?;
+        if !edit.set.is_empty() {
+            let total = self.bytes.saturating_add(size);
+            bounded("the size of all settings in bytes", total, self.limits.total_bytes)?;
+        }
+        Ok(edit)
+    }
+
+    /// Merges a change from elsewhere. One that is known, or of another Data Center, changes
+    /// nothing. With `relay`, a change seen here for the first time is to be pushed on.
+    pub fn merge(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
+        if change.datacenter != self.datacenter || self.arrived(&change.dot) {
+            return Outputs::default();
+        }
+        let passed_on = relay.then(|| change.clone());
+        let mut outputs = self.accept(change, now);
+        outputs.send.extend(passed_on);
+        outputs
+    }
+
+    /// Takes over, at the end of an anti-entropy session, how far the peer has seen each writer:
+    /// what it did not send up to there is superseded.
+    pub fn absorb(&mut self, vector: &Vector) -> Outputs {
+        let mut commit = Commit::default();
+        for (writer, seq) in vector.iter() {
+            if *seq > self.vector.seen(writer) {
+                self.stored_seen.raise(*writer, *seq);
+                commit.ops.push(StoreOp::Seen(*writer, *seq));
+                self.rise(*writer, *seq);
+                commit.rises.push((*writer, self.vector.seen(writer)));
+            }
+        }
+        if !commit.ops.is_empty() {
+            let vector = &self.vector;
+            for document in self.documents.values_mut() {
+                document.settle_awaited(|dot| vector.covers(dot));
+            }
+        }
+        Outputs { commit, ..Outputs::default() }
+    }
+
+    /// Notes that a commit is on disk. Commits are handed back in the order in which they came.
+    pub fn committed(&mut self, commit: &Commit) {
+        for op in &commit.ops {
+            if let StoreOp::Put { dot, .. } = op {
+                self.undurable.remove(dot);
+            }
+        }
+        for (writer, seq) in &commit.rises {
+            self.durable.raise(*writer, *seq);
+        }
+        debug_assert!(self.vector.dominates(&self.durable));
+    }
+
+    /// The changes that a peer with that vector lacks, and the vector that holds once it has them:
+    /// one side of an anti-entropy session. Both are of what is on disk.
+    pub fn delta(&self, since: &Vector) -> (Vec<SignedChange>, Vector) {
+        let mut changes = Vec::new();
+        for (writer, log) in &self.log {
+            let above = since.seen(writer).saturating_add(1)..;
+            changes.extend(log.range(above).map(|(_, change)| change.clone()));
+        }
+        if !self.undurable.is_empty() {
+            changes.retain(|change| !self.undurable.contains(&change.dot));
+        }
+        (changes, self.durable.clone())
+    }
+
+    /// Takes a change that has not arrived into log and document.
+    fn accept(&mut self, change: SignedChange, now: Now) -> Outputs {
+        self.clock.observe(change.at, now);
+        let (dot, path) = (change.dot, change.path.clone());
+        let put = StoreOp::Put { dot, bytes: change.bytes().clone() };
+        let mut outputs = Outputs { notify: vec![change.clone()], ..Outputs::default() };
+        outputs.commit.ops.push(put);
+        self.undurable.insert(dot);
+
+        let (log, vector) = (&self.log, &self.vector);
+        let arrived = |dot: &Dot| {
+            vector.covers(dot) || log.get(&dot.writer).is_some_and(|l| l.contains_key(&dot.seq))
+        };
+        let document = self.documents.entry(path.clone()).or_default();
+        document.merge(change.clone(), arrived);
+        self.note(change);
+        if self.rise(dot.writer, 0) {
+            outputs.commit.rises.push((dot.writer, self.vector.seen(&dot.writer)));
+        }
+        self.prune(&path, now, &mut outputs.commit);
+        self.note_conflicts(&path);
+        outputs
+    }
+
+    fn insert(&mut self, change: SignedChange, arrived: impl Fn(&Dot) -> bool) {
+        let path = change.path.clone();
+        self.documents.entry(path.clone()).or_default().merge(change.clone(), arrived);
+        self.note(change);
+        self.note_conflicts(&path);
+    }
+
+    fn note(&mut self, change: SignedChange) {
+        self.bytes += change.bytes().len();
+        self.log.entry(change.dot.writer).or_default().insert(change.dot.seq, change);
+    }
+
+    fn note_conflicts(&mut self, path: &Path) {
+        let conflicted = self.documents.get(path).is_some_and(|d| !d.conflicts().is_empty());
+        if conflicted {
+            self.conflicted.insert(path.clone());
+        } else {
+            self.conflicted.remove(path);
+        }
+    }
+
+    /// Raises a writer's entry to `seq`, and on over every change that is already here.
+    fn rise(&mut self, writer: Writer, seq: u64) -> bool {
+        let mut seen = self.vector.seen(&writer).max(seq);
+        if let Some(log) = self.log.get(&writer) {
+            while log.contains_key(&(seen + 1)) {
+                seen += 1;
+            }
+        }
+        self.vector.raise(writer, seen)
+    }
+
+    fn prune(&mut self, path: &Path, now: Now, commit: &mut Commit) {
+        let Some(document) = self.documents.get_mut(path) else { return };
+        let before_ms = now.wall_ms.saturating_sub(self.limits.history_age.as_millis() as u64);
+        let Limits { history_changes, history_bytes, .. } = self.limits;
+        // A change above the vector must stay: it would be taken for a new one if it came again.
+        let forgettable = |dot: &Dot| self.vector.covers(dot);
+        for change in document.prune(history_changes, before_ms, history_bytes, forgettable) {
+            let Dot { writer, seq } = change.dot;
+            self.bytes -= change.bytes().len();
+            if let Entry::Occupied(mut log) = self.log.entry(writer) {
+                log.get_mut().remove(&seq);
+            }
+            // Without this the gap in the writer's changes would look like something not seen.
+            let seen = self.vector.seen(&writer);
+            if self.stored_seen.seen(&writer) < seq {
+                self.stored_seen.raise(writer, seen);
+                commit.ops.push(StoreOp::Seen(writer, seen));
+            }
+            commit.ops.push(StoreOp::Forget(change.dot));
+        }
+    }
+
+    fn arrived(&self, dot: &Dot) -> bool {
+        self.vector.covers(dot)
+            || self.log.get(&dot.writer).is_some_and(|log| log.contains_key(&dot.seq))
+    }
+
+    /// The Data Center that this is a copy of.
+    pub fn datacenter(&self) -> DataCenterId {
+        self.datacenter
+    }
+
+    /// The node whose copy this is.
+    pub fn node_id(&self) -> NodeId {
+        self.key.node_id()
+    }
+
+    /// All that was merged.
+    pub fn vector(&self) -> &Vector {
+        &self.vector
+    }
+
+    /// All that was merged and is on disk: what other nodes may be told.
+    pub fn durable_vector(&self) -> &Vector {
+        &self.durable
+    }
+
+    /// The changes merged that are not on disk yet.
+    pub fn undurable(&self) -> usize {
+        self.undurable.len()
+    }
+
+    /// The bytes of all changes kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The document at a path, if any change to it is kept. It may show no field.
+    pub fn document(&self, path: &Path) -> Option<&Document> {
+        self.documents.get(path)
+    }
+
+    /// The documents at or below a prefix that show any field, in the order of their paths; the
+    /// Data Center's own records only where the prefix names them.
+    pub fn documents(&self, prefix: &str) -> impl Iterator<Item = (&Path, &Document)> {
+        let reserved = prefix.starts_with('@');
+        let from = prefix.trim_end_matches('/').to_owned();
+        let below = self.documents.range::<str, _>((
+            std::ops::Bound::Included(from.as_str()),
+            std::ops::Bound::Unbounded,
+        ));
+        let prefix = from.clone();
+        let stop = from.clone();
+        below.take_while(move |(path, _)| path.as_str().starts_with(&stop)).filter(
+            move |(path, document)| {
+                path.is_below(&prefix) && path.is_reserved() == reserved && document.exists()
+            },
+        )
+    }
+
+    /// The settings that have a conflict, with their conflicts.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&Path, Vec<Conflict>)> {
+        let settings = self.conflicted.iter().filter(|path| !path.is_reserved());
+        settings.filter_map(|path| Some((path, self.documents.get(path)?.conflicts())))
+    }
+
+    /// The change of that key, if it is kept.
+    pub fn change(&self, dot: &Dot) -> Option<&SignedChange> {
+        self.log.get(&dot.writer)?.get(&dot.seq)
+    }
+}
+
+fn bounded(what: &'static str, size: usize, bound: usize) -> Result<(), WriteError> {
+    if size > bound { Err(WriteError::Bound { what, size, bound }) } else { Ok(()) }
 }

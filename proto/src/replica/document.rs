@@ -1,0 +1,332 @@
+//! A document: what its changes say together, whatever the order in which they came.
+//!
+//! The state is a function of the *set* of changes merged, which makes the merge commutative,
+//! associative and idempotent (Shapiro et al., "Conflict-free Replicated Data Types", 2011). For
+//! each field, the changes that touched it and that no other change names as seen are its
+//! *siblings*. The latest sibling is what the field shows; the others were written without
+//! knowledge of it, and stay as conflicts until a change names them. A removal hides every field
+//! that is not later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::change::{SignedChange, Stamp};
+use super::path::{Field, Path};
+use super::vector::Dot;
+
+/// How two writes to one field are settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Law {
+    /// The later stamp wins; of concurrent writes the earlier stays as a conflict.
+    LastWriterWins,
+    /// Once set, set for ever, with the earliest value known: no clock and no restart undoes it.
+    Terminal,
+}
+
+/// The fields of the Data Center's own records that are terminal.
+const TERMINAL_FIELDS: [&str; 2] = ["removed", "revoked"];
+
+fn law(path: &Path, field: &Field) -> Law {
+    if path.is_reserved() && TERMINAL_FIELDS.contains(&field.as_str()) {
+        Law::Terminal
+    } else {
+        Law::LastWriterWins
+    }
+}
+
+/// The writes to one field (or the removals of the document) that nothing known supersedes.
+#[derive(Debug, Clone, Default)]
+struct Register {
+    siblings: BTreeMap<Stamp, Dot>,
+    /// Superseded before they arrived; empty but for changes on their way.
+    awaited: BTreeSet<Dot>,
+}
+
+impl Register {
+    fn insert(&mut self, stamp: Stamp, dot: Dot) {
+        if !self.awaited.remove(&dot) {
+            self.siblings.insert(stamp, dot);
+        }
+    }
+
+    fn supersede(&mut self, seen: &[Dot], arrived: &impl Fn(&Dot) -> bool) {
+        for dot in seen {
+            let before = self.siblings.len();
+            self.siblings.retain(|_, sibling| sibling != dot);
+            if self.siblings.len() == before && !arrived(dot) {
+                self.awaited.insert(*dot);
+            }
+        }
+    }
+
+    fn latest(&self) -> Option<Stamp> {
+        self.siblings.last_key_value().map(|(stamp, _)| *stamp)
+    }
+
+    fn dots(&self) -> Vec<Dot> {
+        self.siblings.values().copied().collect()
+    }
+}
+
+/// One side of a conflict: a change, and what it says of the field in question.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// The whole change, for the part shown may make sense only beside the rest.
+    pub change: SignedChange,
+    /// The value that it gives the field; `None` where it takes it away.
+    pub value: Option<Value>,
+}
+
+/// Writes to one field that did not know of each other.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    /// The field.
+    pub field: Field,
+    /// What the field shows everywhere.
+    pub winner: Side,
+    /// What it does not show, latest first.
+    pub losers: Vec<Side>,
+}
+
+/// What the changes to one path say together.
+#[derive(Debug, Clone, Default)]
+pub struct Document {
+    fields: BTreeMap<Field, Register>,
+    removals: Register,
+    /// The latest removal ever known, superseded or not: fields not later than it do not show.
+    removed_at: Option<Stamp>,
+    /// All changes that are kept, in the order of their stamps.
+    history: BTreeMap<Stamp, SignedChange>,
+    history_bytes: usize,
+}
+
+impl Document {
+    /// Merges a change that was not merged before. `arrived` tells of other changes whether they
+    /// were.
+    pub(super) fn merge(&mut self, change: SignedChange, arrived: impl Fn(&Dot) -> bool) {
+        let (stamp, dot) = (change.stamp(), change.dot);
+        for field in change.set.keys().chain(&change.unset) {
+            if law(&change.path, field) == Law::Terminal {
+                self.merge_terminal(field, &change);
+                continue;
+            }
+            let register = self.fields.entry(field.clone()).or_default();
+            register.insert(stamp, dot);
+        }
+        for (field, seen) in &change.based_on {
+            if law(&change.path, field) == Law::LastWriterWins {
+                self.fields.entry(field.clone()).or_default().supersede(seen, &arrived);
+            }
+        }
+        if change.remove {
+            self.removals.insert(stamp, dot);
+            self.removed_at = self.removed_at.max(Some(stamp));
+        }
+        self.removals.supersede(&change.removals_seen, &arrived);
+        self.fields.retain(|_, r| !r.siblings.is_empty() || !r.awaited.is_empty());
+        self.history_bytes += change.bytes().len();
+        self.history.insert(stamp, change);
+    }
+
+    fn merge_terminal(&mut self, field: &Field, change: &SignedChange) {
+        if !change.set.contains_key(field) {
+            return;
+        }
+        let register = self.fields.entry(field.clone()).or_default();
+        register.siblings.insert(change.stamp(), change.dot);
+        register.siblings = register.siblings.pop_first().into_iter().collect();
+    }
+
+    /// Forgets which superseded changes are on their way where `arrived` says that they came, or
+    /// never will.
+    pub(super) fn settle_awaited(&mut self, arrived: impl Fn(&Dot) -> bool) {
+        for register in self.fields.values_mut().chain([&mut self.removals]) {
+            register.awaited.retain(|dot| !arrived(dot));
+        }
+        self.fields.retain(|_, r| !r.siblings.is_empty() || !r.awaited.is_empty());
+    }
+
+    /// The fields that show, with the change that says each.
+    pub fn fields(&self) -> impl Iterator<Item = (&Field, &Value, &SignedChange)> {
+        self.fields.keys().filter_map(|field| {
+            let (value, change) = self.shown(field)?;
+            Some((field, value, change))
+        })
+    }
+
+    /// The value that a field shows.
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        let (field, _) = self.fields.get_key_value(field)?;
+        Some(self.shown(field)?.0)
+    }
+
+    fn shown(&self, field: &Field) -> Option<(&Value, &SignedChange)> {
+        let stamp = self.fields.get(field)?.latest()?;
+        let change = self.history.get(&stamp)?;
+        if law(&change.path, field) == Law::LastWriterWins && Some(stamp) < self.removed_at {
+            return None;
+        }
+        Some((change.set.get(field)?, change))
+    }
+
+    /// Whether any field shows.
+    pub fn exists(&self) -> bool {
+        self.fields().next().is_some()
+    }
+
+    /// The stamp of the latest change merged.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.history.last_key_value().map(|(stamp, _)| *stamp)
+    }
+
+    /// The changes that are kept, earliest first, each with whether something of it still holds.
+    pub fn history(&self) -> impl Iterator<Item = (&SignedChange, bool)> {
+        let holding = self.holding();
+        self.history.iter().map(move |(stamp, change)| (change, holding.contains(stamp)))
+    }
+
+    /// What a write to these fields must say that it saw.
+    pub(super) fn seen<'a>(
+        &self,
+        fields: impl Iterator<Item = &'a Field>,
+    ) -> BTreeMap<Field, Vec<Dot>> {
+        let held = fields.filter_map(|field| {
+            let dots = self.fields.get(field)?.dots();
+            (!dots.is_empty()).then(|| (field.clone(), dots))
+        });
+        held.collect()
+    }
+
+    /// The fields that a removal supersedes: all that any change still holds.
+    pub(super) fn held_fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.keys()
+    }
+
+    /// The removals that nothing known supersedes.
+    pub(super) fn removals(&self) -> Vec<Dot> {
+        self.removals.dots()
+    }
+
+    /// Whether a write of this value to this field would change nothing and settle nothing.
+    pub(super) fn says_already(&self, field: &Field, value: Option<&Value>) -> bool {
+        let siblings = self.fields.get(field).map_or(0, |r| r.siblings.len());
+        match value {
+            None => siblings == 0 || (siblings == 1 && self.is_unset(field)),
+            Some(_) => siblings == 1 && self.shown(field).map(|(v, _)| v) == value,
+        }
+    }
+
+    fn is_unset(&self, field: &Field) -> bool {
+        let latest = self.fields.get(field).and_then(Register::latest);
+        latest.and_then(|stamp| self.history.get(&stamp)).is_some_and(|c| c.unset.contains(field))
+    }
+
+    /// The fields whose writers did not know of each other and did not say the same.
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        self.fields.iter().filter_map(|(field, register)| self.conflict(field, register)).collect()
+    }
+
+    fn conflict(&self, field: &Field, register: &Register) -> Option<Conflict> {
+        let latest = register.latest()?;
+        if register.siblings.len() == 1
+            && Some(latest) > self.removed_at
+            && self.removals.siblings.is_empty()
+        {
+            return None;
+        }
+        let side = |stamp: &Stamp| {
+            let change = self.history.get(stamp)?.clone();
+            Some(Side { value: change.set.get(field).cloned(), change })
+        };
+        let mut sides: Vec<Side> = register.siblings.keys().rev().filter_map(side).collect();
+        let removals = self.removals.siblings.keys().rev().filter_map(|stamp| {
+            let change = self.history.get(stamp)?.clone();
+            Some(Side { value: None, change })
+        });
+        if Some(latest) < self.removed_at {
+            // The removal did not know of these writes; it hides them all.
+            let removal = self.history.get(&self.removed_at?)?.clone();
+            sides.insert(0, Side { value: None, change: removal });
+        } else {
+            sides.extend(removals);
+        }
+        let mut sides = sides.into_iter();
+        let winner = sides.next()?;
+        let losers: Vec<Side> = sides.filter(|side| side.value != winner.value).collect();
+        (!losers.is_empty()).then(|| Conflict { field: field.clone(), winner, losers })
+    }
+
+    /// How the fields stood just after a change: what `revert` writes again. Knows only what the
+    /// history still holds. `None` where no change prints that stamp.
+    pub fn as_of(&self, stamp_text: &str) -> Option<BTreeMap<Field, Value>> {
+        let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
+        let mut fields = BTreeMap::new();
+        for change in self.history.range(..=*until).map(|(_, change)| change) {
+            if change.remove {
+                fields.clear();
+            }
+            fields.retain(|field, _| !change.unset.contains(field));
+            fields.extend(change.set.iter().map(|(f, v)| (f.clone(), v.clone())));
+        }
+        Some(fields)
+    }
+
+    fn holding(&self) -> BTreeSet<Stamp> {
+        let registers = self.fields.values().chain([&self.removals]);
+        registers.flat_map(|r| r.siblings.keys().copied()).chain(self.removed_at).collect()
+    }
+
+    /// Takes out the superseded changes that are beyond what history keeps: not among the `keep`
+    /// latest, and older than `before_ms` or past the first `bytes` of all. Only those that
+    /// `forgettable` allows.
+    pub(super) fn prune(
+        &mut self,
+        keep: usize,
+        before_ms: u64,
+        bytes: usize,
+        forgettable: impl Fn(&Dot) -> bool,
+    ) -> Vec<SignedChange> {
+        if self.history.len() <= keep {
+            return Vec::new();
+        }
+        let holding = self.holding();
+        let superseded = self.history.len().saturating_sub(holding.len());
+        let mut excess = superseded.saturating_sub(keep);
+        let mut size = self.history_bytes;
+        let mut forgotten = Vec::new();
+        for (stamp, change) in &self.history {
+            if excess == 0 || (stamp.at.wall_ms() >= before_ms && size <= bytes) {
+                break;
+            }
+            if holding.contains(stamp) || !forgettable(&change.dot) {
+                continue;
+            }
+            excess -= 1;
+            size -= change.bytes().len();
+            forgotten.push(change.clone());
+        }
+        for change in &forgotten {
+            self.history.remove(&change.stamp());
+        }
+        self.history_bytes = size;
+        forgotten
+    }
+
+    /// The JSON size of the fields that would show with an edit applied, names included.
+    pub(super) fn size_with<'a>(
+        &'a self,
+        set: &'a BTreeMap<Field, Value>,
+        unset: &BTreeSet<Field>,
+    ) -> usize {
+        let kept = self
+            .fields()
+            .filter(|(field, _, _)| !set.contains_key(*field) && !unset.contains(*field))
+            .map(|(field, value, _)| (field, value));
+        kept.chain(set).map(|(f, v)| f.as_str().len() + json_bytes(v)).sum()
+    }
+}
+
+fn json_bytes(value: &Value) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX / 2, |json| json.len())
+}
