@@ -12,4 +12,5 @@ pub mod codec;
 pub mod id;
 pub mod identity;
 pub mod replica;
+pub mod roster;
 pub mod time;

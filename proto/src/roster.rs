@@ -1,0 +1,605 @@
+//! Who belongs to the Data Center: a view of the replica's member records.
+//!
+//! A member is the document `@member/<node id>`. Its field `removed` is terminal (see
+//! [`crate::replica::document`]): once any node has said it, it holds on every node that hears it,
+//! for ever. Names are labels: where a partition let two members take one name, the one that was
+//! admitted first shows it, on every node the same, and the other shows it with a suffix.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::id::{InviteId, NodeId};
+use crate::replica::{Document, Edit, Field, Path, Replica, SignedChange, Stamp};
+
+/// How many addresses of a member are kept.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// How long a node's name may be.
+pub const NODE_NAME_BYTES_MAX: usize = 63;
+
+/// How long a Data Center's name may be, in characters.
+pub const DATACENTER_NAME_CHARS_MAX: usize = 64;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not the name of a node.
+    #[error(
+        "{0:?} cannot name a node: take 1 to 63 letters, digits, '-', '_' or '.', the first a \
+         letter or digit"
+    )]
+    Node(String),
+    /// Not the name of a Data Center.
+    #[error(
+        "{0:?} cannot name a Data Center: take 1 to 64 characters, none of them control characters"
+    )]
+    DataCenter(String),
+}
+
+/// A node's name: unique in its Data Center, and changeable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let fits = text.len() <= NODE_NAME_BYTES_MAX
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if fits { Ok(Self(text.to_owned())) } else { Err(NameError::Node(cut(text))) }
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks the name of a Data Center; blanks around it are cut.
+///
+/// # Errors
+/// [`NameError::DataCenter`].
+pub fn datacenter_name(text: &str) -> Result<String, NameError> {
+    let name = text.trim();
+    let fits = !name.is_empty()
+        && name.chars().count() <= DATACENTER_NAME_CHARS_MAX
+        && !name.chars().any(char::is_control);
+    if fits { Ok(name.to_owned()) } else { Err(NameError::DataCenter(cut(text))) }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// How a member's membership ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The node on which it was asked.
+    pub by: NodeId,
+    /// Who asked there.
+    pub who: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// Where a node stands with the Data Center.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It belongs.
+    Member,
+    /// It went by itself; it may come back with Join Information.
+    Left(Ending),
+    /// It was put out, and this key stays out.
+    Removed(Ending),
+}
+
+/// What the roster holds of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The node.
+    pub id: NodeId,
+    /// The name that it shows: its own, or with a suffix where an earlier member has it.
+    pub name: String,
+    /// The name that it was given.
+    pub given_name: String,
+    /// Whether it belongs, left or was removed.
+    pub standing: Standing,
+    /// Where it is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// When it was admitted (the latest time, if it left in between).
+    pub admitted: Stamp,
+    /// The node that admitted it; itself for the founder.
+    pub admitted_by: NodeId,
+    /// The invitation that admitted it; none for the founder.
+    pub invite: Option<InviteId>,
+}
+
+impl Member {
+    /// Whether it belongs now.
+    pub fn is_current(&self) -> bool {
+        self.standing == Standing::Member
+    }
+}
+
+/// What is recorded of an invitation, beside what its own string says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InviteRecord {
+    /// The invitation.
+    pub id: InviteId,
+    /// The node that made it.
+    pub issuer: NodeId,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it ends.
+    pub expires_ms: u64,
+    /// How many nodes it may admit; none for any number.
+    pub uses: Option<u32>,
+    /// Which names it may admit.
+    pub node_name: Option<String>,
+    /// Whether only its issuer's own word admits.
+    pub strict: bool,
+    /// Whether it was called back.
+    pub revoked: bool,
+}
+
+/// Why a text names no member.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Nobody has that name or id.
+    #[error("no node is named {0:?}, and no node's id starts so")]
+    Nobody(String),
+    /// The beginning of several ids.
+    #[error("{text:?} is the beginning of the ids of {}", .candidates.join(", "))]
+    Ambiguous {
+        /// What was asked.
+        text: String,
+        /// The names of those whose ids start so.
+        candidates: Vec<String>,
+    },
+}
+
+/// A change of the roster that people want to hear of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RosterEvent {
+    /// A node was admitted.
+    Joined(Member),
+    /// A node left.
+    Left(Member, Ending),
+    /// A node was removed.
+    Removed(Member, Ending),
+    /// A node shows another name; the earlier one comes with it.
+    Renamed(Member, String),
+}
+
+/// The Data Center's members, as one replica knows them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Roster {
+    /// The Data Center's name; empty where it is not known yet.
+    pub datacenter_name: String,
+    members: BTreeMap<NodeId, Member>,
+    invites: BTreeMap<InviteId, InviteRecord>,
+}
+
+impl Roster {
+    /// Reads the roster out of a replica.
+    pub fn of(replica: &Replica) -> Self {
+        let name = replica.document(&datacenter_path()).and_then(|d| d.value("name"));
+        let members = replica.documents("@member").filter_map(|(path, d)| member(path, d));
+        let invites = replica.documents("@invite").filter_map(|(path, d)| invite(path, d));
+        let mut roster = Self {
+            datacenter_name: name.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            members: members.map(|m| (m.id, m)).collect(),
+            invites: invites.map(|i| (i.id, i)).collect(),
+        };
+        roster.settle_names();
+        roster
+    }
+
+    /// Gives every name to the earliest of the members that were given it.
+    fn settle_names(&mut self) {
+        let mut holders: BTreeMap<String, (Stamp, NodeId)> = BTreeMap::new();
+        for member in self.members.values().filter(|m| m.is_current()) {
+            let claim = (member.admitted, member.id);
+            let holder = holders.entry(member.given_name.clone()).or_insert(claim);
+            *holder = (*holder).min(claim);
+        }
+        for member in self.members.values_mut() {
+            let holder = holders.get(&member.given_name);
+            if member.is_current() && holder.is_some_and(|(_, id)| *id != member.id) {
+                // No name has a '~', so this one is nobody else's.
+                member.name = format!("{}~{}", member.given_name, member.id.short());
+            }
+        }
+    }
+
+    /// All nodes that were ever admitted, in the order of their ids.
+    pub fn all(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// The nodes that belong now.
+    pub fn current(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|m| m.is_current())
+    }
+
+    /// What is known of a node; none for a stranger.
+    pub fn member(&self, id: &NodeId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// Whether a node belongs now.
+    pub fn is_current(&self, id: &NodeId) -> bool {
+        self.members.get(id).is_some_and(Member::is_current)
+    }
+
+    /// The name that a node shows; the beginning of its id where it is a stranger.
+    pub fn name_of(&self, id: &NodeId) -> String {
+        self.members.get(id).map_or_else(|| id.short(), |member| member.name.clone())
+    }
+
+    /// The current member that has a name or was given it.
+    pub fn holder_of(&self, name: &str) -> Option<&Member> {
+        self.current().find(|m| m.name == name || m.given_name == name)
+    }
+
+    /// The member that a person means by a name, an id, or the beginning of an id. Of those that
+    /// share a name, the current one.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub fn resolve(&self, text: &str) -> Result<&Member, ResolveError> {
+        let named = |m: &&Member| m.name == text;
+        let by_name = self.current().find(named).or_else(|| self.all().filter(named).last());
+        if let Some(member) = by_name {
+            return Ok(member);
+        }
+        let by_id: Vec<_> =
+            self.all().filter(|m| text.len() >= 4 && m.id.to_string().starts_with(text)).collect();
+        match by_id[..] {
+            [member] => Ok(member),
+            [] => Err(ResolveError::Nobody(cut(text))),
+            _ => Err(ResolveError::Ambiguous {
+                text: cut(text),
+                candidates: by_id.iter().map(|m| m.name.clone()).collect(),
+            }),
+        }
+    }
+
+    /// The invitations on record, in the order of their ids.
+    pub fn invites(&self) -> impl Iterator<Item = &InviteRecord> {
+        self.invites.values()
+    }
+
+    /// What is recorded of an invitation.
+    pub fn invite(&self, id: &InviteId) -> Option<&InviteRecord> {
+        self.invites.get(id)
+    }
+
+    /// The nodes that an invitation admitted.
+    pub fn admitted_with(&self, id: &InviteId) -> impl Iterator<Item = NodeId> {
+        self.members.values().filter(move |m| m.invite == Some(*id)).map(|m| m.id)
+    }
+
+    /// What people want to hear of the way from an earlier roster to this.
+    pub fn events_since(&self, earlier: &Self) -> Vec<RosterEvent> {
+        let mut events = Vec::new();
+        for member in self.members.values() {
+            let before = earlier.member(&member.id);
+            match &member.standing {
+                standing if before.is_some_and(|b| b.standing == *standing) => {}
+                Standing::Member => events.push(RosterEvent::Joined(member.clone())),
+                Standing::Left(e) => events.push(RosterEvent::Left(member.clone(), e.clone())),
+                Standing::Removed(e) => {
+                    events.push(RosterEvent::Removed(member.clone(), e.clone()));
+                }
+            }
+            let before_name = before.filter(|b| b.name != member.name && member.is_current());
+            events
+                .extend(before_name.map(|b| RosterEvent::Renamed(member.clone(), b.name.clone())));
+        }
+        events
+    }
+}
+
+/// The record of the Data Center itself.
+pub fn datacenter_path() -> Path {
+    "@datacenter".parse().expect("the path is well-formed")
+}
+
+/// The record of a member.
+pub fn member_path(id: &NodeId) -> Path {
+    format!("@member/{id}").parse().expect("an id in hex is a well-formed part of a path")
+}
+
+/// The record of an invitation.
+pub fn invite_path(id: &InviteId) -> Path {
+    format!("@invite/{id}").parse().expect("an id in hex is a well-formed part of a path")
+}
+
+/// The writes that the roster is made of, each for the path that is named above.
+impl Roster {
+    /// The founding of a Data Center: for [`datacenter_path`].
+    pub fn founding(name: &str, at_ms: u64) -> Edit {
+        setting([("name", json!(name)), ("founded_ms", json!(at_ms))])
+    }
+
+    /// The admission of a node: for [`member_path`]. One that left before comes back by it.
+    pub fn admission(
+        &self,
+        id: &NodeId,
+        name: &NodeName,
+        addresses: &[SocketAddr],
+        by: NodeId,
+        invite: Option<InviteId>,
+        at_ms: u64,
+    ) -> Edit {
+        let admitted = json!({"by": by, "invite": invite, "at_ms": at_ms});
+        let mut edit = setting([
+            ("name", json!(name)),
+            ("addresses", json!(addresses)),
+            ("admitted", admitted),
+        ]);
+        if self.member(id).is_some_and(|m| matches!(m.standing, Standing::Left(_))) {
+            edit.unset.insert(field("left"));
+        }
+        edit
+    }
+
+    /// The going of a node by its own will: for [`member_path`].
+    pub fn leaving(by: NodeId, who: &str, at_ms: u64) -> Edit {
+        setting([("left", ending(by, who, at_ms))])
+    }
+
+    /// The putting out of a node: for [`member_path`].
+    pub fn removal(by: NodeId, who: &str, at_ms: u64) -> Edit {
+        setting([("removed", ending(by, who, at_ms))])
+    }
+
+    /// Another name: for [`member_path`].
+    pub fn renaming(name: &NodeName) -> Edit {
+        setting([("name", json!(name))])
+    }
+
+    /// Other addresses: for [`member_path`].
+    pub fn addressing(addresses: &[SocketAddr]) -> Edit {
+        setting([("addresses", json!(addresses))])
+    }
+
+    /// A new invitation: for [`invite_path`].
+    pub fn inviting(record: &InviteRecord) -> Edit {
+        setting([
+            ("issuer", json!(record.issuer)),
+            ("created_ms", json!(record.created_ms)),
+            ("expires_ms", json!(record.expires_ms)),
+            ("uses", json!(record.uses)),
+            ("node_name", json!(record.node_name)),
+            ("strict", json!(record.strict)),
+        ])
+    }
+
+    /// The calling back of an invitation: for [`invite_path`].
+    pub fn revoking(by: NodeId, who: &str, at_ms: u64) -> Edit {
+        setting([("revoked", ending(by, who, at_ms))])
+    }
+}
+
+fn setting<const N: usize>(fields: [(&'static str, Value); N]) -> Edit {
+    let set = fields.into_iter().map(|(name, value)| (field(name), value)).collect();
+    Edit { set, ..Edit::default() }
+}
+
+fn field(name: &'static str) -> Field {
+    name.parse().expect("the roster's own field names are well-formed")
+}
+
+fn ending(by: NodeId, who: &str, at_ms: u64) -> Value {
+    json!({"by": by, "who": who, "at_ms": at_ms})
+}
+
+/// Reads a member's record. One without an admission (its change is still on its way) is nobody,
+/// unless it is known to be removed.
+fn member(path: &Path, document: &Document) -> Option<Member> {
+    let id: NodeId = path.as_str().strip_prefix("@member/")?.parse().ok()?;
+    let removed = document.value("removed").map(read_ending);
+    let left = document.value("left").map(read_ending);
+    let admission = document.fields().find(|(field, _, _)| field.as_str() == "admitted");
+    let (admitted, stamp) = match (&admission, &removed) {
+        (Some((_, value, change)), _) => ((*value).clone(), change.stamp()),
+        (None, Some(_)) => (Value::Null, document.stamp()?),
+        (None, None) => return None,
+    };
+    let given_name = match document.value("name").and_then(Value::as_str) {
+        Some(name) if name.parse::<NodeName>().is_ok() => name.to_owned(),
+        _ => format!("node-{}", id.short()),
+    };
+    let addresses = document.value("addresses").and_then(Value::as_array);
+    let parsed = addresses.into_iter().flatten().filter_map(|a| a.as_str()?.parse().ok());
+    let read_id = |name: &str| admitted.get(name).and_then(Value::as_str);
+    Some(Member {
+        id,
+        name: given_name.clone(),
+        given_name,
+        standing: match (removed, left) {
+            (Some(ending), _) => Standing::Removed(ending),
+            (None, Some(ending)) => Standing::Left(ending),
+            (None, None) => Standing::Member,
+        },
+        addresses: parsed.take(ADDRESSES_MAX).collect(),
+        admitted: stamp,
+        admitted_by: read_id("by").and_then(|t| t.parse().ok()).unwrap_or(id),
+        invite: read_id("invite").and_then(|t| t.parse().ok()),
+    })
+}
+
+fn read_ending(value: &Value) -> Ending {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    Ending {
+        by: text("by").parse().unwrap_or(NodeId([0; 32])),
+        who: text("who").to_owned(),
+        at_ms: value.get("at_ms").and_then(Value::as_u64).unwrap_or(0),
+    }
+}
+
+fn invite(path: &Path, document: &Document) -> Option<InviteRecord> {
+    let number = |name: &str| document.value(name).and_then(Value::as_u64);
+    let text = |name: &str| document.value(name).and_then(Value::as_str);
+    Some(InviteRecord {
+        id: path.as_str().strip_prefix("@invite/")?.parse().ok()?,
+        issuer: text("issuer").and_then(|t| t.parse().ok()).unwrap_or(NodeId([0; 32])),
+        created_ms: number("created_ms").unwrap_or(0),
+        expires_ms: number("expires_ms").unwrap_or(0),
+        uses: number("uses").and_then(|n| u32::try_from(n).ok()),
+        node_name: text("node_name").map(str::to_owned),
+        strict: document.value("strict").and_then(Value::as_bool).unwrap_or(false),
+        revoked: document.value("revoked").is_some(),
+    })
+}
+
+/// The changes that vouch for a node to one that has not heard of it: its admission, that of the
+/// node which admitted it, and so on towards the founder, at most `links` of them, nearest last.
+pub fn admission_chain(replica: &Replica, node: &NodeId, links: usize) -> Vec<SignedChange> {
+    let mut chain = Vec::new();
+    let mut next = *node;
+    while chain.len() < links {
+        let document = replica.document(&member_path(&next));
+        let admission =
+            document.and_then(|d| d.fields().find(|(field, _, _)| field.as_str() == "admitted"));
+        let Some((_, _, change)) = admission else { break };
+        chain.push(change.clone());
+        if change.dot.writer.node == next {
+            break;
+        }
+        next = change.dot.writer.node;
+    }
+    chain.reverse();
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::DataCenterId;
+    use crate::identity::Keypair;
+    use crate::replica::{Actor, Limits};
+    use crate::time::Now;
+
+    fn replica(n: u8) -> Replica {
+        Replica::new(DataCenterId([1; 16]), Keypair::from_seed([n; 32]), Limits::default())
+    }
+
+    fn write(replica: &mut Replica, path: &Path, edit: Edit, wall_ms: u64) -> SignedChange {
+        let actor = Actor { who: "root".into(), via: "test".into() };
+        let now = Now { mono: Duration::ZERO, wall_ms };
+        let (written, _) = replica.write(path, edit, actor, 1, now).expect("within the bounds");
+        written.change.expect("says something new")
+    }
+
+    fn admit(replica: &mut Replica, n: u8, name: &str, wall_ms: u64) -> SignedChange {
+        let (id, by) = (Keypair::from_seed([n; 32]).node_id(), replica.node_id());
+        let addresses = ["127.0.0.1:4747".parse().unwrap()];
+        let roster = Roster::of(replica);
+        let edit = roster.admission(&id, &name.parse().unwrap(), &addresses, by, None, wall_ms);
+        write(replica, &member_path(&id), edit, wall_ms)
+    }
+
+    fn merge(replica: &mut Replica, change: SignedChange) {
+        let _ = replica.merge(change, false, Now { mono: Duration::ZERO, wall_ms: 9000 });
+    }
+
+    #[test]
+    fn of_two_admitted_under_one_name_the_earlier_keeps_it_everywhere() {
+        let (mut a, mut b) = (replica(1), replica(2));
+        let later = admit(&mut a, 3, "pve-3", 2000);
+        let earlier = admit(&mut b, 4, "pve-3", 1000);
+        merge(&mut a, earlier);
+        merge(&mut b, later);
+        let names = |replica: &Replica| {
+            Roster::of(replica).all().map(|m| (m.id, m.name.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&a), names(&b));
+        let roster = Roster::of(&a);
+        let earlier = Keypair::from_seed([4; 32]).node_id();
+        assert_eq!(roster.holder_of("pve-3").map(|m| m.id), Some(earlier));
+        assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
+    }
+
+    #[test]
+    fn a_removed_node_is_not_brought_back_by_a_later_admission_or_leaving() {
+        let mut a = replica(1);
+        admit(&mut a, 3, "pve-3", 1000);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        let by = a.node_id();
+        write(&mut a, &member_path(&id), Roster::removal(by, "root", 2000), 2000);
+        admit(&mut a, 3, "pve-9", 3000);
+        let roster = Roster::of(&a);
+        let ending = Ending { by, who: "root".into(), at_ms: 2000 };
+        assert_eq!(roster.member(&id).unwrap().standing, Standing::Removed(ending));
+    }
+
+    #[test]
+    fn a_node_that_left_comes_back_by_a_new_admission() {
+        let mut a = replica(1);
+        admit(&mut a, 3, "pve-3", 1000);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        write(&mut a, &member_path(&id), Roster::leaving(id, "root", 2000), 2000);
+        assert!(!Roster::of(&a).is_current(&id));
+        admit(&mut a, 3, "pve-3", 3000);
+        assert!(Roster::of(&a).is_current(&id));
+    }
+
+    #[test]
+    fn a_member_is_meant_by_its_name_its_id_or_the_beginning_of_it() {
+        let mut a = replica(1);
+        admit(&mut a, 3, "pve-3", 1000);
+        admit(&mut a, 4, "pve-4", 1000);
+        let roster = Roster::of(&a);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        for text in ["pve-3", &id.to_string(), &id.short()] {
+            assert_eq!(roster.resolve(text).unwrap().id, id, "{text}");
+        }
+        assert!(matches!(roster.resolve("pve-5"), Err(ResolveError::Nobody(_))));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["pve-1", "a", "node_1.example.org", "0x"] {
+            assert!(good.parse::<NodeName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a b", "a~b", "é", &"a".repeat(64)] {
+            assert!(bad.parse::<NodeName>().is_err(), "{bad}");
+        }
+        assert_eq!(datacenter_name("  Home Lab ").unwrap(), "Home Lab");
+        assert!(datacenter_name(" \t").is_err());
+    }
+}
