@@ -1,0 +1,4 @@
+//! How a node is let in: Join Information, the request of a joiner, and the verdict on it.
+
+pub mod invitation;
+pub mod verdict;

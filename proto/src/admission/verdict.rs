@@ -1,0 +1,607 @@
+//! A joiner's request, and what the member that was asked decides on it.
+//!
+//! The verdict is a pure function of the roster, the request and the time. What it cannot know (how
+//! many admissions other members have under way, whether the joiner can be dialled back) the shell
+//! finds out between [`judge`] and the admission.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
+
+use super::invitation::{Invitation, Terms};
+use crate::codec;
+use crate::id::{DataCenterId, InviteId, NodeId};
+use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
+use crate::roster::{ADDRESSES_MAX, NodeName, Roster, Standing};
+
+/// How far a joiner's clock may be from that of the member it asks.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// How large an encoded request may be.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// What ties a proof to one connection: keying material exported from its TLS session (RFC 5705).
+pub type Binding = [u8; 32];
+
+/// What a joiner asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The invitation's terms, as they were signed.
+    #[serde(with = "serde_bytes")]
+    pub terms: Vec<u8>,
+    /// The issuer's signature over them.
+    #[serde(with = "serde_bytes")]
+    pub terms_signature: Vec<u8>,
+    /// The proof that the joiner holds the invitation's secret.
+    #[serde(with = "serde_bytes")]
+    pub proof: Vec<u8>,
+    /// The name that it asks for.
+    pub name: String,
+    /// Where it says that it is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// Its version of peerage.
+    pub version: String,
+    /// The version of the protocol between members that it speaks.
+    pub wire_version: u16,
+    /// Its clock, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// What the proof covers.
+#[derive(Serialize)]
+struct Proven<'a> {
+    invite: InviteId,
+    datacenter: DataCenterId,
+    joiner: NodeId,
+    name: &'a str,
+    #[serde(with = "serde_bytes")]
+    binding: &'a [u8],
+}
+
+fn proven(terms: &Terms, joiner: NodeId, name: &str, binding: &Binding) -> Vec<u8> {
+    let (invite, datacenter) = (terms.invite, terms.datacenter);
+    codec::encode(&Proven { invite, datacenter, joiner, name, binding })
+}
+
+/// The proof that this joiner holds the invitation, good for one connection and one name only.
+pub fn prove(
+    terms: &Terms,
+    key: &Keypair,
+    joiner: NodeId,
+    name: &str,
+    binding: &Binding,
+) -> [u8; SIGNATURE_LEN] {
+    key.sign(Domain::Joining, &proven(terms, joiner, name, binding))
+}
+
+/// Why a joiner is not let in. Both sides are as they were before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The request does not read, or says what no request says.
+    #[error("the request does not read: {0}")]
+    Malformed(String),
+    /// The terms are not what the issuer signed, or the proof fails.
+    #[error("the Join Information was altered, or its secret is wrong")]
+    NotProven,
+    /// The member that was asked belongs to another Data Center, or to none.
+    #[error("wrong Data Center: the Join Information is for {wanted}, the node that answered {}", match .found { Some(name) => format!("belongs to {name}"), None => "belongs to none".to_owned() })]
+    WrongDataCenter {
+        /// The name in the terms.
+        wanted: String,
+        /// That of the member's; none where it is standalone.
+        found: Option<String>,
+    },
+    /// The issuer is nobody here, or was removed.
+    #[error("the Join Information was issued by {issuer}, which {}", if *.removed { "was removed from the Data Center" } else { "is not known as a member here (yet)" })]
+    Issuer {
+        /// Its name.
+        issuer: String,
+        /// Whether it was once a member.
+        removed: bool,
+    },
+    /// Past its time.
+    #[error("the Join Information expired {} ago", .ago)]
+    Expired {
+        /// Since when, as `2h 5m`.
+        ago: String,
+    },
+    /// Called back.
+    #[error("the Join Information was revoked")]
+    Revoked,
+    /// It has admitted, or is just admitting, as many as it may.
+    #[error("the Join Information is used up: it admits {uses}, and did")]
+    UsedUp {
+        /// How many it admits.
+        uses: u32,
+    },
+    /// Only the issuer may confirm, and it does not answer.
+    #[error("the Join Information is strict, and its issuer {issuer} cannot be asked now")]
+    IssuerSilent {
+        /// The issuer's name.
+        issuer: String,
+    },
+    /// Another member has the name.
+    #[error("the name {name} is taken by {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The beginning of the holder's id.
+        holder: String,
+    },
+    /// The invitation is for other names.
+    #[error("the Join Information admits names like {pattern}, not {name}")]
+    NamePattern {
+        /// The pattern.
+        pattern: String,
+        /// The name.
+        name: String,
+    },
+    /// Not a name.
+    #[error("{0}")]
+    BadName(String),
+    /// The joiner's clock is wrong, or the member's.
+    #[error("the clocks differ by {} s: this node's clock is {} that of {member}", .ahead_ms.unsigned_abs() / 1000, if *.ahead_ms > 0 { "ahead of" } else { "behind" })]
+    ClockOff {
+        /// How far the joiner's is ahead, in milliseconds.
+        ahead_ms: i64,
+        /// The member that was asked.
+        member: String,
+    },
+    /// The joiner's key was put out.
+    #[error("this node was removed from the Data Center by {who} on {by}, and its key stays out")]
+    Removed {
+        /// The member on which it was asked.
+        by: String,
+        /// Who asked.
+        who: String,
+    },
+    /// The two do not speak one protocol.
+    #[error(
+        "the versions do not go together: this node speaks protocol {joiner}, {member} speaks {found}"
+    )]
+    Version {
+        /// The joiner's.
+        joiner: u16,
+        /// The member that was asked.
+        member: String,
+        /// Its protocol.
+        found: u16,
+    },
+    /// The dial-back failed.
+    #[error("{member} cannot reach this node at {}: {cause}", .addresses.join(", "))]
+    Unreachable {
+        /// The member that tried.
+        member: String,
+        /// What it tried.
+        addresses: Vec<String>,
+        /// What came of it.
+        cause: String,
+    },
+    /// The member that was asked could not do it now.
+    #[error("{0}")]
+    Busy(String),
+}
+
+impl Refusal {
+    /// A word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::NotProven => "not_proven",
+            Self::WrongDataCenter { .. } => "wrong_datacenter",
+            Self::Issuer { .. } => "issuer",
+            Self::Expired { .. } => "expired",
+            Self::Revoked => "revoked",
+            Self::UsedUp { .. } => "used_up",
+            Self::IssuerSilent { .. } => "issuer_silent",
+            Self::NameTaken { .. } => "name_taken",
+            Self::NamePattern { .. } => "name_pattern",
+            Self::BadName(_) => "bad_name",
+            Self::ClockOff { .. } => "clock_off",
+            Self::Removed { .. } => "removed",
+            Self::Version { .. } => "version",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Busy(_) => "busy",
+        }
+    }
+
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Malformed(_) | Self::Version { .. } => {
+                "upgrade the older of the two nodes, then paste the same string again".into()
+            }
+            Self::NotProven => "copy the whole string again from `peerage invite`".into(),
+            Self::WrongDataCenter { .. } => {
+                "make the Join Information on a node of the Data Center that you mean: `peerage invite`"
+                    .into()
+            }
+            Self::Issuer { removed: false, .. } => {
+                "wait a moment and paste the same string again, or make one on another node: \
+                 `peerage invite`"
+                    .into()
+            }
+            Self::Issuer { .. } | Self::Expired { .. } | Self::Revoked | Self::UsedUp { .. } => {
+                "make a new one on any member: `peerage invite`".into()
+            }
+            Self::IssuerSilent { issuer } => {
+                format!("bring {issuer} back, or make one without --strict on another node")
+            }
+            Self::NameTaken { .. } | Self::NamePattern { .. } | Self::BadName(_) => {
+                "choose another: `peerage join --name NAME ...`; the same string still holds".into()
+            }
+            Self::ClockOff { .. } => {
+                "set this node's clock (timedatectl set-ntp true), then paste the same string again"
+                    .into()
+            }
+            Self::Removed { .. } => {
+                "to join again, give this host a new identity: stop the agent, move node.key out of \
+                 its data folder, start it, and use new Join Information"
+                    .into()
+            }
+            Self::Unreachable { addresses, .. } => {
+                let ports: std::collections::BTreeSet<_> = addresses
+                    .iter()
+                    .filter_map(|a| a.rsplit_once(':').map(|(_, port)| port))
+                    .collect();
+                let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
+                format!(
+                    "open UDP port {ports} on this host (nft add rule inet filter input udp dport \
+                     {{ {ports} }} accept), or say where it is reached: --advertise ADDR:PORT; then \
+                     paste the same string again"
+                )
+            }
+            Self::Busy(_) => "paste the same string again".into(),
+        }
+    }
+}
+
+/// A request that stands so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The invitation.
+    pub terms: Terms,
+    /// The name that the joiner gets.
+    pub name: NodeName,
+    /// Whether it was admitted before, so that nothing is to be written.
+    pub already: bool,
+}
+
+/// Who judges: the member that was asked.
+#[derive(Debug, Clone)]
+pub struct Judge<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its Data Center.
+    pub datacenter: DataCenterId,
+    /// What it knows of the members.
+    pub roster: &'a Roster,
+    /// The protocol between members that it speaks.
+    pub wire_version: u16,
+    /// Its clock, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// Decides on a request as far as the member that was asked can by itself.
+///
+/// # Errors
+/// The [`Refusal`] to send back.
+pub fn judge(
+    judge: &Judge<'_>,
+    request: &JoinRequest,
+    joiner: NodeId,
+    binding: &Binding,
+) -> Result<Judged, Refusal> {
+    let Judge { roster, wall_ms, .. } = *judge;
+    let signature = array(&request.terms_signature)?;
+    let invitation =
+        Invitation::verify(&request.terms, &signature).map_err(|_| Refusal::NotProven)?;
+    let terms = invitation.terms();
+    if terms.datacenter != judge.datacenter {
+        return Err(Refusal::WrongDataCenter {
+            wanted: terms.datacenter_name.clone(),
+            found: Some(roster.datacenter_name.clone()),
+        });
+    }
+    let proven = proven(terms, joiner, &request.name, binding);
+    let checked = terms.invite.verify(Domain::Joining, &proven, &array(&request.proof)?);
+    checked.map_err(|_| Refusal::NotProven)?;
+    if request.wire_version != judge.wire_version {
+        return Err(Refusal::Version {
+            joiner: request.wire_version,
+            member: judge.name.to_owned(),
+            found: judge.wire_version,
+        });
+    }
+    if let Some(Standing::Removed(ending)) = roster.member(&joiner).map(|m| &m.standing) {
+        return Err(Refusal::Removed { by: roster.name_of(&ending.by), who: ending.who.clone() });
+    }
+    let ahead_ms = request.wall_ms as i64 - wall_ms as i64;
+    if u128::from(ahead_ms.unsigned_abs()) > CLOCK_SKEW_MAX.as_millis() {
+        return Err(Refusal::ClockOff { ahead_ms, member: judge.name.to_owned() });
+    }
+    // Who was let in before a crash is let in again, whatever became of the invitation since.
+    if let Some(member) = roster.member(&joiner).filter(|m| m.is_current()) {
+        let name = member.given_name.parse().map_err(|_| Refusal::NotProven)?;
+        return Ok(Judged { terms: terms.clone(), name, already: true });
+    }
+    let name = judge_terms(terms, roster, wall_ms, request)?;
+    let listed = 1..=ADDRESSES_MAX;
+    if !listed.contains(&request.addresses.len()) {
+        return Err(Refusal::Malformed(format!("{} addresses", request.addresses.len())));
+    }
+    Ok(Judged { terms: terms.clone(), name, already: false })
+}
+
+fn judge_terms(
+    terms: &Terms,
+    roster: &Roster,
+    wall_ms: u64,
+    request: &JoinRequest,
+) -> Result<NodeName, Refusal> {
+    match roster.member(&terms.issuer).map(|m| &m.standing) {
+        Some(Standing::Member | Standing::Left(_)) => {}
+        standing => {
+            let removed = standing.is_some();
+            return Err(Refusal::Issuer { issuer: terms.issuer_name.clone(), removed });
+        }
+    }
+    if roster.invite(&terms.invite).is_some_and(|record| record.revoked) {
+        return Err(Refusal::Revoked);
+    }
+    if wall_ms >= terms.expires_ms {
+        return Err(Refusal::Expired { ago: span(wall_ms - terms.expires_ms) });
+    }
+    uses_left(terms, roster.admitted_with(&terms.invite).count())?;
+    let name: NodeName = request
+        .name
+        .parse()
+        .map_err(|e: crate::roster::NameError| Refusal::BadName(e.to_string()))?;
+    if let Some(pattern) = &terms.node_name
+        && !WildMatch::new(pattern).matches(name.as_str())
+    {
+        return Err(Refusal::NamePattern { pattern: pattern.clone(), name: name.to_string() });
+    }
+    match roster.holder_of(name.as_str()) {
+        Some(holder) => {
+            Err(Refusal::NameTaken { name: name.to_string(), holder: holder.id.short() })
+        }
+        None => Ok(name),
+    }
+}
+
+/// Checks that an invitation which admitted so many may admit one more.
+///
+/// # Errors
+/// [`Refusal::UsedUp`].
+pub fn uses_left(terms: &Terms, admitted: usize) -> Result<(), Refusal> {
+    match terms.uses {
+        Some(uses) if admitted >= uses as usize => Err(Refusal::UsedUp { uses }),
+        _ => Ok(()),
+    }
+}
+
+fn array(bytes: &[u8]) -> Result<[u8; SIGNATURE_LEN], Refusal> {
+    bytes.try_into().map_err(|_| Refusal::Malformed("a signature has another length".into()))
+}
+
+/// A length of time for people: its two largest units.
+pub fn span(ms: u64) -> String {
+    let s = ms / 1000;
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let parts = units.iter().scan(s, |rest, (unit, letter)| {
+        let count = *rest / unit;
+        *rest %= unit;
+        Some((count, letter))
+    });
+    let parts: Vec<_> = parts
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, letter)| format!("{count}{letter}"))
+        .collect();
+    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::invitation::{Secret, Seed};
+    use crate::replica::{Actor, Limits, Replica};
+    use crate::roster::{InviteRecord, invite_path, member_path};
+    use crate::time::Now;
+
+    const BINDING: Binding = [3; 32];
+    const WALL_MS: u64 = 1_000_000_000;
+
+    fn now() -> Now {
+        Now { mono: Duration::ZERO, wall_ms: WALL_MS }
+    }
+
+    fn key(n: u8) -> Keypair {
+        Keypair::from_seed([n; 32])
+    }
+
+    struct Scene {
+        replica: Replica,
+        terms: Terms,
+        secret: Secret,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let replica = Replica::new(crate::id::DataCenterId([1; 16]), key(1), Limits::default());
+            let secret = Secret::new([4; 16]);
+            let terms = Terms {
+                datacenter: replica.datacenter(),
+                datacenter_name: "Lab".into(),
+                issuer: key(1).node_id(),
+                issuer_name: "pve-1".into(),
+                invite: secret.key().invite_id(),
+                seeds: vec![Seed { node: key(1).node_id(), addresses: Vec::new() }],
+                issued_ms: WALL_MS,
+                expires_ms: WALL_MS + 1000,
+                uses: Some(1),
+                node_name: Some("pve-*".into()),
+                strict: false,
+            };
+            let mut scene = Self { replica, terms, secret };
+            scene.admit(1, "pve-1", None);
+            scene
+        }
+
+        fn write(&mut self, path: crate::replica::Path, edit: crate::replica::Edit) {
+            let actor = Actor { who: "root".into(), via: "test".into() };
+            let _ = self.replica.write(&path, edit, actor, 1, now()).unwrap();
+        }
+
+        fn admit(&mut self, n: u8, name: &str, invite: Option<InviteId>) {
+            let id = key(n).node_id();
+            let roster = Roster::of(&self.replica);
+            let by = self.replica.node_id();
+            let edit = roster.admission(&id, &name.parse().unwrap(), &[], by, invite, WALL_MS);
+            self.write(member_path(&id), edit);
+        }
+
+        fn judged(&self, joiner: u8, name: &str) -> Result<Judged, Refusal> {
+            self.judged_with(joiner, name, |_| ())
+        }
+
+        fn judged_with(
+            &self,
+            joiner: u8,
+            name: &str,
+            alter: impl FnOnce(&mut JoinRequest),
+        ) -> Result<Judged, Refusal> {
+            let joiner = key(joiner).node_id();
+            let invitation = Invitation::issue(self.terms.clone(), &key(1));
+            let proof = prove(&self.terms, &self.secret.key(), joiner, name, &BINDING);
+            let mut request = JoinRequest {
+                terms: invitation.body().to_vec(),
+                terms_signature: invitation.signature().to_vec(),
+                proof: proof.to_vec(),
+                name: name.into(),
+                addresses: vec!["192.0.2.2:4747".parse().unwrap()],
+                version: "0.1.0".into(),
+                wire_version: 1,
+                wall_ms: WALL_MS,
+            };
+            alter(&mut request);
+            let roster = Roster::of(&self.replica);
+            let (datacenter, wire_version) = (self.replica.datacenter(), 1);
+            let member = Judge {
+                name: "pve-1",
+                datacenter,
+                roster: &roster,
+                wire_version,
+                wall_ms: WALL_MS,
+            };
+            judge(&member, &request, joiner, &BINDING)
+        }
+    }
+
+    #[test]
+    fn who_holds_the_secret_and_takes_a_free_name_is_let_in() {
+        let judged = Scene::new().judged(2, "pve-2").unwrap();
+        assert_eq!((judged.name.as_str(), judged.already), ("pve-2", false));
+    }
+
+    #[test]
+    fn every_refusal_names_its_cause() {
+        let code = |outcome: Result<Judged, Refusal>| outcome.unwrap_err().code();
+        let scene = Scene::new();
+        assert_eq!(code(scene.judged(2, "pve-1")), "name_taken");
+        assert_eq!(code(scene.judged(2, "web-1")), "name_pattern");
+        assert_eq!(code(scene.judged(2, "pve-ü")), "bad_name");
+        let mut scene = Scene::new();
+        scene.terms.expires_ms = WALL_MS - 7_500_000;
+        let expired = scene.judged(2, "pve-2").unwrap_err();
+        assert_eq!(expired.to_string(), "the Join Information expired 2h 5m ago");
+        let mut scene = Scene::new();
+        scene.terms.datacenter = crate::id::DataCenterId([9; 16]);
+        assert_eq!(code(scene.judged(2, "pve-2")), "wrong_datacenter");
+        let mut scene = Scene::new();
+        scene.admit(3, "pve-3", Some(scene.terms.invite));
+        assert_eq!(code(scene.judged(2, "pve-2")), "used_up");
+        assert!(scene.judged(3, "pve-3").unwrap().already);
+        let mut scene = Scene::new();
+        scene.secret = Secret::new([8; 16]);
+        assert_eq!(code(scene.judged(2, "pve-2")), "not_proven");
+        let scene = Scene::new();
+        let late = scene.judged_with(2, "pve-2", |request| request.wall_ms -= 61_000);
+        assert_eq!(code(late), "clock_off");
+        let old = scene.judged_with(2, "pve-2", |request| request.wire_version = 0);
+        assert_eq!(code(old), "version");
+        let other_name = scene.judged_with(2, "pve-2", |request| request.name = "pve-7".into());
+        assert_eq!(code(other_name), "not_proven");
+    }
+
+    #[test]
+    fn the_removed_and_what_the_removed_issued_stay_out() {
+        let mut scene = Scene::new();
+        scene.admit(2, "pve-2", None);
+        let removal =
+            |n: u8| (member_path(&key(n).node_id()), Roster::removal(key(1).node_id(), "root", 1));
+        let (path, edit) = removal(2);
+        scene.write(path, edit);
+        assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "removed");
+        let (path, edit) = removal(1);
+        scene.write(path, edit);
+        assert_eq!(scene.judged(3, "pve-3").unwrap_err().code(), "issuer");
+    }
+
+    #[test]
+    fn a_revoked_invitation_admits_nobody() {
+        let mut scene = Scene::new();
+        let record = InviteRecord {
+            id: scene.terms.invite,
+            issuer: scene.terms.issuer,
+            created_ms: 1,
+            expires_ms: 2,
+            uses: None,
+            node_name: None,
+            strict: false,
+            revoked: false,
+        };
+        scene.write(invite_path(&record.id), Roster::inviting(&record));
+        assert!(scene.judged(2, "pve-2").is_ok());
+        scene.write(invite_path(&record.id), Roster::revoking(record.issuer, "root", 1));
+        assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "revoked");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let shown = [0, 999, 61_000, 3_600_000, 90_061_000].map(span);
+        assert_eq!(shown, ["0s", "0s", "1m 1s", "1h", "1d 1h"]);
+    }
+
+    proptest! {
+        #[test]
+        fn requests_and_refusals_read_back(name in ".*", wall_ms: u64, bytes: Vec<u8>) {
+            let request = JoinRequest {
+                terms: bytes.clone(), terms_signature: bytes.clone(), proof: bytes, name: name.clone(),
+                addresses: vec!["[::1]:1".parse().unwrap()], version: "1".into(), wire_version: 1, wall_ms,
+            };
+            let encoded = codec::encode(&request);
+            prop_assert_eq!(codec::decode::<JoinRequest>(&encoded, encoded.len()).unwrap(), request);
+            let refusal = Refusal::NameTaken { name, holder: "x".into() };
+            let encoded = codec::encode(&refusal);
+            prop_assert_eq!(codec::decode::<Refusal>(&encoded, encoded.len()).unwrap(), refusal);
+        }
+
+        #[test]
+        fn arbitrary_requests_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+            let _ = codec::decode::<JoinRequest>(&bytes, REQUEST_BYTES_MAX);
+        }
+    }
+    #[test]
+    fn json_of_a_refusal_keeps_its_cause() {
+        let refusal = Refusal::UsedUp { uses: 3 };
+        assert_eq!(json!(refusal), json!({"UsedUp": {"uses": 3}}));
+    }
+}
