@@ -1,1 +1,4 @@
-//! The agent of peerage.
+//! The agent of peerage: the hands to the rules of `peerage_proto`.
+
+pub mod clock;
+pub mod replica;

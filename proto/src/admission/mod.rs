@@ -1,4 +1,5 @@
 //! How a node is let in: Join Information, the request of a joiner, and the verdict on it.
 
+pub mod exchange;
 pub mod invitation;
 pub mod verdict;

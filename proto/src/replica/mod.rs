@@ -10,6 +10,7 @@ pub mod document;
 #[cfg(test)]
 mod laws;
 pub mod path;
+pub mod sync;
 pub mod vector;
 
 use std::collections::btree_map::Entry;
@@ -83,6 +84,13 @@ pub struct Commit {
     pub ops: Vec<StoreOp>,
     /// How far the vector rises once it is stored.
     rises: Vec<(Writer, u64)>,
+}
+
+impl Commit {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
 }
 
 /// What follows from one input: first commit, then send and notify.

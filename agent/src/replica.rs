@@ -1,0 +1,376 @@
+//! The task that owns the replica: what is asked of it is decided in memory, committed in groups,
+//! and only then acknowledged, sent and told.
+//!
+//! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
+//! task waits for the disk and for nothing else: what it sends goes into queues that never block.
+
+use std::sync::Arc;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::replica::{
+    Actor, Dot, Edit, Outputs, Path, Replica, SignedChange, Vector, WriteError, Written,
+};
+use peerage_proto::roster::Roster;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+
+/// How many requests wait for the replica before those who ask are held up.
+const REQUESTS_MAX: usize = 1024;
+
+/// How many requests one group commit takes in.
+const GROUP_MAX: usize = 512;
+
+/// What keeps the replica's commits.
+pub trait Disk: Send + Sync + 'static {
+    /// Puts the outputs' commit on disk, all of it or nothing.
+    fn commit(&self, outputs: &Outputs) -> impl Future<Output = Result<(), Arc<str>>> + Send;
+
+    /// The replica that the disk holds: what the task goes on from after a failed commit.
+    fn reload(&self) -> impl Future<Output = Result<Replica, Arc<str>>> + Send;
+}
+
+/// Where what was committed goes out to.
+pub trait Outlet: Send + 'static {
+    /// Pushes changes to other nodes; with `receipt` they say when they have them on disk. Never
+    /// blocks.
+    fn push(&mut self, changes: &[SignedChange], receipt: bool);
+
+    /// Tells those on this node who watch.
+    fn tell(&mut self, changes: &[SignedChange]);
+}
+
+/// Why a write did not take place.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteFailure {
+    /// A rule said no.
+    #[error(transparent)]
+    Rule(#[from] WriteError),
+    /// The disk did not take it.
+    #[error("it could not be put on disk: {0}")]
+    Disk(Arc<str>),
+    /// The node is on its way out of the Data Center, or the agent stops.
+    #[error("this node is just leaving the Data Center, or its agent stops")]
+    Stopping,
+}
+
+/// How far the replica is: what the other nodes are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The digest of what is on disk.
+    pub digest: String,
+}
+
+type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
+type Query = Box<dyn FnOnce(&Replica) -> Deferred + Send>;
+
+enum Request {
+    Write {
+        path: Path,
+        edit: Edit,
+        actor: Actor,
+        receipt: bool,
+        reply: oneshot::Sender<Result<Written, WriteFailure>>,
+    },
+    Merge {
+        changes: Vec<SignedChange>,
+        relay: bool,
+        reply: oneshot::Sender<Result<(), WriteFailure>>,
+    },
+    Absorb {
+        vector: Vector,
+        reply: oneshot::Sender<Result<(), WriteFailure>>,
+    },
+    Query(Query),
+}
+
+/// How the rest of the agent speaks with the replica. Cheap to clone.
+#[derive(Clone)]
+pub struct ReplicaHandle {
+    requests: mpsc::Sender<Request>,
+    roster: watch::Receiver<Arc<Roster>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl ReplicaHandle {
+    /// Writes to a document; returns when it is on this node's disk.
+    ///
+    /// # Errors
+    /// [`WriteFailure`], and nothing was written.
+    pub async fn write(
+        &self,
+        path: Path,
+        edit: Edit,
+        actor: Actor,
+        receipt: bool,
+    ) -> Result<Written, WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Write { path, edit, actor, receipt, reply }).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// Merges changes from elsewhere; returns when they are on this node's disk.
+    ///
+    /// # Errors
+    /// [`WriteFailure`]; they will come again by anti-entropy.
+    pub async fn merge(&self, changes: Vec<SignedChange>, relay: bool) -> Result<(), WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Merge { changes, relay, reply }).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// Takes over a peer's vector at the end of a session; returns when it is on disk.
+    ///
+    /// # Errors
+    /// [`WriteFailure`].
+    pub async fn absorb(&self, vector: Vector) -> Result<(), WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Absorb { vector, reply }).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// Looks at the replica. What a read shows of this node's own writes is on its disk.
+    ///
+    /// # Errors
+    /// [`WriteFailure::Stopping`], or [`WriteFailure::Disk`] where a write that it had seen failed.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Result<T, WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        let query: Query = Box::new(move |replica| {
+            let answer = query(replica);
+            Box::new(move |committed| {
+                let _ = reply.send(committed.clone().map(|()| answer));
+            })
+        });
+        self.ask(Request::Query(query)).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?.map_err(WriteFailure::Disk)
+    }
+
+    /// The members, as of the last commit.
+    pub fn roster(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.clone()
+    }
+
+    /// How far the replica is, as of the last commit.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), WriteFailure> {
+        self.requests.send(request).await.map_err(|_| WriteFailure::Stopping)
+    }
+}
+
+/// What was decided and waits for its commit.
+#[derive(Default)]
+struct Group {
+    outputs: Outputs,
+    receipts: Vec<Dot>,
+    /// Whether a write of this node is in it, which no read may show before it is on disk.
+    writes: bool,
+    replies: Vec<Deferred>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.outputs.commit.is_empty()
+    }
+}
+
+/// The task's state.
+pub struct ReplicaTask<D, O> {
+    replica: Replica,
+    disk: Arc<D>,
+    outlet: O,
+    clock: Clock,
+    incarnation: fn() -> u64,
+    requests: mpsc::Receiver<Request>,
+    roster: watch::Sender<Arc<Roster>>,
+    progress: watch::Sender<Progress>,
+}
+
+impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
+    /// The task over a replica that the disk holds, and the handle to it. `incarnation` draws a
+    /// random number.
+    pub fn new(
+        replica: Replica,
+        disk: Arc<D>,
+        outlet: O,
+        clock: Clock,
+        incarnation: fn() -> u64,
+    ) -> (Self, ReplicaHandle) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let (roster, roster_watch) = watch::channel(Arc::new(Roster::of(&replica)));
+        let (progress, progress_watch) = watch::channel(progress(&replica));
+        let handle =
+            ReplicaHandle { requests: sender, roster: roster_watch, progress: progress_watch };
+        let task = Self { replica, disk, outlet, clock, incarnation, requests, roster, progress };
+        (task, handle)
+    }
+
+    /// Serves until every handle is gone.
+    ///
+    /// # Errors
+    /// When the disk fails and cannot even be read again.
+    pub async fn run(mut self) -> Result<(), Arc<str>> {
+        let mut gathered = Vec::with_capacity(GROUP_MAX);
+        let mut next = Group::default();
+        while self.gather(&mut gathered, &mut next).await {
+            while !next.is_empty() {
+                let group = std::mem::take(&mut next);
+                let outcome = self.commit(&group, &mut gathered, &mut next).await;
+                let failed = outcome.is_err();
+                self.finish(group, &outcome);
+                if failed {
+                    // What gathered meanwhile was decided upon what is now gone.
+                    let lost = std::mem::take(&mut next);
+                    lost.replies.into_iter().for_each(|reply| reply(&outcome));
+                    self.reload().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for requests and decides on them. `false` when nobody is left to ask.
+    async fn gather(&mut self, gathered: &mut Vec<Request>, next: &mut Group) -> bool {
+        let some = self.requests.recv_many(gathered, GROUP_MAX).await > 0;
+        for request in gathered.drain(..) {
+            decide(&mut self.replica, request, self.clock, self.incarnation, false, next);
+        }
+        some
+    }
+
+    /// Commits a group, and decides meanwhile on what comes in.
+    async fn commit(
+        &mut self,
+        group: &Group,
+        gathered: &mut Vec<Request>,
+        next: &mut Group,
+    ) -> Result<(), Arc<str>> {
+        if group.outputs.commit.is_empty() {
+            return Ok(());
+        }
+        let disk = self.disk.clone();
+        let mut committing = std::pin::pin!(disk.commit(&group.outputs));
+        loop {
+            let room = GROUP_MAX.saturating_sub(next.replies.len());
+            tokio::select! {
+                biased;
+                outcome = &mut committing => return outcome,
+                some = self.requests.recv_many(gathered, room), if room > 0 => {
+                    for request in gathered.drain(..) {
+                        let (clock, incarnation) = (self.clock, self.incarnation);
+                        decide(&mut self.replica, request, clock, incarnation, group.writes, next);
+                    }
+                    if some == 0 {
+                        return committing.await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Speaks of what was committed, in the one order that is safe.
+    fn finish(&mut self, group: Group, outcome: &Result<(), Arc<str>>) {
+        if let Err(cause) = outcome {
+            warn!(%cause, "a commit failed; nothing of it holds");
+            group.replies.into_iter().for_each(|reply| reply(outcome));
+            return;
+        }
+        let Group { outputs, receipts, replies, .. } = group;
+        self.replica.committed(&outputs.commit);
+        if outputs.notify.iter().any(|change| change.path.is_reserved()) {
+            let roster = Roster::of(&self.replica);
+            self.roster.send_if_modified(|current| {
+                let changed = **current != roster;
+                if changed {
+                    *current = Arc::new(roster);
+                }
+                changed
+            });
+        }
+        let (asked, plain): (Vec<_>, Vec<_>) =
+            outputs.send.into_iter().partition(|change| receipts.contains(&change.dot));
+        for (changes, receipt) in [(plain, false), (asked, true)] {
+            if !changes.is_empty() {
+                self.outlet.push(&changes, receipt);
+            }
+        }
+        replies.into_iter().for_each(|reply| reply(outcome));
+        if !outputs.notify.is_empty() {
+            self.outlet.tell(&outputs.notify);
+        }
+        if !outputs.commit.is_empty() {
+            self.progress.send_replace(progress(&self.replica));
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), Arc<str>> {
+        let reloaded = self.disk.reload().await;
+        self.replica = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
+        Ok(())
+    }
+}
+
+/// Decides on one request, into the group that is committed next. `writing` tells whether a write
+/// of this node is being committed just now.
+fn decide(
+    replica: &mut Replica,
+    request: Request,
+    clock: Clock,
+    incarnation: fn() -> u64,
+    writing: bool,
+    next: &mut Group,
+) {
+    match request {
+        Request::Write { path, edit, actor, receipt, reply } => {
+            match replica.write(&path, edit, actor, incarnation(), clock.now()) {
+                Err(error) => drop(reply.send(Err(error.into()))),
+                Ok((written, outputs)) => {
+                    if receipt {
+                        next.receipts.extend(written.change.iter().map(|change| change.dot));
+                    }
+                    next.writes |= written.change.is_some();
+                    next.outputs.extend(outputs);
+                    next.replies.push(Box::new(move |committed| {
+                        let outcome = committed.clone().map(|()| written);
+                        let _ = reply.send(outcome.map_err(WriteFailure::Disk));
+                    }));
+                }
+            }
+        }
+        Request::Merge { changes, relay, reply } => {
+            for change in changes {
+                next.outputs.extend(replica.merge(change, relay, clock.now()));
+            }
+            next.replies.push(acknowledgement(reply));
+        }
+        Request::Absorb { vector, reply } => {
+            next.outputs.extend(replica.absorb(&vector));
+            next.replies.push(acknowledgement(reply));
+        }
+        Request::Query(query) => {
+            let reply = query(replica);
+            if writing || next.writes { next.replies.push(reply) } else { reply(&Ok(())) }
+        }
+    }
+}
+
+fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred {
+    Box::new(move |committed| {
+        let _ = reply.send(committed.clone().map_err(WriteFailure::Disk));
+    })
+}
+
+fn progress(replica: &Replica) -> Progress {
+    Progress { digest: replica.durable_vector().digest() }
+}
+
+/// The names of nodes, for messages.
+pub fn names(roster: &Roster, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
+    nodes.into_iter().map(|id| roster.name_of(&id)).collect()
+}
