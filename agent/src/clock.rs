@@ -17,6 +17,11 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// The zero of this clock's monotonic time.
+    pub fn zero(&self) -> Instant {
+        self.start
+    }
+
     /// The present.
     pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

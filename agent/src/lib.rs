@@ -1,4 +1,33 @@
 //! The agent of peerage: the hands to the rules of `peerage_proto`.
+//!
+//! The same nouns as the rules, as tasks that each own their state: [`replica`], [`liveness`],
+//! [`vitals`], [`admission`]. [`mesh`] and [`store`] are the world outside; [`membership`] carries
+//! between them while the node belongs to a Data Center; [`node`] takes it in and out; [`api`] is
+//! what can be asked of it, [`http`] and [`cli`] how; [`daemon`] puts it all together.
 
+pub mod addresses;
+pub mod admission;
+pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod events;
+pub mod gate;
+pub mod happening;
+pub mod http;
+pub mod joining;
+pub mod liveness;
+pub mod log;
+pub mod membership;
+pub mod mesh;
+pub mod node;
+pub mod receipts;
 pub mod replica;
+pub mod seed;
+pub mod store;
+pub mod supervision;
+pub mod sync;
+pub mod unattended;
+pub mod vitals;

@@ -4,17 +4,18 @@
 //! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
 //! task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use peerage_proto::id::NodeId;
 use peerage_proto::replica::{
-    Actor, Dot, Edit, Outputs, Path, Replica, SignedChange, Vector, WriteError, Written,
+    Actor, Commit, Dot, Edit, Outputs, Path, Replica, SignedChange, Vector, WriteError, Written,
 };
 use peerage_proto::roster::Roster;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
+use crate::receipts::{Expected, Receipts};
 
 /// How many requests wait for the replica before those who ask are held up.
 const REQUESTS_MAX: usize = 1024;
@@ -24,8 +25,8 @@ const GROUP_MAX: usize = 512;
 
 /// What keeps the replica's commits.
 pub trait Disk: Send + Sync + 'static {
-    /// Puts the outputs' commit on disk, all of it or nothing.
-    fn commit(&self, outputs: &Outputs) -> impl Future<Output = Result<(), Arc<str>>> + Send;
+    /// Puts a commit on disk, all of it or nothing.
+    fn commit(&self, commit: &Commit) -> impl Future<Output = Result<(), Arc<str>>> + Send;
 
     /// The replica that the disk holds: what the task goes on from after a failed commit.
     fn reload(&self) -> impl Future<Output = Result<Replica, Arc<str>>> + Send;
@@ -65,13 +66,22 @@ pub struct Progress {
 type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
 type Query = Box<dyn FnOnce(&Replica) -> Deferred + Send>;
 
+/// A write that is on this node's disk.
+#[derive(Debug)]
+pub struct Acknowledged {
+    /// What became of it.
+    pub written: Written,
+    /// The receipts of the other nodes, where they were asked for.
+    pub receipts: Option<Expected>,
+}
+
 enum Request {
     Write {
         path: Path,
         edit: Edit,
         actor: Actor,
         receipt: bool,
-        reply: oneshot::Sender<Result<Written, WriteFailure>>,
+        reply: oneshot::Sender<Result<Acknowledged, WriteFailure>>,
     },
     Merge {
         changes: Vec<SignedChange>,
@@ -94,7 +104,8 @@ pub struct ReplicaHandle {
 }
 
 impl ReplicaHandle {
-    /// Writes to a document; returns when it is on this node's disk.
+    /// Writes to a document; returns when it is on this node's disk. With `receipt` the other nodes
+    /// are asked to say when they have it; also where the document says it already.
     ///
     /// # Errors
     /// [`WriteFailure`], and nothing was written.
@@ -104,7 +115,7 @@ impl ReplicaHandle {
         edit: Edit,
         actor: Actor,
         receipt: bool,
-    ) -> Result<Written, WriteFailure> {
+    ) -> Result<Acknowledged, WriteFailure> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Write { path, edit, actor, receipt, reply }).await?;
         outcome.await.map_err(|_| WriteFailure::Stopping)?
@@ -168,7 +179,8 @@ impl ReplicaHandle {
 #[derive(Default)]
 struct Group {
     outputs: Outputs,
-    receipts: Vec<Dot>,
+    /// The changes to be pushed for which receipts are wanted.
+    asked: BTreeSet<Dot>,
     /// Whether a write of this node is in it, which no read may show before it is on disk.
     writes: bool,
     replies: Vec<Deferred>,
@@ -185,29 +197,30 @@ pub struct ReplicaTask<D, O> {
     replica: Replica,
     disk: Arc<D>,
     outlet: O,
+    receipts: Arc<Receipts>,
     clock: Clock,
-    incarnation: fn() -> u64,
     requests: mpsc::Receiver<Request>,
     roster: watch::Sender<Arc<Roster>>,
     progress: watch::Sender<Progress>,
 }
 
 impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
-    /// The task over a replica that the disk holds, and the handle to it. `incarnation` draws a
-    /// random number.
+    /// The task over a replica that the disk holds, and the handle to it. The outlet is made with a
+    /// view of the members.
     pub fn new(
         replica: Replica,
         disk: Arc<D>,
-        outlet: O,
+        outlet: impl FnOnce(watch::Receiver<Arc<Roster>>) -> O,
+        receipts: Arc<Receipts>,
         clock: Clock,
-        incarnation: fn() -> u64,
     ) -> (Self, ReplicaHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let (roster, roster_watch) = watch::channel(Arc::new(Roster::of(&replica)));
         let (progress, progress_watch) = watch::channel(progress(&replica));
+        let outlet = outlet(roster_watch.clone());
         let handle =
             ReplicaHandle { requests: sender, roster: roster_watch, progress: progress_watch };
-        let task = Self { replica, disk, outlet, clock, incarnation, requests, roster, progress };
+        let task = Self { replica, disk, outlet, receipts, clock, requests, roster, progress };
         (task, handle)
     }
 
@@ -221,7 +234,8 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         while self.gather(&mut gathered, &mut next).await {
             while !next.is_empty() {
                 let group = std::mem::take(&mut next);
-                let outcome = self.commit(&group, &mut gathered, &mut next).await;
+                let (writes, commit) = (group.writes, group.outputs.commit.clone());
+                let outcome = self.commit(&commit, writes, &mut gathered, &mut next).await;
                 let failed = outcome.is_err();
                 self.finish(group, &outcome);
                 if failed {
@@ -239,7 +253,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     async fn gather(&mut self, gathered: &mut Vec<Request>, next: &mut Group) -> bool {
         let some = self.requests.recv_many(gathered, GROUP_MAX).await > 0;
         for request in gathered.drain(..) {
-            decide(&mut self.replica, request, self.clock, self.incarnation, false, next);
+            decide(&mut self.replica, request, self.clock, &self.receipts, false, next);
         }
         some
     }
@@ -247,15 +261,16 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     /// Commits a group, and decides meanwhile on what comes in.
     async fn commit(
         &mut self,
-        group: &Group,
+        commit: &Commit,
+        writes: bool,
         gathered: &mut Vec<Request>,
         next: &mut Group,
     ) -> Result<(), Arc<str>> {
-        if group.outputs.commit.is_empty() {
+        if commit.is_empty() {
             return Ok(());
         }
         let disk = self.disk.clone();
-        let mut committing = std::pin::pin!(disk.commit(&group.outputs));
+        let mut committing = std::pin::pin!(disk.commit(commit));
         loop {
             let room = GROUP_MAX.saturating_sub(next.replies.len());
             tokio::select! {
@@ -263,8 +278,8 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
                 outcome = &mut committing => return outcome,
                 some = self.requests.recv_many(gathered, room), if room > 0 => {
                     for request in gathered.drain(..) {
-                        let (clock, incarnation) = (self.clock, self.incarnation);
-                        decide(&mut self.replica, request, clock, incarnation, group.writes, next);
+                        let (clock, receipts) = (self.clock, &self.receipts);
+                        decide(&mut self.replica, request, clock, receipts, writes, next);
                     }
                     if some == 0 {
                         return committing.await;
@@ -281,7 +296,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             group.replies.into_iter().for_each(|reply| reply(outcome));
             return;
         }
-        let Group { outputs, receipts, replies, .. } = group;
+        let Group { outputs, asked, replies, .. } = group;
         self.replica.committed(&outputs.commit);
         if outputs.notify.iter().any(|change| change.path.is_reserved()) {
             let roster = Roster::of(&self.replica);
@@ -294,7 +309,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             });
         }
         let (asked, plain): (Vec<_>, Vec<_>) =
-            outputs.send.into_iter().partition(|change| receipts.contains(&change.dot));
+            outputs.send.into_iter().partition(|change| asked.contains(&change.dot));
         for (changes, receipt) in [(plain, false), (asked, true)] {
             if !changes.is_empty() {
                 self.outlet.push(&changes, receipt);
@@ -322,22 +337,33 @@ fn decide(
     replica: &mut Replica,
     request: Request,
     clock: Clock,
-    incarnation: fn() -> u64,
+    receipts: &Arc<Receipts>,
     writing: bool,
     next: &mut Group,
 ) {
     match request {
         Request::Write { path, edit, actor, receipt, reply } => {
-            match replica.write(&path, edit, actor, incarnation(), clock.now()) {
+            match replica.write(&path, edit, actor, rand::random(), clock.now()) {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok((written, outputs)) => {
-                    if receipt {
-                        next.receipts.extend(written.change.iter().map(|change| change.dot));
-                    }
                     next.writes |= written.change.is_some();
                     next.outputs.extend(outputs);
+                    let receipts = receipt.then(|| {
+                        let change = match &written.change {
+                            Some(change) => change.clone(),
+                            // The others may lack what stands there already: it goes out again.
+                            None => {
+                                let change = replica.document(&path)?.latest()?.clone();
+                                next.outputs.send.push(change.clone());
+                                change
+                            }
+                        };
+                        next.asked.insert(change.dot);
+                        Some(receipts.expect(change.dot))
+                    });
+                    let acknowledged = Acknowledged { written, receipts: receipts.flatten() };
                     next.replies.push(Box::new(move |committed| {
-                        let outcome = committed.clone().map(|()| written);
+                        let outcome = committed.clone().map(|()| acknowledged);
                         let _ = reply.send(outcome.map_err(WriteFailure::Disk));
                     }));
                 }
@@ -368,9 +394,4 @@ fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred
 
 fn progress(replica: &Replica) -> Progress {
     Progress { digest: replica.durable_vector().digest() }
-}
-
-/// The names of nodes, for messages.
-pub fn names(roster: &Roster, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
-    nodes.into_iter().map(|id| roster.name_of(&id)).collect()
 }

@@ -1,8 +1,8 @@
 //! Brings replicas together: pushes what is new at once, takes in what others push, and runs the
 //! sessions of anti-entropy that repair what pushes missed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +16,11 @@ use peerage_proto::roster::Roster;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use crate::mesh::frames::{FrameError, read_frame, write_frame};
+use crate::mesh::{FrameError, read_frame, write_frame};
+use crate::receipts::Receipts;
 use crate::replica::{ReplicaHandle, WriteFailure};
 
 /// How long a session waits for the peer's next frame.
@@ -30,77 +31,6 @@ pub trait Outbox: Send + Sync + 'static {
     /// Queues a frame for a peer, dialling it if need be. Never blocks; what a peer that cannot be
     /// reached is not sent, a session repairs.
     fn enqueue(&self, peer: NodeId, frame: Bytes);
-}
-
-/// Who has which of the changes that someone waits for.
-#[derive(Debug, Default)]
-pub struct Receipts {
-    waiting: Mutex<BTreeMap<Dot, BTreeSet<NodeId>>>,
-    came: Notify,
-}
-
-impl Receipts {
-    /// Starts to collect the receipts of a change; until the guard is dropped.
-    pub fn expect(self: &Arc<Self>, dot: Dot) -> Expected {
-        self.waiting().insert(dot, BTreeSet::new());
-        Expected { receipts: self.clone(), dot }
-    }
-
-    /// Notes that a node has these changes on its disk.
-    pub fn note(&self, node: NodeId, dots: impl IntoIterator<Item = Dot>) {
-        let mut waiting = self.waiting();
-        for dot in dots {
-            waiting.entry(dot).and_modify(|nodes| drop(nodes.insert(node)));
-        }
-        drop(waiting);
-        self.came.notify_waiters();
-    }
-
-    /// Notes that a node has all that a vector covers on its disk.
-    pub fn note_vector(&self, node: NodeId, vector: &Vector) {
-        for (dot, nodes) in self.waiting().iter_mut() {
-            if vector.covers(dot) {
-                nodes.insert(node);
-            }
-        }
-        self.came.notify_waiters();
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<Dot, BTreeSet<NodeId>>> {
-        // Every update is one call that cannot panic half way: the map behind a poisoned lock holds.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The receipts of one change, collected while this lives.
-#[derive(Debug)]
-pub struct Expected {
-    receipts: Arc<Receipts>,
-    dot: Dot,
-}
-
-impl Expected {
-    /// Waits until `enough` says so of the nodes that sent a receipt, or until the deadline;
-    /// returns the nodes.
-    pub async fn until(
-        &self,
-        deadline: Instant,
-        enough: impl Fn(&BTreeSet<NodeId>) -> bool,
-    ) -> BTreeSet<NodeId> {
-        loop {
-            let came = self.receipts.came.notified();
-            let nodes = self.receipts.waiting().get(&self.dot).cloned().unwrap_or_default();
-            if enough(&nodes) || timeout_at(deadline, came).await.is_err() {
-                return nodes;
-            }
-        }
-    }
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        self.receipts.waiting().remove(&self.dot);
-    }
 }
 
 /// Pushes what this node committed.
@@ -167,6 +97,13 @@ pub enum SyncError {
     /// This node could not keep what came.
     #[error(transparent)]
     Own(#[from] WriteFailure),
+}
+
+impl SyncError {
+    /// Whether the peer does not follow the protocol, rather than the network or this node's disk.
+    pub fn is_the_peers_fault(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Change(_) | Self::Peer(_))
+    }
 }
 
 /// Takes in one frame of a peer's push stream. Returns when its changes are on this node's disk.
@@ -274,8 +211,8 @@ async fn receive<R: AsyncRead + Unpin>(
 }
 
 async fn write<S: AsyncWrite + Unpin>(send: &mut S, frame: &SyncFrame) -> Result<(), SyncError> {
-    let writing = write_frame(send, &frame.encode(), FRAME_BYTES_MAX);
-    let outcome = timeout(FRAME_TIMEOUT, writing).await;
+    let bytes = frame.encode();
+    let outcome = timeout(FRAME_TIMEOUT, write_frame(send, &bytes, FRAME_BYTES_MAX)).await;
     Ok(outcome.map_err(|_| SyncError::Peer("takes nothing in"))??)
 }
 

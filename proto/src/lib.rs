@@ -8,10 +8,15 @@
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
 //! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
 
+pub mod access;
 pub mod admission;
+pub mod api;
 pub mod codec;
 pub mod id;
 pub mod identity;
+pub mod liveness;
 pub mod replica;
 pub mod roster;
 pub mod time;
+pub mod vitals;
+pub mod wire;

@@ -180,6 +180,11 @@ impl Document {
         self.history.last_key_value().map(|(stamp, _)| *stamp)
     }
 
+    /// The latest change merged.
+    pub fn latest(&self) -> Option<&SignedChange> {
+        self.history.last_key_value().map(|(_, change)| change)
+    }
+
     /// The changes that are kept, earliest first, each with whether something of it still holds.
     pub fn history(&self) -> impl Iterator<Item = (&SignedChange, bool)> {
         let holding = self.holding();

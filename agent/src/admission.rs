@@ -1,0 +1,417 @@
+//! Letting a node in, on the side of the member that is asked.
+//!
+//! The rules are in [`peerage_proto::admission`]; here is what they need to know of the world: how
+//! often other members used an invitation, and whether the joiner can be dialled back. Nothing is
+//! written before the joiner says that it is ready.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use peerage_proto::admission::exchange::{
+    JoinerFrame, LISTED_MAX, MemberFrame, UsesAnswer, UsesQuestion,
+};
+use peerage_proto::admission::invitation::{Invitation, Terms};
+use peerage_proto::admission::verdict::{
+    Binding, JoinRequest, Judge, Judged, REQUEST_BYTES_MAX, Refusal, judge, uses_left,
+};
+use peerage_proto::id::{DataCenterId, InviteId, NodeId};
+use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
+use peerage_proto::replica::{Actor, Vector};
+use peerage_proto::roster::{ADDRESSES_MAX, Roster, member_path};
+use peerage_proto::wire::{StreamKind, WIRE_VERSION};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::time::{Instant, timeout};
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::mesh::{FrameError, read_frame, write_frame};
+use crate::replica::{ReplicaHandle, WriteFailure};
+
+/// How long the joiner may take for its next frame.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a dial-back to all of the joiner's addresses may take.
+pub const DIAL_BACK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long other members may take to say how often an invitation was used.
+const USES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an admission under way counts as a use of its invitation.
+const PENDING_FOR: Duration = Duration::from_secs(30);
+
+/// What labels the keying material that binds a proof to its connection (RFC 5705).
+const BINDING_LABEL: &[u8] = b"peerage joining";
+
+/// What ties a proof to this connection.
+///
+/// # Errors
+/// [`Refusal::Busy`] where the TLS session gives no keying material.
+pub fn binding(connection: &Connection) -> Result<Binding, Refusal> {
+    let mut binding = Binding::default();
+    let exported = connection.export_keying_material(&mut binding, BINDING_LABEL, b"");
+    exported.map_err(|_| Refusal::Busy("the connection gives no keying material".into()))?;
+    Ok(binding)
+}
+
+/// What admitting needs of the mesh.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Dials a node at an address from a port that it has not seen, as a stranger would, and hangs
+    /// up.
+    fn dial_back(
+        &self,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Asks a member how often an invitation was used; none where it does not answer.
+    fn ask_uses(
+        &self,
+        member: NodeId,
+        question: UsesQuestion,
+    ) -> impl Future<Output = Option<UsesAnswer>> + Send;
+
+    /// The members that are believed to be alive, without this node.
+    fn alive(&self) -> BTreeSet<NodeId>;
+}
+
+/// The admissions that are under way, as uses of their invitations.
+#[derive(Debug, Default)]
+pub struct Pending(Mutex<BTreeMap<InviteId, BTreeMap<NodeId, Instant>>>);
+
+impl Pending {
+    /// Notes that a node is about to be admitted; tells which others are, of the same invitation.
+    fn note(&self, invite: InviteId, joiner: NodeId) -> Vec<NodeId> {
+        let now = Instant::now();
+        let mut invites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for joiners in invites.values_mut() {
+            joiners.retain(|_, until| *until > now);
+        }
+        invites.retain(|_, joiners| !joiners.is_empty());
+        let joiners = invites.entry(invite).or_default();
+        joiners.insert(joiner, now + PENDING_FOR);
+        joiners.keys().filter(|node| **node != joiner).take(LISTED_MAX).copied().collect()
+    }
+
+    fn forget(&self, invite: InviteId, joiner: NodeId) {
+        let mut invites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(joiners) = invites.get_mut(&invite) {
+            joiners.remove(&joiner);
+        }
+    }
+}
+
+/// The member that admits.
+pub struct Admitter<S> {
+    /// This node.
+    pub me: NodeId,
+    /// Its Data Center.
+    pub datacenter: DataCenterId,
+    /// Its replica.
+    pub replica: ReplicaHandle,
+    /// The mesh.
+    pub surroundings: Arc<S>,
+    /// The admissions under way here or asked about here.
+    pub pending: Arc<Pending>,
+    /// Serialises the last look and the write, so that two joiners cannot take one name here.
+    pub last_look: Arc<tokio::sync::Mutex<()>>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why an exchange ended without an admission and without a refusal that could be told.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// The joiner hung up, or the network did.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] quinn::ConnectionError),
+    /// The joiner fell silent or said something out of turn.
+    #[error("the joiner {0}")]
+    Joiner(&'static str),
+    /// This node could not do its part.
+    #[error(transparent)]
+    Own(#[from] WriteFailure),
+}
+
+/// Why an admission stopped: said to the joiner, or not.
+enum Stop {
+    Refused(Refusal),
+    Failed(AdmissionError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl<E: Into<AdmissionError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<S: Surroundings> Admitter<S> {
+    /// Serves one joiner to its admission or refusal.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], where even a refusal could not be told.
+    pub async fn serve(
+        &self,
+        connection: &Connection,
+        joiner: NodeId,
+    ) -> Result<(), AdmissionError> {
+        let (mut send, mut recv) = within(connection.accept_bi()).await??;
+        let (request, binding) = match first_request(connection, &mut recv).await? {
+            Ok(request) => request,
+            Err(refusal) => return refuse(&mut send, refusal).await,
+        };
+        match self.admit(&mut send, &mut recv, &request, joiner, &binding).await {
+            Ok(judged) => {
+                info!(name = %judged.name, node = %joiner.short(), "admitted");
+                // The joiner closes once it has the last frame on disk.
+                let _ = timeout(FRAME_TIMEOUT, connection.closed()).await;
+                Ok(())
+            }
+            Err(Stop::Refused(refusal)) => {
+                info!(name = request.name, node = %joiner.short(), cause = %refusal, "not admitted");
+                refuse(&mut send, refusal).await
+            }
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn admit(
+        &self,
+        send: &mut SendStream,
+        recv: &mut RecvStream,
+        request: &JoinRequest,
+        joiner: NodeId,
+        binding: &Binding,
+    ) -> Result<Judged, Stop> {
+        let judged = self.judge(request, joiner, binding)?;
+        if !judged.already {
+            self.check_uses(&judged.terms, joiner).await?;
+        }
+        self.check_reachable(request, joiner).await?;
+        let member = self.roster().name_of(&self.me);
+        write(send, &MemberFrame::Welcome { member }).await?;
+        let (changes, vector) =
+            self.replica.read(|replica| replica.delta(&Vector::default())).await?;
+        for changes in chunks(&changes) {
+            write(send, &MemberFrame::Changes(changes)).await?;
+        }
+        write(send, &MemberFrame::Done(vector)).await?;
+        if read(recv).await? != JoinerFrame::Ready {
+            return Err(AdmissionError::Joiner("said something out of turn").into());
+        }
+        let judged = self.write_admission(request, joiner, binding).await?;
+        self.pending.forget(judged.terms.invite, joiner);
+        let record = member_path(&joiner);
+        let admission = self.replica.read(move |replica| {
+            let history = replica.document(&record).into_iter().flat_map(|d| d.history());
+            let changes: Vec<_> = history.map(|(change, _)| change.clone()).collect();
+            changes
+        });
+        let changes = chunks(&admission.await?).flatten().collect();
+        write(send, &MemberFrame::Admitted(changes)).await?;
+        let _ = send.finish();
+        Ok(judged)
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        self.replica.roster().borrow().clone()
+    }
+
+    fn judge(
+        &self,
+        request: &JoinRequest,
+        joiner: NodeId,
+        binding: &Binding,
+    ) -> Result<Judged, Refusal> {
+        let roster = self.roster();
+        let member = Judge {
+            name: &roster.name_of(&self.me),
+            datacenter: self.datacenter,
+            roster: &roster,
+            wire_version: WIRE_VERSION,
+            wall_ms: self.clock.now().wall_ms,
+        };
+        judge(&member, request, joiner, binding)
+    }
+
+    /// Asks the members alive, so that an invitation is not used twice at once.
+    async fn check_uses(&self, terms: &Terms, joiner: NodeId) -> Result<(), Refusal> {
+        let question = UsesQuestion { invite: terms.invite, joiner };
+        let mut asked = self.surroundings.alive();
+        if terms.strict && terms.issuer != self.me {
+            asked.insert(terms.issuer);
+        } else if terms.uses.is_none() {
+            return Ok(());
+        }
+        let mut asking = tokio::task::JoinSet::new();
+        for member in asked {
+            let surroundings = self.surroundings.clone();
+            asking.spawn(async move {
+                let answer = timeout(USES_TIMEOUT, surroundings.ask_uses(member, question)).await;
+                (member, answer.ok().flatten())
+            });
+        }
+        let own = answer_uses(&self.roster(), &self.pending, question);
+        let mut answers = vec![(self.me, Some(own))];
+        while let Some(Ok(answer)) = asking.join_next().await {
+            answers.push(answer);
+        }
+        let silent = |(member, answer): &(NodeId, Option<UsesAnswer>)| {
+            *member == terms.issuer && answer.is_none()
+        };
+        if terms.strict && answers.iter().any(silent) {
+            return Err(Refusal::IssuerSilent { issuer: terms.issuer_name.clone() });
+        }
+        let answers: Vec<_> = answers.into_iter().filter_map(|(_, answer)| answer).collect();
+        if answers.iter().any(|answer| answer.revoked) {
+            return Err(Refusal::Revoked);
+        }
+        let admitted = answers.iter().flat_map(|answer| &answer.admitted).copied();
+        // Of two that are let in at once the one with the lower id goes first, on every member.
+        let pending = answers.iter().flat_map(|a| &a.pending).copied().filter(|id| *id < joiner);
+        let used: BTreeSet<_> = admitted.chain(pending).filter(|id| *id != joiner).collect();
+        uses_left(terms, used.len())
+    }
+
+    async fn check_reachable(&self, request: &JoinRequest, joiner: NodeId) -> Result<(), Refusal> {
+        let mut dialling = tokio::task::JoinSet::new();
+        for address in request.addresses.iter().take(ADDRESSES_MAX).copied() {
+            let surroundings = self.surroundings.clone();
+            dialling.spawn(async move {
+                let dialled = timeout(DIAL_BACK_TIMEOUT, surroundings.dial_back(joiner, address));
+                dialled.await.unwrap_or_else(|_| {
+                    Err(format!("no answer within {} s", DIAL_BACK_TIMEOUT.as_secs()))
+                })
+            });
+        }
+        let mut cause = "it gave no address".to_owned();
+        while let Some(Ok(outcome)) = dialling.join_next().await {
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) => cause = error,
+            }
+        }
+        Err(Refusal::Unreachable {
+            member: self.roster().name_of(&self.me),
+            addresses: request.addresses.iter().map(SocketAddr::to_string).collect(),
+            cause,
+        })
+    }
+
+    async fn write_admission(
+        &self,
+        request: &JoinRequest,
+        joiner: NodeId,
+        binding: &Binding,
+    ) -> Result<Judged, Stop> {
+        let _alone = self.last_look.lock().await;
+        let judged = self.judge(request, joiner, binding)?;
+        let roster = self.roster();
+        let known = roster.member(&joiner).map(|member| member.addresses.as_slice());
+        let edit = if !judged.already {
+            let (invite, at_ms) = (Some(judged.terms.invite), self.clock.now().wall_ms);
+            roster.admission(&joiner, &judged.name, &request.addresses, self.me, invite, at_ms)
+        } else if known != Some(&request.addresses) {
+            Roster::addressing(&request.addresses)
+        } else {
+            return Ok(judged);
+        };
+        let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
+        let written = self.replica.write(member_path(&joiner), edit, actor, false).await;
+        written.map_err(AdmissionError::Own)?;
+        Ok(judged)
+    }
+}
+
+/// Answers another member's question, and notes that it is about to admit.
+pub fn answer_uses(roster: &Roster, pending: &Pending, question: UsesQuestion) -> UsesAnswer {
+    let admitted = roster.admitted_with(&question.invite).take(LISTED_MAX).collect();
+    let revoked = roster.invite(&question.invite).is_some_and(|record| record.revoked);
+    let pending = pending.note(question.invite, question.joiner);
+    UsesAnswer { admitted, pending, revoked }
+}
+
+/// Answers the question that a member asks on a stream.
+///
+/// # Errors
+/// [`AdmissionError`].
+pub async fn answer(
+    roster: &Roster,
+    pending: &Pending,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+) -> Result<(), AdmissionError> {
+    let bound = StreamKind::InviteUses.frame_bytes_max();
+    let frame = within(read_frame(recv, bound)).await??;
+    let frame = frame.ok_or(AdmissionError::Joiner("asked nothing"))?;
+    let question = UsesQuestion::decode(&frame)
+        .map_err(|_| AdmissionError::Joiner("asked what does not read"))?;
+    let answer = answer_uses(roster, pending, question).encode();
+    within(write_frame(send, &answer, bound)).await??;
+    let _ = send.finish();
+    Ok(())
+}
+
+/// Tells a joiner that this node belongs to no Data Center.
+///
+/// # Errors
+/// [`AdmissionError`].
+pub async fn refuse_as_standalone(connection: &Connection) -> Result<(), AdmissionError> {
+    let (mut send, mut recv) = within(connection.accept_bi()).await??;
+    let wanted = match first_request(connection, &mut recv).await? {
+        Ok((request, _)) => {
+            let signature = request.terms_signature.try_into().unwrap_or([0; 64]);
+            let invitation = Invitation::verify(&request.terms, &signature);
+            invitation.map_or_else(|_| "another".into(), |i| i.terms().datacenter_name.clone())
+        }
+        Err(refusal) => return refuse(&mut send, refusal).await,
+    };
+    refuse(&mut send, Refusal::WrongDataCenter { wanted, found: None }).await
+}
+
+type FirstRequest = Result<(JoinRequest, Binding), Refusal>;
+
+async fn first_request(
+    connection: &Connection,
+    recv: &mut RecvStream,
+) -> Result<FirstRequest, AdmissionError> {
+    let frame = within(read_frame(recv, REQUEST_BYTES_MAX)).await??;
+    let frame = frame.ok_or(AdmissionError::Joiner("said nothing"))?;
+    Ok(match JoinerFrame::decode(&frame) {
+        Ok(JoinerFrame::Request(request)) => binding(connection).map(|b| (request, b)),
+        Ok(JoinerFrame::Ready) => Err(Refusal::Malformed("it does not open with a request".into())),
+        Err(error) => Err(Refusal::Malformed(error.to_string())),
+    })
+}
+
+async fn refuse(send: &mut SendStream, refusal: Refusal) -> Result<(), AdmissionError> {
+    write(send, &MemberFrame::Refused(refusal)).await?;
+    let _ = send.finish();
+    // The last frame is on its way until the joiner has it.
+    let _ = timeout(FRAME_TIMEOUT, send.stopped()).await;
+    Ok(())
+}
+
+async fn read(recv: &mut RecvStream) -> Result<JoinerFrame, AdmissionError> {
+    let frame = within(read_frame(recv, REQUEST_BYTES_MAX)).await??;
+    let frame = frame.ok_or(AdmissionError::Joiner("hung up before it was ready"))?;
+    JoinerFrame::decode(&frame).map_err(|_| AdmissionError::Joiner("sent what does not read"))
+}
+
+async fn write(send: &mut SendStream, frame: &MemberFrame) -> Result<(), AdmissionError> {
+    Ok(within(write_frame(send, &frame.encode(), FRAME_BYTES_MAX)).await??)
+}
+
+async fn within<T>(step: impl Future<Output = T>) -> Result<T, AdmissionError> {
+    timeout(FRAME_TIMEOUT, step).await.map_err(|_| AdmissionError::Joiner("fell silent"))
+}

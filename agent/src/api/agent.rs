@@ -1,0 +1,143 @@
+//! The agent as the [`Service`] that front ends speak to: each operation, handed to where it is
+//! done.
+
+use std::sync::Arc;
+
+use peerage_proto::access::Caller;
+use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::api::invites::{
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
+};
+use peerage_proto::api::members::{
+    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+};
+use peerage_proto::api::node::{
+    Create, Created, Departure, GetStatus, Join, Joined, Leave, Status,
+};
+use peerage_proto::api::settings::{
+    Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
+    RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
+};
+use peerage_proto::api::{ApiError, ErrorCode};
+
+use super::{Answer, Items, Service, invites, members, settings, status, streams};
+use crate::node::Node;
+
+/// The operations of one node.
+#[derive(Clone)]
+pub struct Agent {
+    node: Arc<Node>,
+}
+
+impl Agent {
+    /// The operations of this node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// Does what must be finished once it is begun, also when the one who asked hangs up.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Answer<T> {
+        let done = tokio::spawn(work).await;
+        done.unwrap_or_else(|error| {
+            Err(ApiError::new(ErrorCode::Internal, format!("the agent failed at it: {error}"))
+                .hint("its journal tells more"))
+        })
+    }
+}
+
+impl Service for Agent {
+    async fn status(&self, _: &Caller, _: GetStatus) -> Answer<Status> {
+        status::status(&self.node).await
+    }
+
+    async fn create(&self, caller: &Caller, request: Create) -> Answer<Created> {
+        let (node, who) = (self.node.clone(), caller.to_string());
+        self.to_the_end(async move { status::create(&node, &who, request).await }).await
+    }
+
+    async fn join(&self, _: &Caller, request: Join) -> Answer<Joined> {
+        let node = self.node.clone();
+        self.to_the_end(async move { status::join(&node, request).await }).await
+    }
+
+    async fn leave(&self, caller: &Caller, _: Leave) -> Answer<Departure> {
+        let (node, who) = (self.node.clone(), caller.to_string());
+        self.to_the_end(async move { status::leave(&node, &who).await }).await
+    }
+
+    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {
+        Ok(members::members(&self.node))
+    }
+
+    async fn rename(&self, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
+        members::rename(&self.node, caller, request).await
+    }
+
+    async fn remove(&self, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
+        let (node, caller) = (self.node.clone(), caller.clone());
+        self.to_the_end(async move { members::remove(&node, &caller, request).await }).await
+    }
+
+    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<Vec<Lag>> {
+        Ok(members::lag(&self.node))
+    }
+
+    async fn invite(&self, caller: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
+        invites::create(&self.node, caller, request).await
+    }
+
+    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<Vec<Invite>> {
+        Ok(invites::list(&self.node))
+    }
+
+    async fn revoke(&self, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
+        invites::revoke(&self.node, caller, request).await
+    }
+
+    async fn inspect(&self, _: &Caller, request: Inspect) -> Answer<Inspection> {
+        invites::inspect(&self.node, &request)
+    }
+
+    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<Vec<Document>> {
+        settings::documents(&self.node, request).await
+    }
+
+    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<StampedDocument> {
+        settings::document(&self.node, request).await
+    }
+
+    async fn set(&self, caller: &Caller, request: SetFields) -> Answer<WriteOutcome> {
+        settings::set(&self.node, caller, request).await
+    }
+
+    async fn remove_document(
+        &self,
+        caller: &Caller,
+        request: RemoveDocument,
+    ) -> Answer<WriteOutcome> {
+        settings::remove(&self.node, caller, request).await
+    }
+
+    async fn revert(&self, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
+        settings::revert(&self.node, caller, request).await
+    }
+
+    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
+        settings::history(&self.node, request).await
+    }
+
+    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<Vec<Conflict>> {
+        settings::conflicts(&self.node).await
+    }
+
+    async fn events(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {
+        streams::events(&self.node, &request)
+    }
+
+    async fn watch(&self, _: &Caller, request: WatchSettings) -> Answer<Items<WatchedChange>> {
+        streams::watch(self.node.clone(), request)
+    }
+}

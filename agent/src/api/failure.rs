@@ -1,0 +1,93 @@
+//! The words and codes in which the failures of the agent's parts reach those who ask.
+
+use peerage_proto::admission::invitation::TokenError;
+use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::replica::{NameError, WriteError};
+use peerage_proto::roster::ResolveError;
+
+use crate::events::Gone;
+use crate::joining::JoinError;
+use crate::node::NodeError;
+use crate::replica::WriteFailure;
+
+/// What a standalone node answers to whoever asks for a Data Center's things.
+pub(super) fn standalone() -> ApiError {
+    ApiError::new(ErrorCode::Refused, "this node is in no Data Center")
+        .hint("found one (`peerage create NAME`) or join one (`peerage join TOKEN`) first")
+}
+
+/// What a name, path or field that does not fit is answered with.
+pub(super) fn bad_name(error: &NameError) -> ApiError {
+    let code = match error {
+        NameError::TooLong { .. } => ErrorCode::TooLarge,
+        NameError::Reserved => ErrorCode::Refused,
+        _ => ErrorCode::BadRequest,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+pub(super) fn unresolved(error: &ResolveError) -> ApiError {
+    let code = match error {
+        ResolveError::Nobody(_) => ErrorCode::NotFound,
+        ResolveError::Ambiguous { .. } => ErrorCode::BadRequest,
+    };
+    ApiError::new(code, error.to_string()).hint("`peerage members` lists names and ids")
+}
+
+pub(super) fn gone(error: &Gone) -> ApiError {
+    ApiError::new(ErrorCode::Gone, error.to_string())
+        .hint("read the state anew, then follow without an id")
+}
+
+pub(super) fn not_written(failure: WriteFailure) -> ApiError {
+    let message = failure.to_string();
+    match failure {
+        WriteFailure::Rule(rule) => {
+            let (code, hint) = match rule {
+                WriteError::NoDocument(_) | WriteError::NoField { .. } => {
+                    (ErrorCode::NotFound, "`peerage settings list` shows what there is")
+                }
+                WriteError::Changed { .. } => {
+                    (ErrorCode::Changed, "read it again, and write with the stamp that it has now")
+                }
+                WriteError::Bound { .. } => {
+                    (ErrorCode::TooLarge, "write less, or part it into several documents")
+                }
+            };
+            ApiError::new(code, message).hint(hint)
+        }
+        WriteFailure::Disk(_) => ApiError::new(ErrorCode::Failed, message)
+            .hint("look at the disk of the agent's data folder, and at its journal"),
+        WriteFailure::Stopping => ApiError::new(ErrorCode::Busy, message),
+    }
+}
+
+pub(super) fn not_turned(error: NodeError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        NodeError::AlreadyMember { .. } => ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage leave` first, if it is to belong to another"),
+        NodeError::Standalone => standalone(),
+        NodeError::Name(_) => ApiError::new(ErrorCode::BadRequest, message),
+        NodeError::Token(TokenError::Password) => ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage invite --no-secret` printed it beside the string"),
+        NodeError::Token(_) => ApiError::new(ErrorCode::BadRequest, message)
+            .hint("`peerage invite` on any member prints a string to paste"),
+        NodeError::PasswordNeeded => ApiError::new(ErrorCode::Refused, message)
+            .hint("give the password that `peerage invite --no-secret` printed"),
+        NodeError::Join(JoinError::Refused { refusal, .. }) => {
+            ApiError::new(ErrorCode::Refused, message).hint(refusal.hint())
+        }
+        NodeError::Join(JoinError::Unreachable { .. }) => ApiError::new(ErrorCode::Failed, message)
+            .hint(
+                "check that one of these hosts is up and lets UDP in at that port, or make new \
+                 Join Information on a member that is; then paste it here",
+            ),
+        NodeError::Join(JoinError::BrokeOff(_)) => {
+            ApiError::new(ErrorCode::Failed, message).hint("paste the same string again")
+        }
+        NodeError::Write(failure) => not_written(failure),
+        NodeError::Rule(rule) => not_written(rule.into()),
+        NodeError::Store(_) => ApiError::new(ErrorCode::Failed, message),
+    }
+}

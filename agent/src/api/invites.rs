@@ -1,0 +1,201 @@
+//! Invitations: made, listed, called back, and read.
+
+use peerage_proto::access::Caller;
+use peerage_proto::admission::invitation::{
+    Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
+};
+use peerage_proto::admission::verdict::span;
+use peerage_proto::api::invites::{
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
+};
+use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
+use peerage_proto::replica::Actor;
+use peerage_proto::roster::{InviteRecord, Roster, invite_path};
+
+use super::Answer;
+use super::failure::{not_written, standalone};
+use crate::clock::rfc3339;
+use crate::membership::Membership;
+use crate::node::Node;
+
+/// For how long an invitation admits where nobody says.
+const TTL_DEFAULT_S: u64 = 24 * 3600;
+
+/// How long the pattern for names may be.
+const PATTERN_BYTES_MAX: usize = 128;
+
+pub(super) async fn create(
+    node: &Node,
+    caller: &Caller,
+    request: CreateInvite,
+) -> Answer<CreatedInvite> {
+    let membership = node.membership().ok_or_else(standalone)?;
+    let CreateInvite { ttl, uses, node_name, strict, no_secret } = request;
+    let bad = |message: &str| ApiError::new(ErrorCode::BadRequest, message);
+    if uses == Some(0) {
+        return Err(bad("an invitation of no use admits nobody; give 1 or more, or no bound"));
+    }
+    if node_name.as_ref().is_some_and(|p| p.is_empty() || p.len() > PATTERN_BYTES_MAX) {
+        return Err(bad("the pattern for names has 1 to 128 characters, such as pve-*"));
+    }
+    let ttl = ttl.unwrap_or(Span::seconds(TTL_DEFAULT_S)).duration();
+    if ttl.is_zero() {
+        return Err(bad("an invitation of no duration admits nobody"));
+    }
+    let roster = membership.roster();
+    let now_ms = node.now().wall_ms;
+    let secret = Secret::new(rand::random());
+    let record = InviteRecord {
+        id: secret.key().invite_id(),
+        issuer: membership.me,
+        created_ms: now_ms,
+        expires_ms: now_ms + ttl.as_millis() as u64,
+        uses,
+        node_name,
+        strict,
+        revoked: false,
+    };
+    let terms = Terms {
+        datacenter: membership.datacenter,
+        datacenter_name: roster.datacenter_name.clone(),
+        issuer: membership.me,
+        issuer_name: node.name(),
+        invite: record.id,
+        seeds: seeds(node, &membership, &roster, strict),
+        issued_ms: now_ms,
+        expires_ms: record.expires_ms,
+        uses,
+        node_name: record.node_name.clone(),
+        strict,
+    };
+    let invitation = Invitation::issue(terms, node.key());
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let edit = Roster::inviting(&record);
+    let written = membership.replica.write(invite_path(&record.id), edit, actor, false).await;
+    written.map_err(not_written)?;
+    let password = no_secret.then(|| secret.password());
+    let secret = (!no_secret).then_some(secret);
+    let token = JoinInformation { invitation, secret }.to_string();
+    Ok(CreatedInvite {
+        id: record.id.to_string(),
+        expires: rfc3339(record.expires_ms),
+        password,
+        command: format!("peerage join {token}"),
+        token,
+    })
+}
+
+/// Whom a joiner asks: this node, then others that are alive. Of a strict invitation only this node
+/// can admit.
+fn seeds(node: &Node, membership: &Membership, roster: &Roster, strict: bool) -> Vec<Seed> {
+    let own = Seed { node: membership.me, addresses: node.addresses().to_vec() };
+    let others = membership.alive().into_iter().filter_map(|id| {
+        let addresses = roster.member(&id)?.addresses.clone();
+        Some(Seed { node: id, addresses })
+    });
+    let count = if strict { 0 } else { SEEDS_MAX - 1 };
+    std::iter::once(own).chain(others.take(count)).collect()
+}
+
+pub(super) fn list(node: &Node) -> Vec<Invite> {
+    let Some(membership) = node.membership() else { return Vec::new() };
+    let roster = membership.roster();
+    let mut records: Vec<_> = roster.invites().collect();
+    records.sort_by_key(|record| std::cmp::Reverse((record.created_ms, record.id)));
+    records.into_iter().map(|record| shown(record, &roster, node.now().wall_ms)).collect()
+}
+
+fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
+    let used = u32::try_from(roster.admitted_with(&record.id).count()).unwrap_or(u32::MAX);
+    let state = match record {
+        InviteRecord { revoked: true, .. } => "revoked",
+        InviteRecord { expires_ms, .. } if *expires_ms <= now_ms => "expired",
+        InviteRecord { uses: Some(uses), .. } if used >= *uses => "used up",
+        _ => "open",
+    };
+    let known = |ms: u64| (ms > 0).then(|| rfc3339(ms));
+    Invite {
+        id: record.id.to_string(),
+        issuer: roster.name_of(&record.issuer),
+        created: known(record.created_ms),
+        expires: known(record.expires_ms),
+        uses: record.uses,
+        used,
+        node_name: record.node_name.clone(),
+        state: state.into(),
+    }
+}
+
+pub(super) async fn revoke(node: &Node, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
+    let membership = node.membership().ok_or_else(standalone)?;
+    let roster = membership.roster();
+    let found: Vec<_> = roster
+        .invites()
+        .filter(|i| request.id.len() >= 4 && i.id.to_string().starts_with(&request.id))
+        .collect();
+    let record = match found[..] {
+        [record] => record,
+        [] => {
+            let message = format!("there is no invitation {:?}", cut(&request.id));
+            return Err(ApiError::new(ErrorCode::NotFound, message)
+                .hint("`peerage invite list` shows them; four digits of the id are enough"));
+        }
+        _ => {
+            let message = format!("{:?} is the beginning of several ids", cut(&request.id));
+            return Err(ApiError::new(ErrorCode::BadRequest, message).hint("give more digits"));
+        }
+    };
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    if !record.revoked {
+        let edit = Roster::revoking(membership.me, &actor.who, node.now().wall_ms);
+        let path = invite_path(&record.id);
+        membership.replica.write(path, edit, actor, false).await.map_err(not_written)?;
+    }
+    let revoked = InviteRecord { revoked: true, ..record.clone() };
+    Ok(shown(&revoked, &membership.roster(), node.now().wall_ms))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
+    let read = JoinInformation::parse(&request.token);
+    let information = read.map_err(|error| {
+        ApiError::new(ErrorCode::BadRequest, error.to_string())
+            .hint("`peerage invite` on any member prints a string to paste")
+    })?;
+    let terms = information.invitation.terms();
+    let now_ms = node.now().wall_ms;
+    let membership = node.membership();
+    let member_of_it = membership.as_ref().filter(|m| m.datacenter == terms.datacenter);
+    let record = member_of_it.map(|m| m.roster()).and_then(|r| r.invite(&terms.invite).cloned());
+    let message = if terms.expires_ms <= now_ms {
+        Some(format!("expired {} ago", span(now_ms - terms.expires_ms)))
+    } else if record.is_some_and(|record| record.revoked) {
+        Some("revoked".into())
+    } else if member_of_it.is_some() {
+        Some("this node is a member of that Data Center already".into())
+    } else if let Some(membership) = &membership {
+        let name = &membership.roster().datacenter_name;
+        Some(format!("this node is a member of {name}; it would have to leave first"))
+    } else {
+        None
+    };
+    let seeds = terms.seeds.iter().map(|seed| api::Seed {
+        id: seed.node.to_string(),
+        addresses: seed.addresses.iter().map(ToString::to_string).collect(),
+    });
+    Ok(Inspection {
+        datacenter: Named { name: terms.datacenter_name.clone(), id: terms.datacenter.to_string() },
+        issuer: terms.issuer_name.clone(),
+        seeds: seeds.collect(),
+        expires: rfc3339(terms.expires_ms),
+        uses: terms.uses,
+        node_name: terms.node_name.clone(),
+        strict: terms.strict,
+        secret: information.secret.is_some(),
+        valid: message.is_none(),
+        message,
+    })
+}

@@ -1,0 +1,261 @@
+//! The members: what the roster says of them, what the failure detector believes, and what they say
+//! of themselves, side by side.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use peerage_proto::access::Caller;
+use peerage_proto::api::members::{Lag, Member, RemoveMember, Removed, RenameMember, Renamed};
+use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::id::NodeId;
+use peerage_proto::liveness::{self, State};
+use peerage_proto::replica::Actor;
+use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
+use tokio::time::Instant;
+
+use super::Answer;
+use super::failure::{not_written, standalone, unresolved};
+use crate::clock::rfc3339;
+use crate::happening::reason;
+use crate::membership::Membership;
+use crate::node::Node;
+
+/// How long a removal waits for those alive, the removed node among them, to hear of it.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) fn members(node: &Node) -> Vec<Member> {
+    let Some(membership) = node.membership() else { return Vec::new() };
+    let roster = membership.roster();
+    let view = View::of(node, &membership, &roster);
+    let mut members: Vec<Member> = roster.all().map(|member| view.member(member)).collect();
+    // Who belongs stands first, then by name.
+    members.sort_by(|a, b| {
+        let gone = |m: &Member| matches!(m.state.as_str(), "left" | "removed");
+        (gone(a), &a.name, &a.id).cmp(&(gone(b), &b.name, &b.id))
+    });
+    members
+}
+
+/// What is known of all members at one moment.
+struct View<'a> {
+    node: &'a Node,
+    membership: &'a Membership,
+    roster: &'a Roster,
+    standings: crate::liveness::Standings,
+    vitals: crate::vitals::AllVitals,
+}
+
+impl<'a> View<'a> {
+    fn of(node: &'a Node, membership: &'a Membership, roster: &'a Roster) -> Self {
+        Self {
+            node,
+            membership,
+            roster,
+            standings: membership.liveness.standings().borrow().clone(),
+            vitals: membership.vitals.all().borrow().clone(),
+        }
+    }
+
+    fn member(&self, member: &roster::Member) -> Member {
+        let blank = Member {
+            name: member.name.clone(),
+            id: member.id.to_string(),
+            state: "unknown".into(),
+            is_self: false,
+            addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            version: None,
+            rtt_ms: None,
+            path: "-".into(),
+            seen_s: None,
+            message: None,
+            joined: Some(rfc3339(member.admitted.at.wall_ms())),
+            boot: None,
+            uptime_s: None,
+            load: None,
+            digest: None,
+        };
+        match &member.standing {
+            Standing::Left(ending) => Member {
+                state: "left".into(),
+                message: Some(format!("left at {}", rfc3339(ending.at_ms))),
+                ..blank
+            },
+            Standing::Removed(ending) => Member {
+                state: "removed".into(),
+                message: Some(format!(
+                    "removed by {} on {} at {}",
+                    ending.who,
+                    self.roster.name_of(&ending.by),
+                    rfc3339(ending.at_ms)
+                )),
+                ..blank
+            },
+            Standing::Member if member.id == self.membership.me => self.own(blank),
+            Standing::Member => self.other(member, blank),
+        }
+    }
+
+    fn own(&self, blank: Member) -> Member {
+        let vitals = self.membership.vitals.own();
+        Member {
+            state: "alive".into(),
+            is_self: true,
+            version: Some(self.node.version().to_owned()),
+            path: "self".into(),
+            seen_s: Some(0.0),
+            message: None,
+            boot: Some(self.node.boot()),
+            uptime_s: Some(self.node.now().mono.as_secs()),
+            load: vitals.load1,
+            digest: Some(self.membership.replica.progress().borrow().digest.clone()),
+            ..blank
+        }
+    }
+
+    fn other(&self, member: &roster::Member, blank: Member) -> Member {
+        let now = self.node.now();
+        let vital = self.vitals.get(&member.id);
+        let vitals = vital.map(|vital| vital.vitals.as_ref());
+        let peer = self.membership.mesh.peer(member.id);
+        let standing = self.standings.get(&member.id);
+        let state = standing.map_or(State::Unknown, |standing| standing.state);
+        let alive = matches!(state, State::Alive | State::Suspect);
+        let heard = standing.and_then(|standing| standing.heard);
+        let heard = heard.map(|at| now.mono.saturating_sub(at));
+        let through = standing.and_then(|standing| standing.through);
+        let rtt = standing.and_then(|standing| standing.rtt);
+        let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
+        Member {
+            state: word(state).into(),
+            version: vitals.and_then(|v| v.version.clone()),
+            rtt_ms: rtt.filter(|_| alive).map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
+            path: match (alive, through) {
+                (true, Some(other)) => format!("via {}", self.roster.name_of(&other)),
+                (true, None) if peer.is_some() => "direct".into(),
+                _ => "-".into(),
+            },
+            seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
+            message: standing.and_then(|standing| message(standing, self.roster)),
+            boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
+            uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
+            load: vitals.filter(|_| alive).and_then(|v| v.load1),
+            digest: vitals
+                .and_then(|v| v.digest.as_ref())
+                .map(|digest| data_encoding::HEXLOWER.encode(digest)),
+            ..blank
+        }
+    }
+}
+
+/// The state in the words of the contract. Who said goodbye still belongs: its agent is down.
+fn word(state: State) -> &'static str {
+    match state {
+        State::Alive => "alive",
+        State::Suspect => "suspect",
+        // The roster names it and nothing was heard of it yet: for a few seconds after a start.
+        State::Unknown => "suspect",
+        State::Down | State::Left => "down",
+    }
+}
+
+fn message(standing: &liveness::Standing, roster: &Roster) -> Option<String> {
+    let why = reason(&standing.why, roster);
+    match standing.state {
+        State::Alive => standing.through.map(|_| "its direct path is broken".into()),
+        State::Unknown => Some("not heard from yet since this agent started".into()),
+        State::Suspect => Some(why),
+        State::Left => Some("its agent was stopped; start it: systemctl start peerage".into()),
+        State::Down => {
+            Some(format!("{why}; look at its host, or `peerage remove` it if it is gone for good"))
+        }
+    }
+}
+
+pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
+    let membership = node.membership().ok_or_else(standalone)?;
+    let name: NodeName = request
+        .name
+        .parse()
+        .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
+    let roster = membership.roster();
+    let member = current(&roster, &request.node)?;
+    if let Some(holder) = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id) {
+        let message = format!("the name {name} is taken by {}", holder.id.short());
+        return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
+    }
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let edit = Roster::renaming(&name);
+    let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
+    written.map_err(not_written)?;
+    Ok(Renamed {
+        name: membership.roster().name_of(&member.id),
+        id: member.id.to_string(),
+        was: member.name.clone(),
+    })
+}
+
+pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
+    let membership = node.membership().ok_or_else(standalone)?;
+    let roster = membership.roster();
+    let member = roster.resolve(&request.node).map_err(|e| unresolved(&e))?;
+    if member.id == membership.me {
+        let message = format!("{} is this very node", member.name);
+        return Err(ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage leave` takes this node out; another node can remove it"));
+    }
+    if let Standing::Removed(ending) = &member.standing {
+        let message = format!("{} was removed already, by {}", member.name, ending.who);
+        return Err(ApiError::new(ErrorCode::Refused, message));
+    }
+    let mut expected = membership.alive();
+    expected.remove(&member.id);
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let edit = Roster::removal(membership.me, &actor.who, node.now().wall_ms);
+    let written = membership.replica.write(member_path(&member.id), edit, actor, true).await;
+    let acknowledged = written.map_err(not_written)?;
+    let told: BTreeSet<NodeId> = match &acknowledged.receipts {
+        Some(receipts) => {
+            let deadline = Instant::now() + TELL_TIMEOUT;
+            receipts.until(deadline, |nodes| nodes.is_superset(&expected)).await
+        }
+        None => BTreeSet::new(),
+    };
+    Ok(Removed {
+        name: member.name.clone(),
+        id: member.id.to_string(),
+        state: "removed".into(),
+        told: told.iter().map(|id| roster.name_of(id)).collect(),
+    })
+}
+
+fn current<'a>(roster: &'a Roster, text: &str) -> Answer<&'a roster::Member> {
+    let member = roster.resolve(text).map_err(|e| unresolved(&e))?;
+    if member.is_current() {
+        return Ok(member);
+    }
+    let message = format!("{} no longer belongs to the Data Center", member.name);
+    Err(ApiError::new(ErrorCode::Refused, message))
+}
+
+pub(super) fn lag(node: &Node) -> Vec<Lag> {
+    let Some(membership) = node.membership() else { return Vec::new() };
+    let roster = membership.roster();
+    let view = View::of(node, &membership, &roster);
+    let own = membership.replica.progress().borrow().digest.clone();
+    let mut list: Vec<Lag> = roster
+        .current()
+        .map(|member| {
+            let seen = view.member(member);
+            let age = view.vitals.get(&member.id).map(|vital| vital.age().as_secs_f64());
+            Lag {
+                name: seen.name,
+                id: seen.id,
+                in_sync: seen.digest.as_ref() == Some(&own),
+                digest: seen.digest,
+                age_s: if seen.is_self { Some(0.0) } else { age },
+            }
+        })
+        .collect();
+    list.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    list
+}

@@ -1,0 +1,162 @@
+//! Who gets past the hello: members of the same Data Center, and who proves to be one of whom this
+//! node has not heard yet.
+
+use std::sync::Arc;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::replica::SignedChange;
+use peerage_proto::roster::{Roster, Standing, member_path};
+use peerage_proto::wire::{Hello, Refusal, RefusalCode};
+use serde_bytes::ByteBuf;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::membership::Membership;
+use crate::mesh::{Gate, Verdict};
+use crate::replica::ReplicaHandle;
+
+/// How many changes of a proof, or of evidence, are looked at.
+const PROOF_CHANGES_MAX: usize = 8;
+
+/// The gate of one agent, in a Data Center or not.
+#[derive(Clone)]
+pub struct NodeGate {
+    /// This node.
+    pub me: NodeId,
+    /// The membership; none while the node is standalone.
+    pub membership: watch::Receiver<Option<Arc<Membership>>>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl NodeGate {
+    fn membership(&self) -> Option<Arc<Membership>> {
+        self.membership.borrow().clone()
+    }
+}
+
+impl Gate for NodeGate {
+    fn hello(&self) -> Option<Hello> {
+        let membership = self.membership()?;
+        let hello = membership.hello();
+        Some(Hello { wall_ms: self.clock.now().wall_ms, ..hello })
+    }
+
+    async fn judge(&self, peer: NodeId, hello: &Hello) -> Verdict {
+        let Some(membership) = self.membership() else {
+            let message = "this node is in no Data Center";
+            return Verdict::Refuse(Refusal::new(RefusalCode::Standalone, message));
+        };
+        if peer == self.me {
+            let message = "this host has the same node.key: one of the two is a copy of the other";
+            return Verdict::Refuse(Refusal::new(RefusalCode::DuplicateIdentity, message));
+        }
+        let roster = membership.roster();
+        if hello.datacenter != membership.datacenter {
+            let message = format!(
+                "this node belongs to {} ({})",
+                roster.datacenter_name,
+                membership.datacenter.short()
+            );
+            return Verdict::Refuse(Refusal::new(RefusalCode::WrongDataCenter, message));
+        }
+        if roster.is_current(&peer) {
+            return Verdict::Welcome;
+        }
+        // Who is a stranger here, or came back after it left, shows how it was admitted.
+        merge_proof(&membership.replica, &roster, &hello.proof).await;
+        let roster = membership.roster();
+        match roster.member(&peer).map(|member| &member.standing) {
+            Some(Standing::Member) => Verdict::Welcome,
+            Some(standing) => {
+                Verdict::Refuse(ended(&membership.replica, &roster, peer, standing).await)
+            }
+            None => {
+                let message = "this node has not heard of an admission of yours";
+                Verdict::Refuse(Refusal::new(RefusalCode::NotMember, message))
+            }
+        }
+    }
+
+    fn refused(&self, peer: NodeId, refusal: Refusal) {
+        let Some(membership) = self.membership() else { return };
+        let me = self.me;
+        tokio::spawn(async move {
+            let name = membership.roster().name_of(&peer);
+            info!(peer = name, cause = %refusal, "refused");
+            if matches!(refusal.code, RefusalCode::Removed | RefusalCode::Left) {
+                merge_evidence(&membership, peer, me, &refusal.evidence).await;
+            }
+        });
+    }
+}
+
+/// Tells a node whose membership ended how it did, with the change that ended it.
+async fn ended(
+    replica: &ReplicaHandle,
+    roster: &Roster,
+    peer: NodeId,
+    standing: &Standing,
+) -> Refusal {
+    let (code, ending, field) = match standing {
+        Standing::Removed(ending) => (RefusalCode::Removed, ending, "removed"),
+        Standing::Left(ending) => (RefusalCode::Left, ending, "left"),
+        Standing::Member => return Refusal::new(RefusalCode::Busy, "ask again"),
+    };
+    let message = format!(
+        "{} from {} by {} on {}",
+        if code == RefusalCode::Removed { "removed" } else { "left" },
+        roster.datacenter_name,
+        ending.who,
+        roster.name_of(&ending.by)
+    );
+    let evidence = replica.read(move |replica| {
+        let document = replica.document(&member_path(&peer))?;
+        let found = document.fields().find(|(name, _, _)| name.as_str() == field);
+        found.map(|(_, _, change)| ByteBuf::from(change.bytes().to_vec()))
+    });
+    let evidence = evidence.await.ok().flatten().into_iter().collect();
+    Refusal { evidence, ..Refusal::new(code, message) }
+}
+
+/// Merges the admissions of a proof, each of which must be written by a member known before it.
+async fn merge_proof(replica: &ReplicaHandle, roster: &Roster, proof: &[ByteBuf]) {
+    let mut known: Vec<NodeId> = roster.current().map(|member| member.id).collect();
+    let mut changes = Vec::new();
+    for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
+        let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
+        let admitted = change.path.as_str().strip_prefix("@member/").and_then(|id| id.parse().ok());
+        let Some(admitted) = admitted.filter(|_| change.set.contains_key("admitted")) else {
+            return;
+        };
+        if !known.contains(&change.dot.writer.node) {
+            continue;
+        }
+        known.push(admitted);
+        changes.push(change);
+    }
+    if !changes.is_empty()
+        && let Err(error) = replica.merge(changes, true).await
+    {
+        warn!(%error, "the proof of a new member could not be kept");
+    }
+}
+
+/// Merges the change by which this node's membership ended, as any change that comes from a member:
+/// whoever wrote it may have joined after this node last heard of anything.
+async fn merge_evidence(membership: &Membership, peer: NodeId, me: NodeId, evidence: &[ByteBuf]) {
+    let mine = member_path(&me);
+    let changes: Vec<_> = evidence
+        .iter()
+        .take(PROOF_CHANGES_MAX)
+        .filter_map(|bytes| SignedChange::verify(Arc::from(bytes.as_slice())).ok())
+        .filter(|change| change.path == mine && change.datacenter == membership.datacenter)
+        .filter(|change| ["removed", "left"].iter().any(|field| change.set.contains_key(*field)))
+        .collect();
+    if changes.is_empty() || !membership.roster().is_current(&peer) {
+        warn!("refused as one who left or was removed, with no evidence that holds; staying");
+    } else if let Err(error) = membership.replica.merge(changes, false).await {
+        warn!(%error, "the end of this node's membership could not be kept");
+    }
+}

@@ -1,0 +1,103 @@
+//! What happens, in words: the things that `peerage events` tells.
+
+use peerage_proto::id::NodeId;
+use peerage_proto::liveness::{LivenessEvent, State, Why};
+use peerage_proto::replica::SignedChange;
+use peerage_proto::roster::{Roster, RosterEvent};
+use serde_json::{Value, json};
+
+/// A thing that happened in the Data Center, as this node saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happening {
+    /// A word for programs.
+    pub kind: &'static str,
+    /// The name of the node that it is about.
+    pub node: Option<String>,
+    /// What happened, and on what evidence.
+    pub message: String,
+    /// Particulars, by kind.
+    pub data: Value,
+}
+
+impl Happening {
+    /// Something about this node itself.
+    pub fn here(kind: &'static str, name: &str, message: String) -> Self {
+        Self { kind, node: Some(name.to_owned()), message, data: Value::Null }
+    }
+
+    /// A change of the roster.
+    pub fn of_roster(event: &RosterEvent, roster: &Roster) -> Self {
+        let named = |kind, name: &str, id: NodeId, message| Self {
+            kind,
+            node: Some(name.to_owned()),
+            message,
+            data: json!({ "id": id }),
+        };
+        match event {
+            RosterEvent::Joined(member) => {
+                let by = roster.name_of(&member.admitted_by);
+                let message = format!("{} joined, admitted by {by}", member.name);
+                named("joined", &member.name, member.id, message)
+            }
+            RosterEvent::Left(member, ending) => {
+                let on = roster.name_of(&ending.by);
+                let message = format!("{} left: {} on {on}", member.name, ending.who);
+                named("left", &member.name, member.id, message)
+            }
+            RosterEvent::Removed(member, ending) => {
+                let on = roster.name_of(&ending.by);
+                let message = format!("{} was removed: {} on {on}", member.name, ending.who);
+                named("removed", &member.name, member.id, message)
+            }
+            RosterEvent::Renamed(member, before) => {
+                let message = format!("{before} is now named {}", member.name);
+                named("renamed", &member.name, member.id, message)
+            }
+        }
+    }
+
+    /// A change of who is alive.
+    pub fn of_liveness(event: &LivenessEvent, roster: &Roster) -> Self {
+        let name = roster.name_of(&event.node);
+        let kind = match event.to {
+            State::Unknown => "unknown",
+            State::Alive => "alive",
+            State::Suspect => "suspect",
+            State::Down => "down",
+            State::Left => "stopped",
+        };
+        let why = reason(&event.why, roster);
+        Self {
+            kind,
+            message: format!("{name} {kind}: {why}"),
+            node: Some(name),
+            data: json!({ "id": event.node, "was": event.from.to_string() }),
+        }
+    }
+
+    /// A change of the settings.
+    pub fn of_change(change: &SignedChange, roster: &Roster) -> Self {
+        let on = roster.name_of(&change.dot.writer.node);
+        let who = &change.actor.who;
+        let touched = change.set.keys().chain(&change.unset).map(|field| field.as_str());
+        let touched = touched.collect::<Vec<_>>();
+        let message = if change.remove {
+            format!("{} removed by {who} on {on}", change.path)
+        } else {
+            format!("{}: {} by {who} on {on}", change.path, touched.join(", "))
+        };
+        let data = json!({
+            "path": change.path, "fields": touched, "stamp": change.stamp().to_string(),
+        });
+        Self { kind: "settings", node: Some(on), message, data }
+    }
+}
+
+/// Why a node stands as it does, with names for ids.
+pub fn reason(why: &Why, roster: &Roster) -> String {
+    let text = why.to_string();
+    match why {
+        Why::Told { by, .. } => text.replacen(&by.short(), &roster.name_of(by), 1),
+        _ => text,
+    }
+}

@@ -1,0 +1,234 @@
+//! Joining a Data Center, on the side of the joiner.
+//!
+//! The seeds of the Join Information are asked in turn until one answers. What it sends is kept in
+//! memory until the admission has come; then all of it goes to disk in one commit. A failure before
+//! leaves this node as it was, one after leaves a member.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use peerage_proto::admission::exchange::{JoinerFrame, MemberFrame};
+use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Seed};
+use peerage_proto::admission::verdict::{JoinRequest, Refusal, prove, span};
+use peerage_proto::id::NodeId;
+use peerage_proto::identity::Keypair;
+use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};
+use peerage_proto::replica::{Limits, Outputs, Replica};
+use peerage_proto::roster::Roster;
+use peerage_proto::wire::WIRE_VERSION;
+use quinn::{Connection, RecvStream, SendStream};
+use serde_bytes::ByteBuf;
+use tokio::time::{Instant, timeout};
+
+use crate::admission::binding;
+use crate::clock::Clock;
+use crate::mesh::{read_frame, write_frame};
+
+/// How long one address of a seed is tried.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the seed may take for its next frame; it asks others and dials back in between.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why joining failed. This node is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// No seed answers.
+    #[error("no seed of the Join Information can be reached; tried for {}: {}", span(.after.as_millis() as u64), .tried.join("; "))]
+    Unreachable {
+        /// Each address with what came of it.
+        tried: Vec<String>,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A seed answered and said no.
+    #[error("{member} refused: {refusal}")]
+    Refused {
+        /// The seed.
+        member: String,
+        /// Its cause.
+        refusal: Refusal,
+    },
+    /// A seed answered, and then fell silent or said what makes no sense.
+    #[error("joining broke off: {0}")]
+    BrokeOff(String),
+}
+
+/// What a joiner has in hand once it is admitted: to be put on disk as one.
+#[derive(Debug)]
+pub struct Admission {
+    /// The replica, with everything merged.
+    pub replica: Replica,
+    /// What to commit.
+    pub outputs: Outputs,
+    /// The name of the seed that admitted.
+    pub seed: String,
+}
+
+/// Who asks to be let in.
+#[derive(Debug, Clone)]
+pub struct Joiner {
+    /// Its key.
+    pub key: Keypair,
+    /// The name that it asks for.
+    pub name: String,
+    /// Where it is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// Its version.
+    pub version: String,
+    /// What its replica keeps.
+    pub limits: Limits,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Dials on the join protocol.
+pub trait Dialler: Send + Sync {
+    /// Connects with a node at an address; whoever answers there must hold the node's key.
+    fn dial(
+        &self,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> impl Future<Output = Result<Connection, String>> + Send;
+}
+
+impl Joiner {
+    /// Asks the seeds of an invitation to be let in.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing has changed here, and the same string can be used again.
+    pub async fn join(
+        &self,
+        information: &JoinInformation,
+        secret: &Secret,
+        dialler: &impl Dialler,
+    ) -> Result<Admission, JoinError> {
+        let start = Instant::now();
+        let mut tried = Vec::new();
+        let mut busy = None;
+        for seed in &information.invitation.terms().seeds {
+            let Some(connection) = reach(seed, dialler, &mut tried).await else { continue };
+            let outcome = self.ask(&information.invitation, secret, &connection).await;
+            connection.close(0u32.into(), b"done");
+            match outcome {
+                // What only this seed, or only now, stands in the way, another may do.
+                Err(JoinError::Refused {
+                    refusal:
+                        Refusal::Busy(_) | Refusal::IssuerSilent { .. } | Refusal::Issuer { .. },
+                    ..
+                })
+                | Err(JoinError::BrokeOff(_)) => busy = outcome.err(),
+                other => return other,
+            }
+        }
+        Err(busy.unwrap_or(JoinError::Unreachable { tried, after: start.elapsed() }))
+    }
+
+    async fn ask(
+        &self,
+        invitation: &Invitation,
+        secret: &Secret,
+        connection: &Connection,
+    ) -> Result<Admission, JoinError> {
+        let refused = |refusal| JoinError::Refused { member: "this node".into(), refusal };
+        let binding = binding(connection).map_err(refused)?;
+        let (terms, me) = (invitation.terms(), self.key.node_id());
+        let request = JoinRequest {
+            terms: invitation.body().to_vec(),
+            terms_signature: invitation.signature().to_vec(),
+            proof: prove(terms, &secret.key(), me, &self.name, &binding).to_vec(),
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            version: self.version.clone(),
+            wire_version: WIRE_VERSION,
+            wall_ms: self.clock.now().wall_ms,
+        };
+        let (mut send, mut recv) =
+            connection.open_bi().await.map_err(|e| JoinError::BrokeOff(e.to_string()))?;
+        write(&mut send, &JoinerFrame::Request(request)).await?;
+        let name_of_seed = seed_name(connection);
+        let seed = match read(&mut recv).await? {
+            MemberFrame::Welcome { member } => member,
+            other => return Err(unexpected(other, &name_of_seed)),
+        };
+        let mut replica = Replica::new(terms.datacenter, self.key.clone(), self.limits.clone());
+        let mut outputs = Outputs::default();
+        loop {
+            match read(&mut recv).await? {
+                MemberFrame::Changes(changes) => self.merge(&mut replica, &mut outputs, changes)?,
+                MemberFrame::Done(vector) => {
+                    outputs.extend(replica.absorb(&vector));
+                    break;
+                }
+                other => return Err(unexpected(other, &seed)),
+            }
+        }
+        write(&mut send, &JoinerFrame::Ready).await?;
+        match read(&mut recv).await? {
+            MemberFrame::Admitted(changes) => self.merge(&mut replica, &mut outputs, changes)?,
+            other => return Err(unexpected(other, &seed)),
+        }
+        if !Roster::of(&replica).is_current(&me) {
+            return Err(JoinError::BrokeOff(format!("{seed} sent no admission of this node")));
+        }
+        Ok(Admission { replica, outputs, seed })
+    }
+
+    fn merge(
+        &self,
+        replica: &mut Replica,
+        outputs: &mut Outputs,
+        changes: Vec<ByteBuf>,
+    ) -> Result<(), JoinError> {
+        let changes = verified(changes).map_err(|e| JoinError::BrokeOff(e.to_string()))?;
+        for change in changes {
+            outputs.extend(replica.merge(change, false, self.clock.now()));
+        }
+        Ok(())
+    }
+}
+
+/// Tries a seed's addresses, all at once.
+async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
+    let dial = |address: SocketAddr| async move {
+        let dialled = timeout(DIAL_TIMEOUT, dialler.dial(seed.node, address)).await;
+        let silent = || Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()));
+        (address, dialled.unwrap_or_else(|_| silent()))
+    };
+    let mut dialling: futures_util::stream::FuturesUnordered<_> =
+        seed.addresses.iter().copied().map(dial).collect();
+    while let Some((address, outcome)) = futures_util::StreamExt::next(&mut dialling).await {
+        match outcome {
+            Ok(connection) => return Some(connection),
+            Err(cause) => tried.push(format!("{address}: {cause}")),
+        }
+    }
+    None
+}
+
+fn seed_name(connection: &Connection) -> String {
+    format!("the node at {}", connection.remote_address())
+}
+
+fn unexpected(frame: MemberFrame, member: &str) -> JoinError {
+    match frame {
+        MemberFrame::Refused(refusal) => JoinError::Refused { member: member.to_owned(), refusal },
+        _ => JoinError::BrokeOff(format!("{member} said something out of turn")),
+    }
+}
+
+async fn write(send: &mut SendStream, frame: &JoinerFrame) -> Result<(), JoinError> {
+    let bytes = frame.encode();
+    let written = timeout(FRAME_TIMEOUT, write_frame(send, &bytes, FRAME_BYTES_MAX)).await;
+    let written = written.map_err(|_| JoinError::BrokeOff("the seed takes nothing in".into()))?;
+    written.map_err(|e| JoinError::BrokeOff(e.to_string()))
+}
+
+async fn read(recv: &mut RecvStream) -> Result<MemberFrame, JoinError> {
+    let broke = |cause: String| JoinError::BrokeOff(cause);
+    let frame = timeout(FRAME_TIMEOUT, read_frame(recv, FRAME_BYTES_MAX)).await;
+    let frame = frame.map_err(|_| broke("the seed fell silent".into()))?;
+    let frame = frame.map_err(|e| broke(e.to_string()))?;
+    let frame = frame.ok_or_else(|| broke("the seed hung up".into()))?;
+    MemberFrame::decode(&frame).map_err(|e| broke(e.to_string()))
+}

@@ -1,0 +1,550 @@
+//! This node: standalone, or a member of one Data Center; and the ways from one to the other.
+//!
+//! Founding, joining, leaving and being put out take turns here. Each is one commit on disk, so a
+//! crash finds the node on one side or on the other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
+use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::identity::Keypair;
+use peerage_proto::replica::{
+    Actor, Commit, Edit, Limits, Outputs, Path, Replica, SignedChange, Vector, WriteError,
+};
+use peerage_proto::roster::{
+    NameError, NodeName, Roster, Standing, datacenter_name, datacenter_path, member_path,
+};
+use peerage_proto::time::Now;
+use peerage_proto::wire::CloseCode;
+use quinn::Connection;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::clock::{Clock, rfc3339};
+use crate::events::Feed;
+use crate::happening::Happening;
+use crate::joining::{Dialler, JoinError, Joiner};
+use crate::membership::{End, Inbound, Membership, Parts};
+use crate::mesh::Mesh;
+use crate::replica::{Disk, WriteFailure};
+use crate::store::{Image, Store, StoreError, Write};
+
+/// How long a node that leaves waits for those alive to confirm that they heard.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Under which names the store keeps what is this node's own.
+const META_DATACENTER: &str = "datacenter";
+const META_NOTICE: &str = "notice";
+
+/// Something that the operator should know, until it is settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Whether this node's key was put out for good.
+    pub removed: bool,
+}
+
+/// Why the node did not go over to the other side. It is where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It belongs to a Data Center already.
+    #[error("this node is already a member of {name} ({id})", id = .id.short())]
+    AlreadyMember {
+        /// The Data Center's name.
+        name: String,
+        /// Its id.
+        id: DataCenterId,
+    },
+    /// It belongs to none.
+    #[error("this node is in no Data Center")]
+    Standalone,
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Not Join Information, or not its password.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The Join Information has no secret, and no password was given.
+    #[error("this Join Information was made without its secret")]
+    PasswordNeeded,
+    /// The seeds did not let it in.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A write was refused.
+    #[error(transparent)]
+    Write(#[from] WriteFailure),
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was to be written does not fit.
+    #[error(transparent)]
+    Rule(#[from] WriteError),
+}
+
+/// How a node left.
+#[derive(Debug, Clone)]
+pub struct Farewell {
+    /// The Data Center's name.
+    pub datacenter_name: String,
+    /// Its id.
+    pub datacenter: DataCenterId,
+    /// The names of the members that confirmed that they heard.
+    pub told: Vec<String>,
+    /// Those that were alive and did not.
+    pub missed: Vec<String>,
+    /// Where what the node had is kept.
+    pub backup: PathBuf,
+}
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// Its key.
+    pub key: Keypair,
+    /// The number of this start of the agent.
+    pub boot: u64,
+    /// The name that it takes where nobody says otherwise.
+    pub name: NodeName,
+    /// Where it is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// The version of the agent.
+    pub version: String,
+    /// The time.
+    pub clock: Clock,
+    /// The disk.
+    pub store: Store,
+    /// The mesh.
+    pub mesh: Mesh,
+    /// What arrives by it.
+    pub inbound: Inbound,
+    /// Where the membership is shown to the mesh's gate.
+    pub membership: watch::Sender<Option<Arc<Membership>>>,
+    /// Told when the disk fails for good.
+    pub broken: mpsc::Sender<Arc<str>>,
+}
+
+/// The node.
+pub struct Node {
+    parts: NodeParts,
+    limits: Limits,
+    changes: Feed<SignedChange>,
+    happenings: Feed<Happening>,
+    notice: watch::Sender<Option<Notice>>,
+    /// Whoever founds, joins, leaves or parks holds this.
+    turning: Mutex<()>,
+    ended: mpsc::Sender<End>,
+}
+
+impl Node {
+    /// The node that a disk holds: a member goes on as one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin(parts: NodeParts, image: Image) -> Result<Arc<Self>, StoreError> {
+        let (ended, ends) = mpsc::channel(4);
+        let notice = image.meta.get(META_NOTICE).and_then(|n| serde_json::from_slice(n).ok());
+        let node = Arc::new(Self {
+            limits: Limits::default(),
+            changes: Feed::new(parts.boot),
+            happenings: Feed::new(parts.boot),
+            notice: watch::Sender::new(notice),
+            turning: Mutex::default(),
+            ended,
+            parts,
+        });
+        let id = image.meta.get(META_DATACENTER).and_then(|id| id.as_slice().try_into().ok());
+        match id.map(DataCenterId) {
+            Some(datacenter) => {
+                let replica = loaded(datacenter, node.disk(datacenter), image);
+                node.start(replica).await;
+            }
+            // A departure was cut off after its commit: what was left is put aside now.
+            None if !image.changes.is_empty() => drop(node.put_aside("left").await?),
+            None => {}
+        }
+        tokio::spawn(follow_ends(node.clone(), ends));
+        Ok(node)
+    }
+
+    /// The membership; none while standalone.
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.parts.membership.borrow().clone()
+    }
+
+    /// The membership, as it changes.
+    pub fn memberships(&self) -> watch::Receiver<Option<Arc<Membership>>> {
+        self.parts.membership.subscribe()
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.parts.key.node_id()
+    }
+
+    /// This node's key.
+    pub fn key(&self) -> &Keypair {
+        &self.parts.key
+    }
+
+    /// The name that it shows, or takes when it joins.
+    pub fn name(&self) -> String {
+        match self.membership() {
+            Some(membership) => membership.roster().name_of(&self.id()),
+            None => self.parts.name.to_string(),
+        }
+    }
+
+    /// The number of this start of the agent.
+    pub fn boot(&self) -> u64 {
+        self.parts.boot
+    }
+
+    /// Where it is reached.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.parts.addresses
+    }
+
+    /// The version of the agent.
+    pub fn version(&self) -> &str {
+        &self.parts.version
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.parts.clock.now()
+    }
+
+    /// What the operator should know.
+    pub fn notice(&self) -> Option<Notice> {
+        self.notice.borrow().clone()
+    }
+
+    /// The mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.parts.mesh
+    }
+
+    /// The changes of the settings.
+    pub fn changes(&self) -> &Feed<SignedChange> {
+        &self.changes
+    }
+
+    /// What happens.
+    pub fn happenings(&self) -> &Feed<Happening> {
+        &self.happenings
+    }
+
+    /// Founds a Data Center.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn create(&self, name: &str, who: &str) -> Result<Arc<Membership>, NodeError> {
+        let _turn = self.turning.lock().await;
+        self.check_standalone()?;
+        let name = datacenter_name(name)?;
+        let datacenter = DataCenterId(rand::random());
+        let mut replica = Replica::new(datacenter, self.parts.key.clone(), self.limits.clone());
+        let (me, now) = (self.id(), self.now());
+        let admission = Roster::default().admission(
+            &me,
+            &self.parts.name,
+            &self.parts.addresses,
+            me,
+            None,
+            now.wall_ms,
+        );
+        let founding = Roster::founding(&name, now.wall_ms);
+        let mut outputs = Outputs::default();
+        let mut write = |path: Path, edit: Edit| -> Result<(), WriteError> {
+            let actor = Actor { who: who.to_owned(), via: "socket".into() };
+            let (_, more) = replica.write(&path, edit, actor, rand::random(), now)?;
+            outputs.extend(more);
+            Ok(())
+        };
+        write(datacenter_path(), founding)?;
+        write(member_path(&me), admission)?;
+        self.enter(replica, &outputs).await?;
+        let message = format!("{who} founded {name} on {}", self.parts.name);
+        self.tell("created", message);
+        self.membership().ok_or(NodeError::Standalone)
+    }
+
+    /// Joins the Data Center that Join Information is for; tells which seed let this node in.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn join(
+        &self,
+        token: &str,
+        password: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<(Arc<Membership>, String), NodeError> {
+        let _turn = self.turning.lock().await;
+        self.check_standalone()?;
+        let information = JoinInformation::parse(token)?;
+        let secret = match (&information.secret, password) {
+            (Some(secret), _) => secret.clone(),
+            (None, Some(password)) => Secret::from_password(password)?,
+            (None, None) => return Err(NodeError::PasswordNeeded),
+        };
+        if !information.opens_with(&secret) {
+            return Err(TokenError::Password.into());
+        }
+        let name = match name {
+            Some(name) => name.parse::<NodeName>()?,
+            None => self.parts.name.clone(),
+        };
+        let joiner = Joiner {
+            key: self.parts.key.clone(),
+            name: name.to_string(),
+            addresses: self.parts.addresses.clone(),
+            version: self.parts.version.clone(),
+            limits: self.limits.clone(),
+            clock: self.parts.clock,
+        };
+        let dialler = JoinDialler(self.parts.mesh.clone());
+        let admission = joiner.join(&information, &secret, &dialler).await?;
+        self.enter(admission.replica, &admission.outputs).await?;
+        let membership = self.membership().ok_or(NodeError::Standalone)?;
+        let datacenter = membership.roster().datacenter_name.clone();
+        self.tell("joined", format!("{name} joined {datacenter} by {}", admission.seed));
+        Ok((membership, admission.seed))
+    }
+
+    /// Leaves the Data Center: the others are told, what the node had is put aside, and it is
+    /// standalone.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn leave(&self, who: &str) -> Result<Farewell, NodeError> {
+        let _turn = self.turning.lock().await;
+        let membership = self.membership().ok_or(NodeError::Standalone)?;
+        let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
+        let actor = Actor { who: who.to_owned(), via: "socket".into() };
+        let edit = Roster::leaving(me, who, self.now().wall_ms);
+        let acknowledged = membership.replica.write(member_path(&me), edit, actor, true).await?;
+        let told = match &acknowledged.receipts {
+            Some(receipts) => {
+                let deadline = Instant::now() + FAREWELL_TIMEOUT;
+                receipts.until(deadline, |nodes| nodes.is_superset(&alive)).await
+            }
+            None => Default::default(),
+        };
+        membership.stop(true).await;
+        self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
+        let backup = self.step_out(None, "left").await?;
+        let names = |nodes: Vec<&NodeId>| nodes.into_iter().map(|id| roster.name_of(id)).collect();
+        self.tell("left", format!("{who} left {}", roster.datacenter_name));
+        Ok(Farewell {
+            datacenter_name: roster.datacenter_name.clone(),
+            datacenter: membership.datacenter,
+            missed: names(alive.difference(&told).collect()),
+            told: names(told.iter().collect()),
+            backup,
+        })
+    }
+
+    /// Stops: the others are told that the agent goes, and everything is on disk.
+    pub async fn stop(&self) {
+        let _turn = self.turning.lock().await;
+        if let Some(membership) = self.membership() {
+            membership.stop(true).await;
+        }
+        self.parts.mesh.shutdown(CloseCode::Shutdown, "the agent stops").await;
+        self.parts.store.close().await;
+    }
+
+    /// Puts itself aside after its membership was ended by others.
+    async fn park(&self, standing: &Standing) -> Result<(), NodeError> {
+        let _turn = self.turning.lock().await;
+        let Some(membership) = self.membership() else { return Ok(()) };
+        let roster = membership.roster();
+        let datacenter = &roster.datacenter_name;
+        let (removed, ending) = match standing {
+            Standing::Removed(ending) => (true, ending),
+            Standing::Left(ending) => (false, ending),
+            Standing::Member => return Ok(()),
+        };
+        let (on, at) = (roster.name_of(&ending.by), rfc3339(ending.at_ms));
+        let notice = if removed {
+            Notice {
+                message: format!(
+                    "this node was removed from {datacenter} by {} on {on} at {at}",
+                    ending.who
+                ),
+                hint: "to join again it needs a new identity: stop the agent, move node.key out \
+                       of its data folder, start it, and use new Join Information"
+                    .into(),
+                removed,
+            }
+        } else {
+            Notice {
+                message: format!("this node left {datacenter} on {at}, as the others tell it"),
+                hint: "join again with new Join Information (`peerage invite` on a member)".into(),
+                removed,
+            }
+        };
+        membership.stop(false).await;
+        self.parts.mesh.disconnect_all(CloseCode::Leaving, "no longer a member");
+        warn!("{}", notice.message);
+        self.tell(if removed { "removed" } else { "left" }, notice.message.clone());
+        let reason = if removed { "removed" } else { "left" };
+        let backup = self.step_out(Some(notice), reason).await?;
+        info!(backup = %backup.display(), "what it had is kept");
+        Ok(())
+    }
+
+    fn check_standalone(&self) -> Result<(), NodeError> {
+        match self.membership() {
+            None => Ok(()),
+            Some(membership) => Err(NodeError::AlreadyMember {
+                name: membership.roster().datacenter_name.clone(),
+                id: membership.datacenter,
+            }),
+        }
+    }
+
+    /// Becomes a member, with a replica that is not on disk yet.
+    async fn enter(&self, mut replica: Replica, outputs: &Outputs) -> Result<(), NodeError> {
+        let mut writes = vec![
+            Write::ClearReplica,
+            Write::Meta { name: META_DATACENTER, value: replica.datacenter().0.to_vec() },
+            Write::MetaDelete { name: META_NOTICE },
+        ];
+        writes.extend(outputs.commit.ops.iter().cloned().map(Write::Replica));
+        self.parts.store.commit(writes).await?;
+        replica.committed(&outputs.commit);
+        self.notice.send_replace(None);
+        self.start(replica).await;
+        Ok(())
+    }
+
+    /// Becomes standalone; what the replica held is put aside.
+    async fn step_out(&self, notice: Option<Notice>, reason: &str) -> Result<PathBuf, NodeError> {
+        let mut writes = vec![Write::MetaDelete { name: META_DATACENTER }];
+        if let Some(notice) = &notice {
+            let value = serde_json::to_vec(notice).expect("a notice is plain text");
+            writes.push(Write::Meta { name: META_NOTICE, value });
+        }
+        self.parts.store.commit(writes).await?;
+        self.parts.membership.send_replace(None);
+        self.notice.send_replace(notice);
+        Ok(self.put_aside(reason).await?)
+    }
+
+    async fn put_aside(&self, reason: &str) -> Result<PathBuf, StoreError> {
+        let at = rfc3339(self.now().wall_ms).replace(':', "");
+        self.parts.store.archive(&format!("{reason}-{at}")).await
+    }
+
+    async fn start(&self, replica: Replica) {
+        let datacenter = replica.datacenter();
+        let starting = Membership::start(Parts {
+            key: self.parts.key.clone(),
+            boot: self.parts.boot,
+            version: self.parts.version.clone(),
+            addresses: self.parts.addresses.clone(),
+            clock: self.parts.clock,
+            replica,
+            disk: Arc::new(self.disk(datacenter)),
+            mesh: self.parts.mesh.clone(),
+            inbound: self.parts.inbound.clone(),
+            changes: self.changes.clone(),
+            happenings: self.happenings.clone(),
+            ended: self.ended.clone(),
+        });
+        let (membership, opening) = starting.await;
+        self.parts.membership.send_replace(Some(membership.clone()));
+        membership.open(opening);
+    }
+
+    fn disk(&self, datacenter: DataCenterId) -> StoreDisk {
+        StoreDisk {
+            store: self.parts.store.clone(),
+            datacenter,
+            key: self.parts.key.clone(),
+            limits: self.limits.clone(),
+            clock: self.parts.clock,
+        }
+    }
+
+    fn tell(&self, kind: &'static str, message: String) {
+        let happening = Happening::here(kind, &self.name(), message);
+        self.happenings.tell(happening, self.now().wall_ms);
+    }
+}
+
+async fn follow_ends(node: Arc<Node>, mut ends: mpsc::Receiver<End>) {
+    while let Some(end) = ends.recv().await {
+        match end {
+            End::Standing(standing) => {
+                if let Err(error) = node.park(&standing).await {
+                    error!(%error, "this node could not put itself aside");
+                }
+            }
+            End::Disk(cause) => {
+                let _ = node.parts.broken.send(cause).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Dials seeds by the mesh.
+struct JoinDialler(Mesh);
+
+impl Dialler for JoinDialler {
+    async fn dial(&self, node: NodeId, address: SocketAddr) -> Result<Connection, String> {
+        self.0.dial_join(node, &[address]).await.map_err(|error| error.to_string())
+    }
+}
+
+/// The store as the disk of one replica.
+#[derive(Clone)]
+struct StoreDisk {
+    store: Store,
+    datacenter: DataCenterId,
+    key: Keypair,
+    limits: Limits,
+    clock: Clock,
+}
+
+impl Disk for StoreDisk {
+    async fn commit(&self, commit: &Commit) -> Result<(), Arc<str>> {
+        let writes = commit.ops.iter().cloned().map(Write::Replica).collect::<Vec<_>>();
+        self.store.commit(writes).await.map_err(|error| Arc::from(error.to_string()))
+    }
+
+    async fn reload(&self) -> Result<Replica, Arc<str>> {
+        let image = self.store.load().await.map_err(|error| Arc::from(error.to_string()))?;
+        Ok(loaded(self.datacenter, self.clone(), image))
+    }
+}
+
+/// The replica that an image holds. A change that does not read is left out; it comes back from the
+/// others.
+fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) -> Replica {
+    let mut seen = image.seen;
+    let changes = image.changes.into_iter().filter_map(|bytes| match SignedChange::trust(bytes) {
+        Ok(change) => Some(change),
+        Err(error) => {
+            error!(%error, "a stored change does not read");
+            None
+        }
+    });
+    let changes: Vec<_> = changes.collect();
+    for dot in &image.damage.changes {
+        for (_, seq) in seen.iter_mut().filter(|(writer, _)| *writer == dot.writer) {
+            *seq = (*seq).min(dot.seq - 1);
+        }
+    }
+    let now = disk.clock.now();
+    Replica::load(datacenter, disk.key, disk.limits, changes, Vector::from(seen), now)
+}

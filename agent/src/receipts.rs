@@ -1,0 +1,95 @@
+//! Who has which change on its disk, for those who wait for it (`--wait`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use peerage_proto::id::NodeId;
+use peerage_proto::replica::{Dot, Vector};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// Who has which of the changes that someone waits for.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    /// For each change how many wait, and which nodes sent a receipt.
+    waiting: Mutex<BTreeMap<Dot, (usize, BTreeSet<NodeId>)>>,
+    came: Notify,
+}
+
+impl Receipts {
+    /// Starts to collect the receipts of a change; until the guard is dropped.
+    pub fn expect(self: &Arc<Self>, dot: Dot) -> Expected {
+        self.waiting().entry(dot).or_default().0 += 1;
+        Expected { receipts: self.clone(), dot }
+    }
+
+    /// Notes that a node has these changes on its disk.
+    pub fn note(&self, node: NodeId, dots: impl IntoIterator<Item = Dot>) {
+        let mut waiting = self.waiting();
+        for dot in dots {
+            waiting.entry(dot).and_modify(|(_, nodes)| _ = nodes.insert(node));
+        }
+        drop(waiting);
+        self.came.notify_waiters();
+    }
+
+    /// Notes that a node has all that a vector covers on its disk.
+    pub fn note_vector(&self, node: NodeId, vector: &Vector) {
+        for (dot, (_, nodes)) in self.waiting().iter_mut() {
+            if vector.covers(dot) {
+                nodes.insert(node);
+            }
+        }
+        self.came.notify_waiters();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Dot, (usize, BTreeSet<NodeId>)>> {
+        // Every update is one call that cannot panic half way: the map behind a poisoned lock holds.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The receipts of one change, collected while this lives.
+#[derive(Debug)]
+pub struct Expected {
+    receipts: Arc<Receipts>,
+    dot: Dot,
+}
+
+impl Expected {
+    /// The nodes that sent a receipt so far.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        let waiting = self.receipts.waiting();
+        waiting.get(&self.dot).map(|(_, nodes)| nodes.clone()).unwrap_or_default()
+    }
+
+    /// Waits until `enough` says so of the nodes that sent a receipt, or until the deadline;
+    /// returns the nodes.
+    pub async fn until(
+        &self,
+        deadline: Instant,
+        enough: impl Fn(&BTreeSet<NodeId>) -> bool,
+    ) -> BTreeSet<NodeId> {
+        loop {
+            let mut came = std::pin::pin!(self.receipts.came.notified());
+            // Registered before the look, so that no receipt comes unnoticed in between.
+            came.as_mut().enable();
+            let nodes = self.nodes();
+            if enough(&nodes) || timeout_at(deadline, came).await.is_err() {
+                return nodes;
+            }
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let mut waiting = self.receipts.waiting();
+        if let Some((count, _)) = waiting.get_mut(&self.dot) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.dot);
+            }
+        }
+    }
+}

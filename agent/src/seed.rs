@@ -1,0 +1,122 @@
+//! This node as a seed: serves whoever dials on the join protocol, with what the mesh knows.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use peerage_proto::admission::exchange::{UsesAnswer, UsesQuestion};
+use peerage_proto::id::NodeId;
+use peerage_proto::identity::Keypair;
+use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::debug;
+
+use crate::admission::{Admitter, Surroundings, refuse_as_standalone};
+use crate::clock::Clock;
+use crate::membership::Membership;
+use crate::mesh::{Gate, IncomingJoin, Mesh, Router, Underlay, Verdict, read_frame, write_frame};
+use crate::node::Node;
+
+/// How many joiners are served at once; more wait.
+const JOINERS_MAX: usize = 16;
+
+/// Serves joiners as they come, for as long as the mesh lives.
+pub async fn serve_joiners(
+    node: Arc<Node>,
+    clock: Clock,
+    mut joiners: mpsc::Receiver<IncomingJoin>,
+) {
+    let room = Arc::new(Semaphore::new(JOINERS_MAX));
+    while let Some(IncomingJoin { connection, peer, remote }) = joiners.recv().await {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let node = node.clone();
+        tokio::spawn(async move {
+            let served = match node.membership() {
+                Some(membership) => {
+                    admitter(&membership, node.key(), clock).serve(&connection, peer).await
+                }
+                None => refuse_as_standalone(&connection).await,
+            };
+            if let Err(error) = served {
+                debug!(%remote, %error, "a joiner was not served to the end");
+            }
+            connection.close(CloseCode::Done.number().into(), b"done");
+            drop(place);
+        });
+    }
+}
+
+fn admitter(
+    membership: &Arc<Membership>,
+    key: &Keypair,
+    clock: Clock,
+) -> Admitter<MeshSurroundings> {
+    Admitter {
+        me: membership.me,
+        datacenter: membership.datacenter,
+        replica: membership.replica.clone(),
+        surroundings: Arc::new(MeshSurroundings {
+            membership: membership.clone(),
+            key: key.clone(),
+        }),
+        pending: membership.pending.clone(),
+        last_look: membership.last_look.clone(),
+        clock,
+    }
+}
+
+/// What the mesh knows and does for an admission.
+struct MeshSurroundings {
+    membership: Arc<Membership>,
+    key: Keypair,
+}
+
+impl Surroundings for MeshSurroundings {
+    /// Dials from a socket of its own: a firewall that lets in only answers to what the joiner
+    /// began would let in this node's usual port.
+    async fn dial_back(&self, node: NodeId, address: SocketAddr) -> Result<(), String> {
+        let any = match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let underlay = Underlay::bind((any, 0).into()).map_err(|e| e.to_string())?;
+        let nowhere = |_: NodeId| Vec::new();
+        let stranger = Mesh::start(&self.key, underlay, Closed, nowhere, Router::new());
+        let stranger = stranger.map_err(|e| e.to_string())?;
+        let dialled = stranger.dial_join(node, &[address]).await;
+        if let Ok(connection) = &dialled {
+            connection.close(CloseCode::Done.number().into(), b"reached");
+        }
+        stranger.shutdown(CloseCode::Done, "done").await;
+        dialled.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn ask_uses(&self, member: NodeId, question: UsesQuestion) -> Option<UsesAnswer> {
+        let bound = StreamKind::InviteUses.frame_bytes_max();
+        let stream = self.membership.mesh.open(member, StreamKind::InviteUses).await;
+        let (mut send, mut recv) = stream.ok()?;
+        write_frame(&mut send, &question.encode(), bound).await.ok()?;
+        let _ = send.finish();
+        let frame = read_frame(&mut recv, bound).await.ok()??;
+        UsesAnswer::decode(&frame).ok()
+    }
+
+    fn alive(&self) -> BTreeSet<NodeId> {
+        self.membership.alive()
+    }
+}
+
+/// The gate of a mesh that only dials.
+struct Closed;
+
+impl Gate for Closed {
+    fn hello(&self) -> Option<Hello> {
+        None
+    }
+
+    async fn judge(&self, _peer: NodeId, _hello: &Hello) -> Verdict {
+        Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
+    }
+
+    fn refused(&self, _peer: NodeId, _refusal: Refusal) {}
+}
