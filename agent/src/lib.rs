@@ -1,5 +1,4 @@
 //! The agent of peerage: the hands to the rules of `peerage_proto`.
-//! The agent of peerage.
 
 pub mod clock;
 pub mod replica;

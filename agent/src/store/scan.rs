@@ -45,8 +45,8 @@ pub(super) fn scan<V>(
         let bytes = window.bytes(value_at, head.value_len)?;
         let value = head.matches(bytes).then(|| keep(Value::from(bytes), located));
         let end = len.min(value_at + head.value_len as u64);
-        // A value that does not match may hide the records behind it, if its length is a lie that
-        // the checksum of the head lets through: it cannot, so the next record is behind the value.
+        // The head's own checksum holds, so its length is right, and the next record lies behind
+        // the value whether that is whole or not.
         scanned.records += 1;
         scanned.replay.record(at, end, head, value);
         at = end;

@@ -287,6 +287,8 @@ async fn a_failed_commit_fails_all_in_it_and_the_next_may_succeed() {
         script.go.send(Ok(())).unwrap();
         assert_eq!(first.await, Ok(()));
         assert_eq!((second.await, third.await), (Err(full.clone()), Err(full)));
+        let held = store.load().await.unwrap().changes.len();
+        assert_eq!(held, if after_effect { 3 } else { 1 }, "to go on from what is there");
         assert_eq!(commit_of(&store, 4).await, Ok(()));
         store.close().await;
         let there = disk.memory.clone().load().unwrap().changes.len();

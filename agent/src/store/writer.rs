@@ -3,7 +3,7 @@
 //! Group commit: while one commit runs, those who ask for the next queue up; it then takes them
 //! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -33,6 +33,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 #[derive(Debug)]
 enum Job {
     Commit(Vec<Write>, Answer<()>),
+    Load(Answer<Image>),
     Check(Answer<Report>),
     Archive(String, Answer<PathBuf>),
     Close(oneshot::Sender<()>),
@@ -91,6 +92,14 @@ impl Store {
         self.ask(|answer| Job::Commit(writes, answer)).await
     }
 
+    /// All that was committed and acknowledged: what to go on from after a failed commit.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the disk cannot be read.
+    pub async fn load(&self) -> Result<Image, StoreError> {
+        self.ask(Job::Load).await
+    }
+
     /// Reads everything back and verifies every checksum. It writes nothing, and commits wait
     /// while it runs: about a second for each 300 MB.
     ///
@@ -106,7 +115,8 @@ impl Store {
     /// The newest [`super::BACKUPS_MAX`] backups stay.
     ///
     /// # Errors
-    /// [`StoreError`]; the replica is then as it was.
+    /// [`StoreError`]. The replica is then as it was, except that where the last commit failed it
+    /// may be gone after the next start; the whole backup is there then.
     pub async fn archive(&self, name: &str) -> Result<PathBuf, StoreError> {
         let name = name.to_owned();
         self.ask(|answer| Job::Archive(name, answer)).await
@@ -130,7 +140,7 @@ impl Store {
 }
 
 /// The thread: one job after the other, commits in groups.
-fn run(mut disk: impl Disk, backups: &std::path::Path, mut queue: mpsc::Receiver<Job>) {
+fn run(mut disk: impl Disk, backups: &Path, mut queue: mpsc::Receiver<Job>) {
     let mut next = None;
     while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
         match job {
@@ -153,13 +163,15 @@ fn run(mut disk: impl Disk, backups: &std::path::Path, mut queue: mpsc::Receiver
                 }
             }
             // Whoever asked may have gone meanwhile: an answer that nobody takes is no error.
+            Job::Load(answer) => drop(answer.send(disk.load())),
             Job::Check(answer) => drop(answer.send(disk.check())),
             Job::Archive(name, answer) => {
                 drop(answer.send(archive(&mut disk, backups, &name)));
             }
             Job::Close(answer) => {
                 drop(disk);
-                drop(answer.send(()));
+                // Whoever asked may have gone meanwhile.
+                let _ = answer.send(());
                 return;
             }
         }
