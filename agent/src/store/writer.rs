@@ -100,8 +100,8 @@ impl Store {
         self.ask(Job::Load).await
     }
 
-    /// Reads everything back and verifies every checksum. It writes nothing, and commits wait
-    /// while it runs: about a second for each 300 MB.
+    /// Reads everything back and verifies every checksum. It writes nothing. It reads the
+    /// whole file, and commits wait while it runs.
     ///
     /// # Errors
     /// [`StoreError`] where the disk cannot be read.
