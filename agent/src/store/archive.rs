@@ -1,0 +1,149 @@
+//! Sets a replica aside: what a node had when it left, or was removed, is kept as a backup.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::folder::sync_folder_of;
+use super::{Disk, StoreError, Write};
+
+/// How many backups are kept; the oldest goes first.
+pub const BACKUPS_MAX: usize = 5;
+
+/// A backup that is being written; one that a crash left is removed by the next.
+const PARTIAL: &str = ".partial";
+
+/// Copies all that the disk holds into `backups/name`, then forgets the replica.
+pub(super) fn archive(
+    disk: &mut impl Disk,
+    backups: &Path,
+    name: &str,
+) -> Result<PathBuf, StoreError> {
+    let partial = write_partial(disk, backups)?;
+    let backup = publish(&partial, backups, name)?;
+    disk.commit(&[Write::ClearReplica])?;
+    // The replica is set aside: an old backup too many is no reason to say that it is not.
+    if let Err(error) = prune(backups) {
+        tracing::warn!(%error, "an old backup could not be removed");
+    }
+    Ok(backup)
+}
+
+/// The copy, durable, under a name that nobody takes for a backup.
+fn write_partial(disk: &mut impl Disk, backups: &Path) -> Result<PathBuf, StoreError> {
+    let partial = backups.join(PARTIAL);
+    let attempt = || -> io::Result<()> {
+        match fs::remove_dir_all(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&partial)?;
+        sync_folder_of(backups)
+    };
+    attempt().map_err(|e| StoreError::io("create", &partial, &e))?;
+    disk.copy_to(&partial.join("journal"))?;
+    Ok(partial)
+}
+
+/// Gives the copy its name: from here on it is a backup, and a whole one.
+fn publish(partial: &Path, backups: &Path, name: &str) -> Result<PathBuf, StoreError> {
+    // A name comes from a Data Center's, which any member chose: it must stay one folder's name.
+    let name: String =
+        name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let name: String = name.chars().take(64).collect();
+    let backup = (1..)
+        .map(|n| backups.join(if n == 1 { name.clone() } else { format!("{name}-{n}") }))
+        .find(|path| !path.exists())
+        .expect("at most BACKUPS_MAX + 1 names are taken");
+    fs::rename(partial, &backup)
+        .and_then(|()| sync_folder_of(&backup))
+        .map_err(|e| StoreError::io("create", &backup, &e))?;
+    Ok(backup)
+}
+
+/// Removes all but the newest.
+fn prune(backups: &Path) -> Result<(), StoreError> {
+    let attempt = || -> io::Result<()> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(backups)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name != PARTIAL) {
+                kept.push((fs::metadata(path.join("journal"))?.modified()?, path));
+            }
+        }
+        kept.sort();
+        let surplus = kept.len().saturating_sub(BACKUPS_MAX);
+        kept.drain(..surplus).try_for_each(|(_, path)| fs::remove_dir_all(path))
+    };
+    attempt().map_err(|e| StoreError::io("tidy", backups, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::suite::{change, change_bytes};
+    use super::super::{Folder, Journal};
+    use super::*;
+
+    #[test]
+    fn a_crash_at_any_step_leaves_the_old_state_or_the_new_and_a_whole_backup_or_none() {
+        for steps in 0..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            let backups = dir.path().join("backup");
+            let open = || Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap();
+            let mut disk = open();
+            disk.commit(&[change(1, 1), Write::Meta { name: "boot", value: vec![7] }]).unwrap();
+            let before = disk.load().unwrap();
+            if steps >= 1 {
+                let partial = write_partial(&mut disk, &backups).unwrap();
+                if steps >= 2 {
+                    publish(&partial, &backups, "lab").unwrap();
+                }
+                if steps >= 3 {
+                    disk.commit(&[Write::ClearReplica]).unwrap();
+                }
+            }
+            drop(disk);
+            let mut disk = open();
+            let after = disk.load().unwrap();
+            assert_eq!(after.changes.len(), usize::from(steps < 3), "after {steps} steps");
+            assert_eq!(after.meta, before.meta);
+            assert_eq!(backups.join("lab").exists(), steps >= 2);
+            if steps >= 2 {
+                assert_eq!(read_backup(&backups.join("lab")), before);
+            }
+            // And it can be done again, whatever was left.
+            let again = archive(&mut disk, &backups, "lab").unwrap();
+            assert!(again.exists() && !backups.join(PARTIAL).exists());
+            assert!(disk.load().unwrap().changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_the_newest_backups_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let backups = dir.path().join("backup");
+        let mut disk = Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap();
+        let mut made = Vec::new();
+        for seq in 1..=BACKUPS_MAX as u64 + 2 {
+            disk.commit(&[change(1, seq)]).unwrap();
+            made.push(archive(&mut disk, &backups, "../lab").unwrap());
+        }
+        let left = fs::read_dir(&backups).unwrap().count();
+        assert_eq!(left, BACKUPS_MAX);
+        let newest = made.last().unwrap();
+        assert!(newest.parent() == Some(&*backups), "a name never leads out of the folder");
+        let seq = BACKUPS_MAX as u64 + 2;
+        assert_eq!(read_backup(newest).changes, vec![change_bytes(1, seq)]);
+    }
+
+    /// A backup is a journal like any other.
+    fn read_backup(backup: &Path) -> super::super::Image {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(backup.join("journal"), copy.path().join("journal")).unwrap();
+        let mut disk = Journal::open(Arc::new(Folder::open(copy.path()).unwrap())).unwrap();
+        disk.load().unwrap()
+    }
+}

@@ -1,0 +1,148 @@
+//! What can go wrong with a disk, and what its operator can do about it.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store refused. The same answer goes to all who waited for one commit, so it can be
+/// cloned; causes are kept as text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another agent runs on the data folder.
+    #[error(
+        "another agent {}uses the data folder {}: stop it first, or choose another folder with --data-dir",
+        pid.map(|pid| format!("(pid {pid}) ")).unwrap_or_default(), folder.display()
+    )]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// Who holds it, where that could be read.
+        pid: Option<u32>,
+    },
+    /// The data folder, or a file in it, is another user's.
+    #[error(
+        "{} belongs to user {owner}, and the agent runs as user {us}: run it as its owner, or `chown -R {us} {}`",
+        path.display(), path.display()
+    )]
+    WrongOwner {
+        /// What belongs to someone else.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// Ours.
+        us: u32,
+    },
+    /// A newer version of peerage wrote the file.
+    #[error(
+        "{} has format {found}, and this version of peerage reads formats up to {known}: install the newer version again",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u16,
+        /// The newest that we know.
+        known: u16,
+    },
+    /// A file is not what it should be, as a whole.
+    #[error("{} is damaged: {what}. {hint}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What the operator can do.
+        hint: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {attempt} {}: {cause}. {}", path.display(), failure.hint())]
+    Failed {
+        /// What was tried: `write`, `create`.
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Which kind of failure it is.
+        failure: Failure,
+        /// The chain of causes, as text.
+        cause: String,
+    },
+    /// The caller handed in more than a record can hold.
+    #[error("{what} of {found} bytes is larger than the {bound} bytes that a record can hold")]
+    TooLarge {
+        /// What was too large.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The bound.
+        bound: usize,
+    },
+    /// The store was closed, or its thread ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Kinds of failure that ask the operator for different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No space, or no quota, is left. Writing goes on by itself when there is some.
+    Full,
+    /// The file system is mounted read-only.
+    ReadOnly,
+    /// The agent may not.
+    Denied,
+    /// The device failed, or something that we do not know better.
+    Device,
+}
+
+impl Failure {
+    /// What to do about it, as a whole sentence.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Full => "Free some space on that file system; nothing else needs doing.",
+            Self::ReadOnly => {
+                "The file system is read-only, often after a disk error: see `dmesg`, repair and \
+                 remount it, then restart the agent."
+            }
+            Self::Denied => "Give the agent's user access to it, then restart the agent.",
+            Self::Device => {
+                "See `dmesg` for the health of the disk; restart the agent when it is well."
+            }
+        }
+    }
+}
+
+impl StoreError {
+    /// An error of the operating system, with its chain of causes.
+    pub(super) fn io(attempt: &'static str, path: &Path, error: &io::Error) -> Self {
+        let failure = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Failure::ReadOnly,
+            io::ErrorKind::PermissionDenied => Failure::Denied,
+            _ => Failure::Device,
+        };
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            cause.push_str(": ");
+            cause.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self::Failed { attempt, path: path.to_owned(), failure, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_happened_and_what_to_do() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let text = StoreError::io("write", Path::new("/data/journal"), &full).to_string();
+        assert!(text.starts_with("cannot write /data/journal: "), "{text}");
+        assert!(text.contains("Free some space"), "{text}");
+        let used = StoreError::InUse { folder: "/data".into(), pid: Some(7) }.to_string();
+        assert!(used.contains("(pid 7)") && used.contains("/data"), "{used}");
+    }
+}

@@ -1,0 +1,50 @@
+//! What a disk holds: the state that its records add up to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use peerage_proto::replica::{Dot, Writer};
+
+/// Everything that was committed and can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The changes, as they were signed, in the order of their dots.
+    pub changes: Vec<Arc<[u8]>>,
+    /// How far each writer was seen. It covers no change that was lost to damage, so that what
+    /// is missing comes back from the other nodes.
+    pub seen: Vec<(Writer, u64)>,
+    /// What is kept under names.
+    pub meta: BTreeMap<String, Vec<u8>>,
+    /// What could not be read.
+    pub damage: Damage,
+}
+
+/// What was committed once and cannot be read any more. None of it is in the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Changes that no longer match their checksum, in the order of their dots.
+    pub changes: Vec<Dot>,
+    /// Names whose value no longer matches its checksum.
+    pub meta: Vec<String>,
+    /// Stretches of which not even the names can be read. Where there is one, anything can be
+    /// missing: `seen` is then empty.
+    pub unnamed: usize,
+}
+
+impl Damage {
+    /// Whether everything could be read.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a self-check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many records were read, superseded ones included.
+    pub records: u64,
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// What does not match its checksum.
+    pub damage: Damage,
+}

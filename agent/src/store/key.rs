@@ -1,0 +1,95 @@
+//! The file of the node's key: what makes the node the one that it is.
+//!
+//! One line of 64 hex digits, the Ed25519 seed. A file that others could read is closed to them
+//! with a warning when the folder is opened, rather than refused: the folder around it was ours.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use peerage_proto::identity::Keypair;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::StoreError;
+use super::folder::{self, Folder};
+
+/// The name of the file in the data folder.
+const NAME: &str = "node.key";
+
+/// The node's key: the one in the folder, or a new one that is there from now on, durably. A crash
+/// while it is made leaves a whole key or none.
+///
+/// # Errors
+/// [`StoreError`]. A file that is no key is never overwritten.
+pub fn node_key(folder: &Folder) -> Result<Keypair, StoreError> {
+    let path = folder.path().join(NAME);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&path, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut seed = [0; 32];
+            SystemRandom::new().fill(&mut seed).map_err(|_| {
+                let none = io::Error::other("the operating system gave no random bytes");
+                StoreError::io("create", &path, &none)
+            })?;
+            write(&path, &seed).map_err(|e| StoreError::io("create", &path, &e))?;
+            Ok(Keypair::from_seed(seed))
+        }
+        Err(error) => Err(StoreError::io("read", &path, &error)),
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Keypair, StoreError> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).ok();
+    let seed = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    seed.map(Keypair::from_seed).ok_or_else(|| StoreError::Damaged {
+        path: path.to_owned(),
+        what: "a node's key is one line of 64 hex digits".into(),
+        hint: "Bring it back from a backup; or move it away, and the node is a new one that has \
+               to join again.",
+    })
+}
+
+fn write(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
+    let fresh = path.with_extension("key.new");
+    // A crash may have left one.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    writeln!(file, "{}", data_encoding::HEXLOWER.encode(seed))?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    folder::sync_folder_of(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_is_ours_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        fs::write(dir.path().join("node.key.new"), "half").unwrap();
+        let made = node_key(&folder).unwrap();
+        assert_eq!(node_key(&folder).unwrap().seed(), made.seed());
+        let mode = fs::metadata(dir.path().join(NAME)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!dir.path().join("node.key.new").exists());
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        fs::write(dir.path().join(NAME), "beef").unwrap();
+        let refused = node_key(&folder).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+        assert_eq!(fs::read_to_string(dir.path().join(NAME)).unwrap(), "beef");
+    }
+}

@@ -1,0 +1,208 @@
+//! The thread that owns the disk, and the handle to it.
+//!
+//! Group commit: while one commit runs, those who ask for the next queue up; it then takes them
+//! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::archive::archive;
+use super::folder::Folder;
+use super::journal::Journal;
+use super::record;
+use super::{Disk, Image, Report, StoreError, Write};
+
+/// How many requests may wait; the next one waits for room.
+pub const QUEUE_MAX: usize = 1024;
+
+/// How many bytes of values go into one commit before the rest waits for the next.
+pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A handle to the store; clones are handles to the same. The thread behind it ends, and lets go
+/// of the data folder, after [`Store::close`] or when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+#[derive(Debug)]
+enum Job {
+    Commit(Vec<Write>, Answer<()>),
+    Load(Answer<Image>),
+    Check(Answer<Report>),
+    Archive(String, Answer<PathBuf>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Store {
+    /// Opens the journal of a data folder: what it holds, and the handle to add to it. Blocks
+    /// while it reads, so it is for the start.
+    ///
+    /// # Errors
+    /// [`StoreError`]. What is damaged is no error, but in the image.
+    pub fn open(folder: Arc<Folder>) -> Result<(Self, Image), StoreError> {
+        let backups = folder.path().join("backup");
+        let mut disk = Journal::open(folder)?;
+        let image = disk.load()?;
+        if !image.damage.is_none() {
+            tracing::error!(
+                damage = ?image.damage,
+                "a part of the journal is damaged and was left out; the damaged file is kept as \
+                 journal.damaged. Changes come back from the other nodes. Check the disk"
+            );
+        }
+        disk.tidy()?;
+        Ok((Self::start(disk, backups)?, image))
+    }
+
+    /// Puts a disk on a thread of its own; backups go into the folder `backups`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the operating system gives no thread.
+    pub fn start(disk: impl Disk, backups: PathBuf) -> Result<Self, StoreError> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let path = backups.clone();
+        thread::Builder::new()
+            .name("store".into())
+            .spawn(move || run(disk, &backups, queue))
+            .map_err(|e| StoreError::io("start a thread for", &path, &e))?;
+        Ok(Self { jobs })
+    }
+
+    /// Returns when the writes are on disk, with those of all others who waited meanwhile. They
+    /// take effect together and after those of every earlier call. If this future is dropped the
+    /// writes may still happen.
+    ///
+    /// # Errors
+    /// [`StoreError`], the same for all in one group. Whether the writes are there after the next
+    /// start is then unknown: all of the group are, or none.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        // What no disk would take must not fail those who happen to wait beside it.
+        for write in &writes {
+            record::parts(write)?;
+        }
+        self.ask(|answer| Job::Commit(writes, answer)).await
+    }
+
+    /// All that was committed and acknowledged: what to go on from after a failed commit.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the disk cannot be read.
+    pub async fn load(&self) -> Result<Image, StoreError> {
+        self.ask(Job::Load).await
+    }
+
+    /// Reads everything back and verifies every checksum. It writes nothing. It reads the
+    /// whole file, and commits wait while it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the disk cannot be read.
+    pub async fn self_check(&self) -> Result<Report, StoreError> {
+        self.ask(Job::Check).await
+    }
+
+    /// Sets the replica aside: copies all that is held into a backup of that name, then forgets
+    /// the replica in one commit. A crash leaves the old state or the new one, and a whole backup
+    /// or none. Returns the backup's folder; where the name is taken it has a number behind it.
+    /// The newest [`super::BACKUPS_MAX`] backups stay.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The replica is then as it was, except that where the last commit failed it
+    /// may be gone after the next start; the whole backup is there then.
+    pub async fn archive(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let name = name.to_owned();
+        self.ask(|answer| Job::Archive(name, answer)).await
+    }
+
+    /// Finishes what was asked for, and lets go of the data folder: once this returns another
+    /// agent can open it. Later calls on any handle fail with [`StoreError::Closed`].
+    pub async fn close(&self) {
+        let (answer, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close(answer)).await.is_ok() {
+            // An error says as much: the thread has ended.
+            let _ = closed.await;
+        }
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(job(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// The thread: one job after the other, commits in groups.
+fn run(mut disk: impl Disk, backups: &Path, mut queue: mpsc::Receiver<Job>) {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
+        match job {
+            Job::Commit(writes, answer) => {
+                let mut group = Group::default();
+                group.add(writes, answer);
+                while group.bytes < GROUP_BYTES_MAX {
+                    match queue.try_recv() {
+                        Ok(Job::Commit(writes, answer)) => group.add(writes, answer),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                group.commit(&mut disk);
+                if let Err(error) = disk.tidy() {
+                    tracing::error!(%error, "the journal could not be compacted");
+                }
+            }
+            // Whoever asked may have gone meanwhile: an answer that nobody takes is no error.
+            Job::Load(answer) => drop(answer.send(disk.load())),
+            Job::Check(answer) => drop(answer.send(disk.check())),
+            Job::Archive(name, answer) => {
+                drop(answer.send(archive(&mut disk, backups, &name)));
+            }
+            Job::Close(answer) => {
+                drop(disk);
+                // Whoever asked may have gone meanwhile.
+                let _ = answer.send(());
+                return;
+            }
+        }
+    }
+}
+
+/// The commits that share a sync.
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    answers: Vec<Answer<()>>,
+    bytes: usize,
+}
+
+impl Group {
+    fn add(&mut self, writes: Vec<Write>, answer: Answer<()>) {
+        for write in &writes {
+            self.bytes += record::parts(write).map_or(0, |(_, value)| value.len());
+            self.bytes += record::HEAD_AND_KEY_MAX;
+        }
+        self.writes.extend(writes);
+        self.answers.push(answer);
+    }
+
+    fn commit(self, disk: &mut impl Disk) {
+        let result = disk.commit(&self.writes);
+        if let Err(error) = &result {
+            tracing::error!(%error, waiting = self.answers.len(), "a commit failed");
+        }
+        for answer in self.answers {
+            drop(answer.send(result.clone()));
+        }
+    }
+}
