@@ -12,6 +12,7 @@ pub mod admission;
 pub mod codec;
 pub mod id;
 pub mod identity;
+pub mod liveness;
 pub mod replica;
 pub mod roster;
 pub mod time;
