@@ -16,3 +16,4 @@ pub mod liveness;
 pub mod replica;
 pub mod roster;
 pub mod time;
+pub mod vitals;

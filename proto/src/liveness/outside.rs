@@ -99,6 +99,12 @@ impl Outside {
         });
     }
 
+    /// Whether a probe waits for its answer.
+    #[cfg(test)]
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe.is_some()
+    }
+
     fn set_ask_again(&mut self, number: u8, target: NodeId) {
         let wait = self.patience(pace::ASK_AGAIN, target, 1.5);
         self.timers.set(self.now + wait, Alarm::AskAgain { number });

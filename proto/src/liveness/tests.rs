@@ -96,6 +96,27 @@ fn a_node_that_stood_still_accuses_nobody_and_comes_back() {
 }
 
 #[test]
+fn a_host_that_stalls_while_it_waits_for_an_answer_accuses_nobody() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 5);
+        net.loss_percent = 100;
+        net.until(SECOND, |net| {
+            net.cores[0].as_ref().is_some_and(|core| core.outside.is_probing())
+        })
+        .expect("it probes");
+        net.freeze(0);
+        net.loss_percent = 0;
+        net.run(400 * MS);
+        net.thaw(0);
+        net.run(SECOND);
+        let suspects = |(_, on, event): &(_, usize, LivenessEvent)| {
+            *on == 0 && event.to == State::Suspect && matches!(event.why, Why::NoAnswer { .. })
+        };
+        assert!(!net.events.iter().any(suspects), "seed {seed}: {:?}", net.events);
+    }
+}
+
+#[test]
 fn a_second_of_standing_still_is_forgiven() {
     for seed in 0..20 {
         let mut net = Network::settled(seed, 10);
