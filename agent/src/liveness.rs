@@ -162,6 +162,7 @@ impl<D: Datagrams> Task<D> {
         self.teach(&members.borrow_and_update().clone());
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
+            let deadline = self.core.next_deadline().map(|deadline| self.start + deadline);
             // What was heard comes before what is due: after a stall the answers of those who
             // would be accused wait in the inbox.
             tokio::select! {
@@ -208,7 +209,7 @@ impl<D: Datagrams> Task<D> {
                         self.expire_if_due();
                     }
                 }
-                () = self.deadline() => self.expire_if_due(),
+                () = reached(deadline) => self.expire_if_due(),
             }
             if self.unpublished && self.published.elapsed() >= REFRESH {
                 self.publish();
@@ -219,13 +220,6 @@ impl<D: Datagrams> Task<D> {
     fn now(&self) -> Now {
         // The detector reads no wall clock.
         Now { mono: self.start.elapsed(), wall_ms: 0 }
-    }
-
-    async fn deadline(&self) {
-        match self.core.next_deadline() {
-            Some(deadline) => tokio::time::sleep_until(self.start + deadline).await,
-            None => future::pending().await,
-        }
     }
 
     fn expire_if_due(&mut self) {
@@ -259,6 +253,13 @@ impl<D: Datagrams> Task<D> {
         self.standings.send_replace(Arc::new(self.core.standings().collect()));
         self.published = Instant::now();
         self.unpublished = false;
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => future::pending().await,
     }
 }
 

@@ -12,8 +12,9 @@ use peerage_proto::id::NodeId;
 /// The longest message, in bytes: chitchat makes none that is longer.
 pub const MESSAGE_MAX: usize = 65_507;
 
-/// How many entries a digest may have. Ours must stay below 1,149, or chitchat panics.
-pub(super) const DIGEST_ENTRIES_MAX: usize = 1_000;
+/// How many entries a digest may have, each of 69 bytes. From 949 on chitchat's own would be longer
+/// than a message, and it would panic.
+pub(super) const DIGEST_ENTRIES_MAX: usize = 900;
 
 /// How many entries of a digest may be of nodes that the roster does not name: newly admitted ones
 /// that it will name soon, and removed ones that are forgotten after a quarter of an hour.
@@ -154,7 +155,7 @@ mod tests {
     fn digests_are_bounded() {
         assert_eq!(inspect(&syn(64), &no_members()), Ok(()));
         assert_eq!(inspect(&syn(65), &no_members()), Err(Unfit::Strangers));
-        assert_eq!(inspect(&syn(1_001), &no_members()), Err(Unfit::TooManyEntries(1_001)));
+        assert_eq!(inspect(&syn(901), &no_members()), Err(Unfit::TooManyEntries(901)));
     }
 
     #[test]
