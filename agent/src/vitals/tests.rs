@@ -1,0 +1,227 @@
+//! Vitals over queues in memory, under paused time.
+
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use chitchat::Serializable;
+
+use super::*;
+
+/// The queues between nodes, and what went through them.
+#[derive(Default)]
+struct Net {
+    inboxes: StdMutex<BTreeMap<NodeId, mpsc::Sender<Received>>>,
+    /// No message passes between these and the others.
+    cut: StdMutex<BTreeSet<NodeId>>,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Net {
+    fn carry(&self, from: NodeId, to: NodeId, bytes: Bytes) {
+        let cut = self.cut.lock().unwrap();
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if cut.contains(&from) == cut.contains(&to)
+            && let Some(inbox) = self.inboxes.lock().unwrap().get(&to)
+        {
+            let _ = inbox.try_send(Received { from, bytes });
+        }
+    }
+}
+
+struct Node {
+    id: NodeId,
+    vitals: VitalsHandle,
+    members: watch::Sender<BTreeSet<NodeId>>,
+}
+
+fn id(node: u8) -> NodeId {
+    NodeId([node; 32])
+}
+
+fn start(net: &Arc<Net>, id: NodeId, boot: u64, members: &BTreeSet<NodeId>) -> Node {
+    let (inbox_tx, inbox) = mpsc::channel(INBOX_LEN);
+    net.inboxes.lock().unwrap().insert(id, inbox_tx);
+    let (members_tx, members) = watch::channel(members.clone());
+    let own = Vitals { name: Some(id.short()), boot: Some(boot), ..Vitals::default() };
+    let net = net.clone();
+    let send = move |to: NodeId, bytes: Bytes| net.carry(id, to, bytes);
+    let data_center = DataCenterId([1; 16]);
+    let vitals = VitalsHandle::spawn(id, boot, data_center, own, members, inbox, send);
+    Node { id, vitals, members: members_tx }
+}
+
+fn fleet(of: u8) -> (Arc<Net>, Vec<Node>) {
+    let net = Arc::new(Net::default());
+    let members = (0..of).map(id).collect();
+    let nodes = (0..of).map(|node| start(&net, id(node), 1, &members)).collect();
+    (net, nodes)
+}
+
+/// Waits until `node` has vitals of `about` that satisfy `holds`, for 20 s at most.
+async fn until(node: &Node, about: NodeId, holds: impl Fn(&Vital) -> bool) -> Vital {
+    let mut all = node.vitals.all();
+    let seen = all.wait_for(|all| all.get(&about).is_some_and(&holds));
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    seen.expect("in time").expect("the task runs")[&about].clone()
+}
+
+async fn all_know_all(nodes: &[Node]) {
+    for node in nodes {
+        for other in nodes.iter().filter(|other| other.id != node.id) {
+            until(node, other.id, |vital| vital.vitals.name.is_some()).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_says_is_known_to_all() {
+    let (_net, nodes) = fleet(5);
+    all_know_all(&nodes).await;
+    nodes[0].vitals.tell(|own| own.load1 = Some(1.5));
+    for node in &nodes[1..] {
+        let vital = until(node, id(0), |vital| vital.vitals.load1 == Some(1.5)).await;
+        assert_eq!(vital.vitals.boot, Some(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_digest_is_announced_once() {
+    let (_net, nodes) = fleet(3);
+    all_know_all(&nodes).await;
+    let mut digests = nodes[1].vitals.digests();
+    nodes[0].vitals.tell(|own| own.digest = Some(vec![7; 32]));
+    let change = tokio::time::timeout(Duration::from_secs(10), digests.recv()).await;
+    assert_eq!(change.unwrap().unwrap(), DigestChanged { node: id(0), digest: vec![7; 32] });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(digests.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_nodes_vitals_grow_old_and_a_restarted_ones_are_new() {
+    let (net, mut nodes) = fleet(3);
+    all_know_all(&nodes).await;
+    let members = (0..3).map(id).collect();
+    drop(nodes.remove(0));
+    net.inboxes.lock().unwrap().remove(&id(0));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(nodes[0].vitals.all().borrow()[&id(0)].age() > Duration::from_secs(25));
+    assert!(nodes[0].vitals.all().borrow()[&id(2)].age() < Duration::from_secs(5));
+    let again = start(&net, id(0), 2, &members);
+    until(&nodes[0], id(0), |vital| vital.vitals.boot == Some(2)).await;
+    drop(again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_longer_than_all_memory_heals_by_itself() {
+    let (net, nodes) = fleet(4);
+    all_know_all(&nodes).await;
+    net.cut.lock().unwrap().extend([id(0), id(1)]);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(!nodes[0].vitals.all().borrow().contains_key(&id(2)));
+    net.cut.lock().unwrap().clear();
+    nodes[0].vitals.tell(|own| own.digest = Some(vec![1]));
+    until(&nodes[3], id(0), |vital| vital.vitals.digest == Some(vec![1])).await;
+    all_know_all(&nodes).await;
+}
+
+/// A message that chitchat 0.11.2 accepts and dies of: it says of `victim` that a fact has version
+/// 1,000 and that the highest version is 500.
+fn poison(victim: NodeId, boot: u64) -> Vec<u8> {
+    let mut operations = vec![0];
+    let short_id = &victim.to_string()[..SHORT_ID_LEN];
+    ChitchatId::new(short_id, boot << 16, address(victim)).serialize(&mut operations);
+    operations.extend([0; 16]);
+    operations.push(1);
+    "load1".to_owned().serialize(&mut operations);
+    "9".to_owned().serialize(&mut operations);
+    operations.extend(1_000_u64.to_le_bytes());
+    operations.push(0);
+    operations.push(2);
+    operations.extend(500_u64.to_le_bytes());
+    let mut message = [&45_139_u16.to_le_bytes()[..], &[0, 2, 2]].concat();
+    message.extend((operations.len() as u16).to_le_bytes());
+    message.extend(operations);
+    message.push(0);
+    message
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_death_of_chitchat_is_survived() {
+    let (net, nodes) = fleet(3);
+    all_know_all(&nodes).await;
+    let inbox = net.inboxes.lock().unwrap()[&id(0)].clone();
+    inbox.send(Received { from: id(1), bytes: poison(id(0), 1).into() }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // It speaks and listens again: under another generation, or the others would not believe it.
+    nodes[0].vitals.tell(|own| own.load1 = Some(2.5));
+    until(&nodes[2], id(0), |vital| vital.vitals.load1 == Some(2.5)).await;
+    nodes[2].vitals.tell(|own| own.load1 = Some(3.5));
+    until(&nodes[0], id(2), |vital| vital.vitals.load1 == Some(3.5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn noise_and_strangers_do_no_harm() {
+    let (net, nodes) = fleet(2);
+    all_know_all(&nodes).await;
+    let inbox = net.inboxes.lock().unwrap()[&id(0)].clone();
+    for bytes in [&b""[..], b"noise", &[0x53, 0xb0, 0, 2, 2, 255, 255]] {
+        inbox.send(Received { from: id(1), bytes: Bytes::copy_from_slice(bytes) }).await.unwrap();
+    }
+    let stranger = Received { from: id(99), bytes: poison(id(0), 1).into() };
+    inbox.send(stranger).await.unwrap();
+    nodes[1].vitals.tell(|own| own.load1 = Some(4.5));
+    until(&nodes[0], id(1), |vital| vital.vitals.load1 == Some(4.5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_members_vitals_are_dropped_and_a_new_ones_taken_on() {
+    let (net, nodes) = fleet(3);
+    all_know_all(&nodes).await;
+    let now: BTreeSet<NodeId> = [id(0), id(1), id(7)].into();
+    for node in &nodes[..2] {
+        node.members.send_replace(now.clone());
+    }
+    let new = start(&net, id(7), 1, &now);
+    until(&nodes[0], id(7), |vital| vital.vitals.boot == Some(1)).await;
+    until(&new, id(1), |vital| vital.vitals.boot == Some(1)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!nodes[0].vitals.all().borrow().contains_key(&id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_growing_fleet_slows_down_and_goes_on() {
+    let (net, nodes) = fleet(3);
+    all_know_all(&nodes).await;
+    let many: BTreeSet<NodeId> = (0..LARGE_FROM as u8).map(id).collect();
+    for node in &nodes {
+        node.members.send_replace(many.clone());
+    }
+    let more: Vec<Node> = (3..LARGE_FROM as u8).map(|n| start(&net, id(n), 1, &many)).collect();
+    nodes[0].vitals.tell(|own| own.load1 = Some(5.5));
+    for node in &more {
+        until(node, id(0), |vital| vital.vitals.load1 == Some(5.5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_fleet_says_little() {
+    let (net, nodes) = fleet(32);
+    all_know_all(&nodes).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    net.messages.store(0, Ordering::Relaxed);
+    net.bytes.store(0, Ordering::Relaxed);
+    let cpu = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let per_node = |total: &AtomicU64| total.load(Ordering::Relaxed) as f64 / 32.0 / 60.0;
+    let (messages, bytes) = (per_node(&net.messages), per_node(&net.bytes));
+    println!(
+        "per node and second: {messages:.1} messages, {bytes:.0} bytes, CPU {:?}",
+        cpu.elapsed() / 32 / 60
+    );
+    // Three rounds of question, answer and thanks; a hundred bytes a member in each.
+    assert!(messages < 10.0, "{messages}");
+    assert!(bytes < 9.0 * 32.0 * 100.0, "{bytes}");
+}

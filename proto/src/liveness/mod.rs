@@ -1,0 +1,563 @@
+//! Who is alive: SWIM over datagrams, by the crate `foca`, taught by the roster.
+//!
+//! What this module promises beyond foca:
+//! - Only members that the roster names are heard, asked or spoken of. A removed node stays out,
+//!   whatever others gossip, and every datagram names the peer that it came from as its sender.
+//! - A member that the roster names is sought until it is met, and one that is away is sought for
+//!   ever, at a bounded rate: any partition heals by itself.
+//! - A node that was declared down wrongly, or whose disk and boot number were rolled back, comes
+//!   back by itself under a later life.
+//! - A host that stood still does not hold its own deafness against others (see [`timers`]).
+//! - An idle Data Center sends one probe and one answer per node and period, and nothing else.
+//!
+//! The core holds no clock: every input says what time it is, and [`Liveness::next_deadline`] when
+//! [`Liveness::expired`] is to be called. A later call does no harm.
+
+mod codec;
+mod identity;
+mod outside;
+mod pace;
+mod standing;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Timer};
+use rand::rngs::StdRng;
+
+use self::codec::{Opened, Wire};
+use self::identity::{BOOT_UNMET, Life};
+use self::outside::Outside;
+use self::timers::Alarm;
+use crate::id::NodeId;
+use crate::time::Now;
+
+pub use self::codec::DATAGRAM_MAX;
+pub use self::standing::{LivenessEvent, Standing, State, Why};
+
+/// The incarnation under which a node is spread as down when it left on its own accord: nobody
+/// reaches it by objecting to suspicions.
+const INCARNATION_LEFT: Incarnation = Incarnation::MAX;
+
+/// What is to be done after an input.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Outputs {
+    /// Datagrams of at most [`DATAGRAM_MAX`] bytes. They may be lost, and are dropped where there
+    /// is no connection.
+    pub send: Vec<(NodeId, Vec<u8>)>,
+    /// What changed, in the order of the nodes' ids.
+    pub notify: Vec<LivenessEvent>,
+}
+
+/// Why a datagram was not listened to. Nothing changed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not a liveness datagram of a version that this agent speaks.
+    #[error("not a liveness datagram of a version that this agent speaks")]
+    Malformed,
+    /// It names another sender than the peer that it came from, or another receiver.
+    #[error("the datagram names another sender or receiver")]
+    Misattributed,
+    /// It comes from, or is about, a node that the roster does not name: perhaps not yet.
+    #[error("the roster names no such node")]
+    Stranger,
+}
+
+/// The failure detector of one node.
+pub struct Liveness {
+    me: NodeId,
+    foca: Foca<Life, Wire, StdRng, NoCustomBroadcast>,
+    outside: Outside,
+    /// Every member that the roster names, but this node.
+    members: BTreeMap<NodeId, Entry>,
+    /// Whether [`Alarm::Gossip`] is set.
+    gossiping: bool,
+    /// Whether [`Alarm::Seek`] is set, and for when.
+    seeking: Option<Duration>,
+    /// When a member was last found to be away.
+    away_since: Duration,
+    /// Whether this node said goodbye. It is silent from then on.
+    gone: bool,
+    notify: Vec<LivenessEvent>,
+}
+
+/// A member, and what is needed to judge it.
+struct Entry {
+    standing: Standing,
+    life: Option<Life>,
+    incarnation: Incarnation,
+    /// Whether its port refused since it was last alive.
+    refused: bool,
+    reprieves: u8,
+    /// When it was last asked while away.
+    sought: Duration,
+}
+
+/// What led to a change.
+#[derive(Clone, Copy)]
+enum Cause {
+    Told(NodeId),
+    Silence,
+    Refusal,
+}
+
+impl Liveness {
+    /// The detector of node `me` in its `boot`, which is larger than any before and not zero.
+    pub fn new(me: NodeId, boot: u64, rng: StdRng) -> Self {
+        let life = Life { node: me, boot: boot.max(BOOT_UNMET + 1), renewal: 0 };
+        Self {
+            me,
+            foca: Foca::new(life, pace::config(1), rng, Wire),
+            outside: Outside::default(),
+            members: BTreeMap::new(),
+            gossiping: false,
+            seeking: None,
+            away_since: Duration::ZERO,
+            gone: false,
+            notify: Vec::new(),
+        }
+    }
+
+    /// How every member but this node stands, by id.
+    pub fn standings(&self) -> impl Iterator<Item = (NodeId, Standing)> {
+        self.members.iter().map(|(node, entry)| {
+            (*node, Standing { rtt: self.outside.rtt(*node), ..entry.standing })
+        })
+    }
+
+    /// When [`Liveness::expired`] is to be called, on the clock of [`Now::mono`]. It changes with
+    /// every input.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.outside.timers.next_deadline()
+    }
+
+    /// The roster's members are these; this node among them or not.
+    pub fn members(&mut self, now: Now, members: &BTreeSet<NodeId>) -> Outputs {
+        self.wake(now);
+        if self.gone {
+            return self.outputs();
+        }
+        let gone: Vec<NodeId> =
+            self.members.keys().filter(|node| !members.contains(node)).copied().collect();
+        for node in gone {
+            self.forget(node);
+        }
+        for node in members {
+            if *node != self.me && !self.members.contains_key(node) {
+                self.teach(*node);
+            }
+        }
+        self.foca
+            .set_config(pace::config(self.members.len() + 1))
+            .expect("only what foca lets change differs");
+        self.settle(Cause::Silence);
+        self.outputs()
+    }
+
+    /// A datagram came from the authenticated peer `from`.
+    ///
+    /// # Errors
+    /// [`Refused`], for bytes of any content and length; nothing changed.
+    pub fn heard(&mut self, now: Now, from: NodeId, datagram: &[u8]) -> Result<Outputs, Refused> {
+        self.wake(now);
+        let opened = Opened::parse(datagram).map_err(|_| Refused::Malformed)?;
+        let Header { src, src_incarnation, dst, message } = &opened.header;
+        if src.node != from || dst.node != self.me {
+            return Err(Refused::Misattributed);
+        }
+        let about = match message {
+            Message::PingReq { target: life, .. }
+            | Message::IndirectPing { origin: life, .. }
+            | Message::IndirectAck { target: life, .. }
+            | Message::ForwardedAck { origin: life, .. } => Some(life.node),
+            _ => None,
+        };
+        let known = |node: NodeId| self.members.contains_key(&node);
+        if src.boot == BOOT_UNMET || !known(from) || !about.is_none_or(known) {
+            return Err(Refused::Stranger);
+        }
+        if self.gone {
+            return Ok(self.outputs());
+        }
+
+        self.outlive(&opened);
+        let me = *self.foca.identity();
+        let bytes = opened.filtered(|member| {
+            let life = member.id();
+            *life == me || (self.members.contains_key(&life.node) && life.boot != BOOT_UNMET)
+        });
+        let now = self.outside.now;
+        if let Message::Ack(number) = message {
+            self.outside.answered(from, *number);
+        }
+        if let (Message::ForwardedAck { .. }, Some(origin)) = (message, about)
+            && let Some(entry) = self.members.get_mut(&origin)
+            && entry.standing.heard.is_none_or(|heard| heard + pace::PROBE_PERIOD < now)
+        {
+            entry.standing.through = Some(from);
+        }
+        let entry = self.members.get_mut(&from).expect("it is known, as checked above");
+        entry.standing.heard = Some(now);
+        entry.standing.through = None;
+        let nothing_new = opened.members.is_empty()
+            && !matches!(message, Message::TurnUndead)
+            && entry.standing.state == State::Alive
+            && entry.life == Some(*src)
+            && entry.incarnation == *src_incarnation;
+        // foca's errors here are a peer's mistakes that do no harm, such as a probe that comes
+        // back to where it began.
+        let _ = self.foca.handle_data(&bytes, &mut self.outside);
+        if !nothing_new {
+            self.settle(Cause::Told(from));
+        }
+        Ok(self.outputs())
+    }
+
+    /// A connection with `node` stands: if it was away it is asked at once.
+    pub fn met(&mut self, now: Now, node: NodeId) -> Outputs {
+        self.wake(now);
+        let away = self.members.get(&node).is_some_and(Entry::is_away);
+        if away && !self.gone {
+            self.announce_to(node);
+        }
+        self.outputs()
+    }
+
+    /// There is evidence that `node` died: its port refused, or its connection was reset. It is
+    /// asked at once, and declared down in 0.4 s if it does not answer.
+    pub fn evidence(&mut self, now: Now, node: NodeId) -> Outputs {
+        self.wake(now);
+        let Some(entry) = self.members.get_mut(&node).filter(|entry| !entry.refused) else {
+            return self.outputs();
+        };
+        let standing = entry.standing.state;
+        if let Some(life) = entry.life
+            && matches!(standing, State::Alive | State::Suspect)
+            && !self.gone
+        {
+            entry.refused = true;
+            let incarnation = entry.incarnation;
+            self.apply(Member::new(life, incarnation, foca::State::Suspect), true);
+            self.outside.insist(life, incarnation);
+            let patience = self.outside.patience(pace::EVIDENCE_PATIENCE, node, 3.0);
+            let deadline = self.outside.now + patience;
+            self.outside.timers.set(deadline, Alarm::Verdict { suspect: life, incarnation });
+            self.settle(Cause::Refusal);
+        }
+        self.outputs()
+    }
+
+    /// The authenticated peer `node` said goodbye.
+    pub fn left(&mut self, now: Now, node: NodeId) -> Outputs {
+        self.wake(now);
+        if self.gone {
+            return self.outputs();
+        }
+        if let Some(entry) = self.members.get(&node) {
+            match entry.life {
+                Some(life) => {
+                    self.apply(Member::new(life, INCARNATION_LEFT, foca::State::Down), true);
+                }
+                None => self.change(node, State::Left, Why::Goodbye),
+            }
+            self.settle(Cause::Told(node));
+        }
+        self.outputs()
+    }
+
+    /// Says goodbye to every member that is not away. This node is silent from then on, and asks
+    /// for no more time.
+    pub fn goodbye(&mut self, now: Now) -> Outputs {
+        self.wake(now);
+        let me = *self.foca.identity();
+        let last_word = Member::new(me, INCARNATION_LEFT, foca::State::Down);
+        for entry in self.members.values().filter(|entry| !self.gone && !entry.is_away()) {
+            if let Some(life) = entry.life {
+                let header = self.header(life, Message::Gossip);
+                self.outside.send.push((life.node, codec::composed(&header, &last_word)));
+            }
+        }
+        self.gone = true;
+        self.outside.timers.retain(|_| false);
+        self.outputs()
+    }
+
+    /// The time of [`Liveness::next_deadline`] has come, or is past.
+    pub fn expired(&mut self, now: Now) -> Outputs {
+        self.wake(now);
+        while let Some(alarm) = self.outside.timers.due(self.outside.now) {
+            self.serve(alarm);
+        }
+        self.settle(Cause::Silence);
+        self.outputs()
+    }
+
+    fn serve(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Foca(timer) => {
+                if let Timer::ChangeSuspectToDown { member_id, .. } = &timer
+                    && let Some(wait) = self.reprieve(member_id.node)
+                {
+                    self.outside.timers.set(self.outside.now + wait, Alarm::Foca(timer));
+                    return;
+                }
+                // It fails for alarms of a time before this node was alone; they are over.
+                let _ = self.foca.handle_timer(timer, &mut self.outside);
+            }
+            Alarm::Gossip => {
+                self.gossiping = false;
+                let _ = self.foca.gossip(&mut self.outside);
+            }
+            Alarm::Seek => {
+                self.seeking = None;
+                self.seek();
+            }
+            Alarm::AskAgain { number } => self.outside.ask_again(number),
+            Alarm::Insist { suspect, incarnation } => {
+                if self.is_suspected(&suspect, incarnation) {
+                    let told = Member::new(suspect, incarnation, foca::State::Suspect);
+                    let header = self.header(suspect, Message::Ping(0));
+                    self.outside.send.push((suspect.node, codec::composed(&header, &told)));
+                    let wait = self.outside.patience(pace::INSIST, suspect.node, 1.5);
+                    let again = Alarm::Insist { suspect, incarnation };
+                    self.outside.timers.set(self.outside.now + wait, again);
+                }
+            }
+            Alarm::Verdict { suspect, incarnation } => {
+                if self.is_suspected(&suspect, incarnation) {
+                    self.apply(Member::new(suspect, incarnation, foca::State::Down), true);
+                }
+            }
+            Alarm::GiveUp(node) => {
+                if self.members.get(&node).is_some_and(|e| e.standing.state == State::Unknown) {
+                    self.change(node, State::Down, Why::NeverHeard);
+                }
+            }
+        }
+    }
+
+    /// How long a verdict on `node` waits, if it was heard from since it was suspected: it lives,
+    /// and its objection is on the way.
+    fn reprieve(&mut self, node: NodeId) -> Option<Duration> {
+        let entry = self.members.get_mut(&node)?;
+        let suspected = entry.standing.state == State::Suspect;
+        let heard_since = entry.standing.heard.is_some_and(|heard| heard > entry.standing.since);
+        if !suspected || !heard_since || entry.reprieves == pace::REPRIEVES_MAX {
+            return None;
+        }
+        entry.reprieves += 1;
+        Some(self.outside.patience(pace::PROBE_PERIOD, node, 4.0))
+    }
+
+    fn is_suspected(&self, suspect: &Life, incarnation: Incarnation) -> bool {
+        self.foca.iter_membership_state().any(|member| {
+            member.id() == suspect
+                && member.incarnation() == incarnation
+                && member.state() == foca::State::Suspect
+        })
+    }
+
+    fn teach(&mut self, node: NodeId) {
+        let standing = Standing {
+            state: State::Unknown,
+            since: self.outside.now,
+            why: Why::Taught,
+            boot: None,
+            heard: None,
+            rtt: None,
+            through: None,
+        };
+        let entry = Entry {
+            standing,
+            life: None,
+            incarnation: 0,
+            refused: false,
+            reprieves: 0,
+            sought: Duration::ZERO,
+        };
+        self.members.insert(node, entry);
+        let deadline = self.outside.now + pace::UNKNOWN_PATIENCE;
+        self.outside.timers.set(deadline, Alarm::GiveUp(node));
+        self.seek_at(self.outside.now);
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        let Some(entry) = self.members.remove(&node) else { return };
+        if let Some(life) = entry.life {
+            self.apply(Member::new(life, INCARNATION_LEFT, foca::State::Down), false);
+            let _ = self.foca.handle_timer(Timer::RemoveDown(life), &mut self.outside);
+        }
+        self.outside.forget(node);
+    }
+
+    /// Takes up a later life if others speak of one of this node's that is later than the present:
+    /// its disk and its boot number were rolled back, and nobody would listen to it.
+    fn outlive(&mut self, opened: &Opened<'_>) {
+        let told = opened.members.iter().map(|(member, _)| *member.id());
+        let latest = told.filter(|life| life.node == self.me).chain([opened.header.dst]).max();
+        if let Some(life) = latest.and_then(|latest| self.foca.identity().beyond(&latest)) {
+            let _ = self.foca.change_identity(life, &mut self.outside);
+            self.outside.renewed = true;
+        }
+    }
+
+    fn apply(&mut self, member: Member<Life>, spread: bool) {
+        self.foca
+            .apply_many([member].into_iter(), spread, &mut self.outside)
+            .expect("members have a binary form that fits");
+    }
+
+    fn header(&self, dst: Life, message: Message<Life>) -> Header<Life> {
+        Header {
+            src: *self.foca.identity(),
+            src_incarnation: self.outside.incarnation,
+            dst,
+            message,
+        }
+    }
+
+    /// Asks the members that are away and were not asked for the longest time.
+    fn seek(&mut self) {
+        let mut away: Vec<(Duration, NodeId)> = self
+            .members
+            .iter()
+            .filter(|(_, entry)| entry.is_away())
+            .map(|(node, entry)| (entry.sought, *node))
+            .collect();
+        away.sort_unstable();
+        for (_, node) in away.into_iter().take(pace::SEEK_FANOUT) {
+            self.announce_to(node);
+        }
+    }
+
+    fn announce_to(&mut self, node: NodeId) {
+        let now = self.outside.now;
+        if let Some(entry) = self.members.get_mut(&node) {
+            entry.sought = now;
+            let life = entry.life.unwrap_or_else(|| Life::unmet(node));
+            let _ = self.foca.announce(life, &mut self.outside);
+        }
+    }
+
+    fn seek_at(&mut self, deadline: Duration) {
+        if self.seeking.is_some_and(|set| set <= deadline) {
+            return;
+        }
+        self.outside.timers.retain(|alarm| *alarm != Alarm::Seek);
+        self.outside.timers.set(deadline, Alarm::Seek);
+        self.seeking = Some(deadline);
+    }
+
+    /// Brings what foca believes into the standings, says what changed, and sets the alarms that
+    /// the new state asks for.
+    fn settle(&mut self, cause: Cause) {
+        if self.gone {
+            return;
+        }
+        // foca takes note of having company, or none, only here.
+        let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.outside);
+        let mut believed: Vec<Member<Life>> = self.foca.iter_membership_state().cloned().collect();
+        believed.sort_unstable_by_key(|member| member.id().node);
+        for member in believed {
+            self.conclude(&member, cause);
+        }
+
+        let now = self.outside.now;
+        if std::mem::take(&mut self.outside.renewed) {
+            self.seek_at(now);
+        }
+        if !self.gossiping && self.foca.num_members() > 0 && self.foca.updates_backlog() > 0 {
+            self.gossiping = true;
+            self.outside.timers.set(now + pace::GOSSIP, Alarm::Gossip);
+        }
+        let states = || self.members.values().map(|entry| entry.standing.state);
+        if states().any(|state| state == State::Unknown) {
+            self.seek_at(now + pace::SEEK_UNKNOWN);
+        } else if self.members.values().any(Entry::is_away) {
+            let lately = now < self.away_since + pace::LONG_AWAY;
+            self.seek_at(now + if lately { pace::SEEK_AWAY } else { pace::SEEK_LONG_AWAY });
+        }
+    }
+
+    fn conclude(&mut self, member: &Member<Life>, cause: Cause) {
+        let now = self.outside.now;
+        let life = *member.id();
+        let Some(entry) = self.members.get_mut(&life.node) else { return };
+        let to = match (member.state(), member.incarnation()) {
+            (foca::State::Alive, _) => State::Alive,
+            (foca::State::Suspect, _) => State::Suspect,
+            (foca::State::Down, INCARNATION_LEFT) => State::Left,
+            (foca::State::Down, _) => State::Down,
+        };
+        let from = entry.standing.state;
+        let restarted = entry.life.is_some_and(|known| known.boot != life.boot);
+        let first = entry.life.is_none();
+        entry.life = Some(life);
+        entry.incarnation = member.incarnation();
+        entry.standing.boot = Some(life.boot);
+        if from == to && !(restarted && to == State::Alive) {
+            return;
+        }
+        let silent = entry.standing.heard.map(|heard| now.saturating_sub(heard));
+        let why = match to {
+            State::Alive if restarted || (entry.is_away() && !first) => {
+                let after =
+                    if entry.is_away() { now - entry.standing.since } else { Duration::ZERO };
+                Why::Back { after, restarted }
+            }
+            State::Alive if from == State::Suspect => Why::Answered,
+            State::Alive => Why::Met,
+            State::Left => Why::Goodbye,
+            _ => match cause {
+                Cause::Refusal => Why::Refused,
+                Cause::Silence if entry.refused => Why::Refused,
+                Cause::Silence => Why::NoAnswer { silent },
+                Cause::Told(by) => Why::Told { by, silent },
+            },
+        };
+        self.change(life.node, to, why);
+    }
+
+    fn change(&mut self, node: NodeId, to: State, why: Why) {
+        let now = self.outside.now;
+        let Some(entry) = self.members.get_mut(&node) else { return };
+        let from = std::mem::replace(&mut entry.standing.state, to);
+        entry.standing.since = now;
+        entry.standing.why = why;
+        if to != State::Suspect {
+            entry.reprieves = 0;
+        }
+        if to == State::Alive {
+            entry.refused = false;
+        }
+        if entry.is_away() {
+            entry.standing.through = None;
+            self.away_since = now;
+        }
+        self.notify.push(LivenessEvent { node, from, to, why });
+    }
+
+    fn wake(&mut self, now: Now) {
+        // A clock that goes back is a mistake of the shell; standing still is the harmless reading.
+        self.outside.now = self.outside.now.max(now.mono);
+        self.outside.timers.notice_stall(self.outside.now);
+    }
+
+    fn outputs(&mut self) -> Outputs {
+        Outputs {
+            send: std::mem::take(&mut self.outside.send),
+            notify: std::mem::take(&mut self.notify),
+        }
+    }
+}
+
+impl Entry {
+    fn is_away(&self) -> bool {
+        matches!(self.standing.state, State::Unknown | State::Down | State::Left)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! What foca asks of the world: sent datagrams and alarms, collected until the input is handled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foca::{Codec, Message, Notification, Runtime, Timer};
+
+use super::codec::{self, Wire};
+use super::identity::Life;
+use super::pace;
+use super::timers::{Alarm, Timers};
+use crate::id::NodeId;
+
+/// The probe that waits for an answer.
+struct Probe {
+    number: u8,
+    target: NodeId,
+    datagram: Vec<u8>,
+    repeats_left: u8,
+}
+
+/// foca's runtime, and what is measured on the way through it.
+#[derive(Default)]
+pub(super) struct Outside {
+    pub(super) now: Duration,
+    pub(super) timers: Timers,
+    pub(super) send: Vec<(NodeId, Vec<u8>)>,
+    /// This node's incarnation, as it last left in a header.
+    pub(super) incarnation: u16,
+    /// Whether this node took up a new life, because it was declared down.
+    pub(super) renewed: bool,
+    probe: Option<Probe>,
+    /// The latest direct probe of each member that was not answered yet. Bounded by the roster.
+    asked: BTreeMap<NodeId, (u8, Duration)>,
+    /// Round trips, quick to grow and slow to shrink. Bounded by the roster.
+    rtts: BTreeMap<NodeId, Duration>,
+}
+
+impl Outside {
+    /// The round trip to a member, as far as it was measured.
+    pub(super) fn rtt(&self, node: NodeId) -> Option<Duration> {
+        self.rtts.get(&node).copied()
+    }
+
+    /// How long to wait for a member: `base`, or more if the way to it is long or this host slow.
+    pub(super) fn patience(&self, base: Duration, node: NodeId, round_trips: f64) -> Duration {
+        let rtt = self.rtt(node).unwrap_or_default();
+        base.max(rtt.mul_f64(round_trips)) * self.timers.multiplier()
+    }
+
+    /// Takes note of the answer to a direct probe.
+    pub(super) fn answered(&mut self, node: NodeId, number: u8) {
+        if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
+            self.probe = None;
+        }
+        if let Some((asked_number, sent)) = self.asked.get(&node)
+            && *asked_number == number
+        {
+            let sample = self.now.saturating_sub(*sent);
+            let rtt = self.rtts.entry(node).or_insert(sample);
+            *rtt = sample.max((*rtt * 7 + sample) / 8);
+            self.asked.remove(&node);
+        }
+    }
+
+    /// Sends the probe `number` once more, if it still waits.
+    pub(super) fn ask_again(&mut self, number: u8) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.number == number) else {
+            return;
+        };
+        self.send.push((probe.target, probe.datagram.clone()));
+        probe.repeats_left -= 1;
+        if probe.repeats_left == 0 {
+            self.probe = None;
+        } else {
+            let target = probe.target;
+            self.set_ask_again(number, target);
+        }
+    }
+
+    /// Starts to insist on an answer of a suspect, once.
+    pub(super) fn insist(&mut self, suspect: Life, incarnation: u16) {
+        let alarm = Alarm::Insist { suspect, incarnation };
+        self.timers.retain(|other| *other != alarm);
+        self.timers.set(self.now, alarm);
+    }
+
+    /// Forgets what was measured of a member, and what is due about it.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.asked.remove(&node);
+        self.rtts.remove(&node);
+        if self.probe.as_ref().is_some_and(|probe| probe.target == node) {
+            self.probe = None;
+        }
+        self.timers.retain(|alarm| match alarm {
+            Alarm::Insist { suspect, .. } | Alarm::Verdict { suspect, .. } => suspect.node != node,
+            Alarm::GiveUp(other) => *other != node,
+            _ => true,
+        });
+    }
+
+    /// Whether a probe waits for its answer.
+    #[cfg(test)]
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    fn set_ask_again(&mut self, number: u8, target: NodeId) {
+        let wait = self.patience(pace::ASK_AGAIN, target, 1.5);
+        self.timers.set(self.now + wait, Alarm::AskAgain { number });
+    }
+}
+
+impl Runtime<Life> for Outside {
+    fn notify(&mut self, notification: Notification<'_, Life>) {
+        if let Notification::Rejoin(_) = notification {
+            self.renewed = true;
+        }
+    }
+
+    fn send_to(&mut self, to: Life, data: &[u8]) {
+        let datagram = codec::sealed(data);
+        if let Ok(header) = Wire.decode_header(data) {
+            self.incarnation = header.src_incarnation;
+            if let Message::Ping(number) = header.message {
+                self.asked.insert(to.node, (number, self.now));
+                self.probe = Some(Probe {
+                    number,
+                    target: to.node,
+                    datagram: datagram.clone(),
+                    repeats_left: pace::ASK_AGAIN_MAX,
+                });
+                self.set_ask_again(number, to.node);
+            }
+        }
+        self.send.push((to.node, datagram));
+    }
+
+    fn submit_after(&mut self, timer: Timer<Life>, after: Duration) {
+        let wait = match &timer {
+            Timer::SendIndirectProbe { probed_id, .. } => self.patience(after, probed_id.node, 1.5),
+            Timer::ProbeRandomMember(_) => match &self.probe {
+                Some(probe) => self.patience(after, probe.target, 4.0),
+                None => after * self.timers.multiplier(),
+            },
+            Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                self.insist(*member_id, *incarnation);
+                self.patience(after, member_id.node, 4.0)
+            }
+            _ => after,
+        };
+        self.timers.set(self.now + wait, Alarm::Foca(timer));
+    }
+}

@@ -1,0 +1,95 @@
+//! How fast liveness is judged, and why: all durations and bounds of the detector.
+//!
+//! SWIM (Das, Gupta, Motivala: "SWIM: Scalable Weakly-consistent Infection-style Process Group
+//! Membership Protocol", 2002) probes one random member per period, asks others to try when it does
+//! not answer, and suspects before it declares; the time for suspicion grows with log N, as news
+//! spread in log N rounds. A killed node is picked after 0.3 s in the mean, suspected 0.3 s later,
+//! declared after 0.9 s of suspicion, and known to all 0.2 s after that.
+
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use foca::Config;
+
+use super::codec::DATAGRAM_MAX;
+
+/// One member is probed per period; one that did not answer at its end is suspect.
+pub(super) const PROBE_PERIOD: Duration = Duration::from_millis(300);
+
+/// After this time without an answer others are asked to try.
+pub(super) const PROBE_DIRECT: Duration = Duration::from_millis(130);
+
+/// A probe that is not answered is sent again after this time.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How often a probe is sent again at most. With 10 % of datagrams lost, two in ten probes would
+/// fail on the direct way if they were sent once; of five not one in a thousand does.
+pub(super) const ASK_AGAIN_MAX: u8 = 4;
+
+/// A suspect is told so, and asked to object, this often: Lifeguard's "buddy system" (section
+/// IV-C), but from the suspecting member and until it answers.
+pub(super) const INSIST: Duration = Duration::from_millis(70);
+
+/// With a refused port as evidence, a suspect has this long to object.
+pub(super) const EVIDENCE_PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often a verdict is put off when the suspect was heard from since it was suspected: its
+/// objection is on the way.
+pub(super) const REPRIEVES_MAX: u8 = 3;
+
+/// News are passed on to three members this often, until they were passed on often enough.
+pub(super) const GOSSIP: Duration = Duration::from_millis(50);
+
+/// A member that the roster names and that is not met within this time is down.
+pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Members not met yet are asked this often.
+pub(super) const SEEK_UNKNOWN: Duration = Duration::from_millis(100);
+
+/// Members that are away are asked this often, in turn, so that any partition heals by itself.
+pub(super) const SEEK_AWAY: Duration = Duration::from_secs(1);
+
+/// The same when nobody went away lately.
+pub(super) const SEEK_LONG_AWAY: Duration = Duration::from_secs(5);
+
+/// After this time without a change members that are away count as long away.
+pub(super) const LONG_AWAY: Duration = Duration::from_secs(60);
+
+/// How many are asked each time.
+pub(super) const SEEK_FANOUT: usize = 3;
+
+/// How many members are asked to try, and how many are told news at once.
+const FANOUT: usize = 3;
+
+/// The suspicion in probe periods: 3 up to 15 nodes, 3.8 at 32, 5 at 100, 7.5 at 1,000.
+const SUSPICION_PERIODS_MIN: f64 = 3.0;
+const SUSPICION_PERIODS_PER_LOG10: f64 = 2.5;
+
+/// How often each member passes a piece of news on, per log10 of the number of nodes. With six the
+/// chance that one of 32 misses it is one in a hundred, with eight one in ten thousand.
+const TRANSMISSIONS_PER_LOG10: f64 = 8.0;
+const TRANSMISSIONS_MIN: u8 = 6;
+
+/// foca's configuration for a Data Center of `nodes`, this one included.
+pub(super) fn config(nodes: usize) -> Config {
+    let log10 = (nodes as f64 + 1.0).log10();
+    let periods = (SUSPICION_PERIODS_PER_LOG10 * log10).max(SUSPICION_PERIODS_MIN);
+    // Saturates for any number of nodes.
+    let transmissions = ((TRANSMISSIONS_PER_LOG10 * log10) as u8).max(TRANSMISSIONS_MIN);
+    Config {
+        probe_period: PROBE_PERIOD,
+        probe_rtt: PROBE_DIRECT,
+        num_indirect_probes: NonZeroUsize::new(FANOUT).expect("three"),
+        max_transmissions: NonZeroU8::new(transmissions).expect("six at least"),
+        suspect_to_down_after: PROBE_PERIOD.mul_f64(periods),
+        // Only the roster forgets a member.
+        remove_down_after: None,
+        max_packet_size: NonZeroUsize::new(DATAGRAM_MAX - 1).expect("a thousand"),
+        notify_down_members: true,
+        // Gossip and announcements have alarms of our own: they rest while there is nothing to
+        // say, and they go on while foca believes that it is alone.
+        periodic_announce: None,
+        periodic_announce_to_down_members: None,
+        periodic_gossip: None,
+    }
+}

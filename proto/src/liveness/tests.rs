@@ -1,0 +1,545 @@
+//! A small network of detectors, without sockets: what they promise under loss, death, stalls and
+//! partitions, by seed.
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn all_see_all_soon_after_a_cold_start() {
+    for nodes in [2, 5, 32] {
+        let mut net = Network::new(1, nodes);
+        net.run(2 * SECOND);
+        net.assert_all(State::Alive);
+    }
+}
+
+#[test]
+fn a_killed_node_is_down_on_all_survivors_in_time() {
+    for nodes in [3, 5, 10, 32] {
+        let mut times = Vec::new();
+        for seed in 0..20 {
+            let mut net = Network::settled(seed, nodes);
+            net.kill(0);
+            let took = net.until(6 * SECOND, |net| net.survivors_say(0, State::Down));
+            times.push(took.expect("down on all"));
+        }
+        times.sort_unstable();
+        println!("{nodes} nodes: median {:?}, worst {:?}", times[10], times[19]);
+        assert!(times[10] <= 2_000 * MS, "{nodes} nodes: median {:?}", times[10]);
+        assert!(times[19] <= 3_000 * MS, "{nodes} nodes: worst {:?}", times[19]);
+    }
+}
+
+#[test]
+fn a_refused_port_makes_it_faster() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 10);
+        net.kill(0);
+        for node in 1..10 {
+            let now = net.now();
+            let outputs = net.core(node).evidence(now, id(0));
+            net.take(node, outputs);
+        }
+        let took = net.until(3 * SECOND, |net| net.survivors_say(0, State::Down)).unwrap();
+        assert!(took <= 500 * MS, "{took:?}");
+        assert_eq!(net.standing(1, 0).why, Why::Refused);
+    }
+}
+
+#[test]
+fn false_evidence_condemns_nobody() {
+    let mut net = Network::settled(3, 5);
+    for _ in 0..20 {
+        let now = net.now();
+        let outputs = net.core(1).evidence(now, id(0));
+        net.take(1, outputs);
+        net.run(SECOND);
+        assert_eq!(net.downs, 0);
+        net.assert_all(State::Alive);
+    }
+}
+
+#[test]
+fn a_goodbye_is_heard_at_once() {
+    let mut net = Network::settled(4, 10);
+    let now = net.now();
+    let outputs = net.core(0).goodbye(now);
+    net.take(0, outputs);
+    assert_eq!(net.core(0).next_deadline(), None);
+    net.kill(0);
+    net.run(50 * MS);
+    assert!(net.survivors_say(0, State::Left));
+    assert_eq!(net.standing(1, 0).why, Why::Goodbye);
+    // And it stays so: what others still gossip about it does not bring it back.
+    net.run(10 * SECOND);
+    assert!(net.survivors_say(0, State::Left));
+}
+
+#[test]
+fn a_node_that_stood_still_accuses_nobody_and_comes_back() {
+    let mut net = Network::settled(5, 7);
+    net.freeze(0);
+    net.run(5 * SECOND);
+    assert!(net.survivors_say(0, State::Down));
+    net.events.clear();
+    net.thaw(0);
+    net.run(3 * SECOND);
+    net.assert_all(State::Alive);
+    let accused = |event: &LivenessEvent| matches!(event.to, State::Suspect | State::Down);
+    assert!(net.events.iter().all(|(_, _, event)| !accused(event)), "{:?}", net.events);
+    assert!(matches!(net.standing(1, 0).why, Why::Back { restarted: false, .. }));
+}
+
+#[test]
+fn a_host_that_stalls_while_it_waits_for_an_answer_accuses_nobody() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 5);
+        net.loss_percent = 100;
+        net.until(SECOND, |net| {
+            net.cores[0].as_ref().is_some_and(|core| core.outside.is_probing())
+        })
+        .expect("it probes");
+        net.freeze(0);
+        net.loss_percent = 0;
+        net.run(400 * MS);
+        net.thaw(0);
+        net.run(SECOND);
+        let suspects = |(_, on, event): &(_, usize, LivenessEvent)| {
+            *on == 0 && event.to == State::Suspect && matches!(event.why, Why::NoAnswer { .. })
+        };
+        assert!(!net.events.iter().any(suspects), "seed {seed}: {:?}", net.events);
+    }
+}
+
+#[test]
+fn a_second_of_standing_still_is_forgiven() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 10);
+        net.freeze(0);
+        net.run(SECOND);
+        net.thaw(0);
+        net.run(3 * SECOND);
+        assert_eq!(net.downs, 0, "seed {seed}");
+        net.assert_all(State::Alive);
+    }
+}
+
+#[test]
+fn a_partition_of_an_hour_heals_by_itself() {
+    let mut net = Network::settled(6, 8);
+    net.cut = Some(vec![0, 1, 2]);
+    net.run(3_600 * SECOND);
+    assert_eq!(net.standing(0, 5).state, State::Down);
+    assert_eq!(net.standing(5, 0).state, State::Down);
+    assert_eq!(net.standing(0, 1).state, State::Alive);
+    net.cut = None;
+    let took = net.until(30 * SECOND, |net| net.all(State::Alive)).expect("heals");
+    println!("healed in {took:?}");
+    net.run(5 * SECOND);
+    net.assert_all(State::Alive);
+}
+
+#[test]
+fn a_node_cut_off_from_all_heals_by_itself() {
+    let mut net = Network::settled(7, 5);
+    net.cut = Some(vec![0]);
+    net.run(120 * SECOND);
+    for other in 1..5 {
+        assert_eq!(net.standing(0, other).state, State::Down);
+    }
+    net.cut = None;
+    net.until(30 * SECOND, |net| net.all(State::Alive)).expect("heals");
+}
+
+#[test]
+fn a_broken_pair_is_reached_through_others_and_does_not_flap() {
+    let mut net = Network::settled(8, 5);
+    net.broken = vec![(0, 1), (1, 0)];
+    net.run(60 * SECOND);
+    assert_eq!(net.downs, 0);
+    assert_eq!(net.standing(0, 1).state, State::Alive);
+    assert!(net.standing(0, 1).through.is_some());
+    assert_eq!(net.standing(0, 2).through, None);
+}
+
+#[test]
+fn a_restarted_node_is_alive_under_its_new_boot() {
+    let mut net = Network::settled(9, 5);
+    net.kill(0);
+    net.until(5 * SECOND, |net| net.survivors_say(0, State::Down)).unwrap();
+    net.start(0, 2);
+    net.until(2 * SECOND, |net| net.all(State::Alive)).expect("all alive");
+    assert_eq!(net.standing(3, 0).boot, Some(2));
+    assert!(matches!(net.standing(3, 0).why, Why::Back { restarted: true, .. }));
+}
+
+#[test]
+fn a_restart_faster_than_detection_is_noticed() {
+    let mut net = Network::settled(10, 5);
+    net.kill(0);
+    net.start(0, 2);
+    net.run(2 * SECOND);
+    net.assert_all(State::Alive);
+    assert_eq!(net.downs, 0);
+    assert_eq!(net.standing(3, 0).why, Why::Back { after: Duration::ZERO, restarted: true });
+}
+
+#[test]
+fn a_node_whose_boot_number_went_back_is_heard_again() {
+    let mut net = Network::new(11, 5);
+    net.kill(0);
+    net.start(0, 9);
+    net.run(3 * SECOND);
+    net.assert_all(State::Alive);
+    net.kill(0);
+    net.until(5 * SECOND, |net| net.survivors_say(0, State::Down)).unwrap();
+    net.start(0, 4);
+    net.until(3 * SECOND, |net| net.all(State::Alive)).expect("all alive");
+}
+
+#[test]
+fn a_tenth_of_datagrams_lost_condemns_nobody() {
+    for seed in 0..3 {
+        let mut net = Network::settled(seed, 10);
+        net.loss_percent = 10;
+        net.run(300 * SECOND);
+        assert_eq!(net.downs, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_quarter_of_datagrams_lost_condemns_nobody() {
+    for (seed, nodes) in [(0, 10), (1, 10), (2, 10), (3, 2), (4, 2), (5, 3), (6, 3), (7, 32)] {
+        let mut net = Network::settled(seed, nodes);
+        net.loss_percent = 25;
+        net.run(300 * SECOND);
+        assert_eq!(net.downs, 0, "seed {seed}, {nodes} nodes");
+    }
+}
+
+#[test]
+fn a_far_away_site_is_not_condemned_for_its_distance() {
+    let mut net = Network::new(12, 5);
+    net.delay = 150 * MS;
+    net.run(5 * SECOND);
+    net.assert_all(State::Alive);
+    net.downs = 0;
+    net.run(120 * SECOND);
+    assert_eq!(net.downs, 0);
+}
+
+#[test]
+fn a_removed_node_stays_out() {
+    let mut net = Network::settled(13, 5);
+    let without: BTreeSet<NodeId> = (1..5).map(id).collect();
+    for node in 1..5 {
+        let now = net.now();
+        let outputs = net.core(node).members(now, &without);
+        net.take(node, outputs);
+    }
+    // It goes on to talk, and one that was not told of the removal gossips about it.
+    let all: BTreeSet<NodeId> = (0..5).map(id).collect();
+    let now = net.now();
+    let outputs = net.core(4).members(now, &all);
+    net.take(4, outputs);
+    net.run(30 * SECOND);
+    for node in 1..4 {
+        assert!(net.core(node).standings().all(|(other, _)| other != id(0)));
+        let known = net.core(node).foca.iter_membership_state();
+        assert!(known.into_iter().all(|member| member.id().node != id(0)));
+    }
+    assert_eq!(net.standing(4, 0).state, State::Alive);
+}
+
+#[test]
+fn a_member_nobody_ever_met_is_down_and_says_so() {
+    let mut net = Network::new(14, 3);
+    net.kill(2);
+    net.run(4 * SECOND);
+    let standing = net.standing(0, 2);
+    assert_eq!((standing.state, standing.why), (State::Down, Why::NeverHeard));
+    net.run(60 * SECOND);
+    assert_eq!(net.standing(0, 2).since, standing.since, "it does not flap");
+    net.start(2, 1);
+    net.until(3 * SECOND, |net| net.all(State::Alive)).expect("all alive");
+    assert_eq!(net.standing(0, 2).why, Why::Met);
+}
+
+#[test]
+fn an_idle_network_says_little() {
+    let mut net = Network::settled(15, 32);
+    net.run(30 * SECOND);
+    net.sent = 0;
+    net.run(60 * SECOND);
+    let per_node_and_second = net.sent as f64 / 32.0 / 60.0;
+    println!("{per_node_and_second:.2} datagrams sent per node and second");
+    // A probe and an answer per period, and hardly anything else.
+    assert!(per_node_and_second < 2.0 / 0.3 + 0.2, "{per_node_and_second}");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_events() {
+    let story = |seed| {
+        let mut net = Network::settled(seed, 6);
+        net.loss_percent = 20;
+        net.run(10 * SECOND);
+        net.kill(1);
+        net.run(10 * SECOND);
+        (net.sent, format!("{:?}", net.events))
+    };
+    assert_eq!(story(16), story(16));
+    assert_ne!(story(16), story(17));
+}
+
+#[test]
+fn who_speaks_for_another_is_refused() {
+    let mut net = Network::settled(17, 3);
+    let now = net.now();
+    let datagram = net.core(1).goodbye(now).send.remove(0).1;
+    assert_eq!(net.core(0).heard(now, id(2), &datagram), Err(Refused::Misattributed));
+    assert_eq!(net.core(0).heard(now, id(1), b"\x02future"), Err(Refused::Malformed));
+    assert_eq!(net.standing(0, 1).state, State::Alive);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn damaged_datagrams_do_no_harm(
+        seed in any::<u64>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        // Real datagrams, of which some bytes changed on the way, but not who sent them.
+        let mut net = Network::settled(18, 3);
+        let mut rng = StdRng::seed_from_u64(seed);
+        for _ in 0..200 {
+            let Some(mut step) = net.next_in_flight() else { break };
+            for (index, value) in &damage {
+                let at = index.index(step.bytes.len());
+                if rng.random_range(0..2) == 0 {
+                    step.bytes[at] = *value;
+                }
+            }
+            let now = net.now();
+            if let Ok(outputs) = net.core(step.to).heard(now, id(step.from), &step.bytes) {
+                net.take(step.to, outputs);
+            }
+            net.run(10 * MS);
+        }
+        for node in 0..3 {
+            prop_assert!(net.core(node).foca.iter_membership_state().count() <= 2);
+            prop_assert!(net.core(node).outside.timers.len() < 64);
+        }
+    }
+}
+
+fn id(node: usize) -> NodeId {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(node as u64 * 7 + 1).to_be_bytes());
+    NodeId(bytes)
+}
+
+struct InFlight {
+    from: usize,
+    to: usize,
+    bytes: Vec<u8>,
+}
+
+/// Detectors and the datagrams between them.
+struct Network {
+    cores: Vec<Option<Liveness>>,
+    frozen: BTreeSet<usize>,
+    mono: Duration,
+    in_flight: BTreeMap<(Duration, u64), InFlight>,
+    seq: u64,
+    rng: StdRng,
+    delay: Duration,
+    loss_percent: u32,
+    /// These are cut off from the others.
+    cut: Option<Vec<usize>>,
+    /// What one of these sends does not reach the other.
+    broken: Vec<(usize, usize)>,
+    events: Vec<(Duration, usize, LivenessEvent)>,
+    /// How often someone was called down.
+    downs: usize,
+    sent: usize,
+}
+
+impl Network {
+    fn new(seed: u64, nodes: usize) -> Self {
+        let mut net = Self {
+            cores: (0..nodes).map(|_| None).collect(),
+            frozen: BTreeSet::new(),
+            mono: SECOND,
+            in_flight: BTreeMap::new(),
+            seq: 0,
+            rng: StdRng::seed_from_u64(seed),
+            delay: Duration::ZERO,
+            loss_percent: 0,
+            cut: None,
+            broken: Vec::new(),
+            events: Vec::new(),
+            downs: 0,
+            sent: 0,
+        };
+        for node in 0..nodes {
+            net.start(node, 1);
+        }
+        net
+    }
+
+    /// Where all have met all.
+    fn settled(seed: u64, nodes: usize) -> Self {
+        let mut net = Self::new(seed, nodes);
+        net.run(3 * SECOND);
+        net.assert_all(State::Alive);
+        net.downs = 0;
+        net
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.mono, wall_ms: 0 }
+    }
+
+    fn core(&mut self, node: usize) -> &mut Liveness {
+        self.cores[node].as_mut().expect("it runs")
+    }
+
+    fn start(&mut self, node: usize, boot: u64) {
+        let rng = StdRng::seed_from_u64(self.rng.random());
+        self.cores[node] = Some(Liveness::new(id(node), boot, rng));
+        let members: BTreeSet<NodeId> = (0..self.cores.len()).map(id).collect();
+        let now = self.now();
+        let outputs = self.core(node).members(now, &members);
+        self.take(node, outputs);
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.cores[node] = None;
+    }
+
+    fn freeze(&mut self, node: usize) {
+        self.frozen.insert(node);
+    }
+
+    fn thaw(&mut self, node: usize) {
+        self.frozen.remove(&node);
+    }
+
+    fn take(&mut self, from: usize, outputs: Outputs) {
+        for event in outputs.notify {
+            if event.to == State::Down && event.from != State::Down {
+                self.downs += 1;
+            }
+            self.events.push((self.mono, from, event));
+        }
+        for (to, bytes) in outputs.send {
+            assert!(bytes.len() <= DATAGRAM_MAX);
+            self.sent += 1;
+            let to = (0..self.cores.len()).find(|node| id(*node) == to).expect("a member");
+            let side = |node| self.cut.as_ref().is_some_and(|cut| cut.contains(&node));
+            let lost = self.rng.random_range(0..100) < self.loss_percent
+                || side(from) != side(to)
+                || self.broken.contains(&(from, to));
+            if !lost {
+                let latency = self.delay + MS * self.rng.random_range(1..4u32);
+                self.seq += 1;
+                let key = (self.mono + latency, self.seq);
+                self.in_flight.insert(key, InFlight { from, to, bytes });
+            }
+        }
+    }
+
+    fn next_in_flight(&mut self) -> Option<InFlight> {
+        let ((at, _), datagram) = self.in_flight.pop_first()?;
+        self.mono = self.mono.max(at);
+        Some(datagram)
+    }
+
+    /// Does what is due next, if it is due by `end`.
+    fn step(&mut self, end: Duration) -> bool {
+        let frozen = |node: &usize| self.frozen.contains(node);
+        let datagram = self
+            .in_flight
+            .iter()
+            .find(|(_, datagram)| !frozen(&datagram.to))
+            .map(|(key, _)| (key.0.max(self.mono), *key));
+        let alarm = (0..self.cores.len())
+            .filter(|node| !frozen(node))
+            .filter_map(|node| Some((self.cores[node].as_ref()?.next_deadline()?, node)))
+            .min();
+        let alarm_first = match (&datagram, &alarm) {
+            (Some((at, _)), Some((due, _))) => due < at,
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        if alarm_first {
+            let (due, node) = alarm.expect("it is first");
+            if due > end {
+                return false;
+            }
+            self.mono = self.mono.max(due);
+            let now = self.now();
+            let outputs = self.core(node).expired(now);
+            self.take(node, outputs);
+            return true;
+        }
+        let Some((at, key)) = datagram.filter(|(at, _)| *at <= end) else { return false };
+        self.mono = at;
+        let datagram = self.in_flight.remove(&key).expect("it was found");
+        let now = self.now();
+        if let Some(core) = self.cores[datagram.to].as_mut()
+            && let Ok(outputs) = core.heard(now, id(datagram.from), &datagram.bytes)
+        {
+            self.take(datagram.to, outputs);
+        }
+        true
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.mono + time;
+        while self.step(end) {}
+        self.mono = end;
+    }
+
+    /// Runs until `holds`, for `bound` at most, and says how long it took.
+    fn until(&mut self, bound: Duration, holds: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let start = self.mono;
+        while self.mono < start + bound {
+            if holds(self) {
+                return Some(self.mono - start);
+            }
+            self.run(10 * MS);
+        }
+        None
+    }
+
+    fn standing(&self, of: usize, about: usize) -> Standing {
+        let core = self.cores[of].as_ref().expect("it runs");
+        core.standings().find(|(node, _)| *node == id(about)).expect("a member").1
+    }
+
+    fn survivors_say(&self, about: usize, state: State) -> bool {
+        (0..self.cores.len())
+            .filter(|node| *node != about && self.cores[*node].is_some())
+            .all(|node| self.standing(node, about).state == state)
+    }
+
+    fn all(&self, state: State) -> bool {
+        self.cores.iter().flatten().all(|core| core.standings().all(|(_, s)| s.state == state))
+    }
+
+    #[track_caller]
+    fn assert_all(&self, state: State) {
+        for (node, core) in self.cores.iter().enumerate() {
+            for (other, standing) in core.iter().flat_map(Liveness::standings) {
+                assert_eq!(standing.state, state, "{node} on {other:?}: {}", standing.why);
+            }
+        }
+    }
+}

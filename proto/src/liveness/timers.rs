@@ -1,0 +1,136 @@
+//! The core's own alarm clock: what is due when, and what a stall of this host does to it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foca::Timer;
+
+use super::identity::Life;
+use crate::id::NodeId;
+
+/// How late an alarm may be served before this host counts as stalled.
+const STALL: Duration = Duration::from_millis(60);
+
+/// The worst local health, as the multiplier's excess over 1 (Lifeguard's saturation value).
+const HEALTH_WORST: u32 = 8;
+
+/// What is to be done at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Alarm {
+    /// One of foca's.
+    Foca(Timer<Life>),
+    /// Spread the news, while there are any.
+    Gossip,
+    /// Ask members that are away.
+    Seek,
+    /// Ask the probed member once more, if it is still this probe.
+    AskAgain { number: u8 },
+    /// Tell a suspect that it is suspected, and ask it to object.
+    Insist { suspect: Life, incarnation: u16 },
+    /// Declare down a suspect of whose death there is evidence, if it did not object.
+    Verdict { suspect: Life, incarnation: u16 },
+    /// Stop waiting for a member that the roster named and nobody met.
+    GiveUp(NodeId),
+}
+
+/// Alarms in the order of their deadlines, and how well this host serves them.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// By deadline, then by the order in which they were set.
+    queue: BTreeMap<(Duration, u64), Alarm>,
+    next_seq: u64,
+    health: u32,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, deadline: Duration, alarm: Alarm) {
+        self.queue.insert((deadline, self.next_seq), alarm);
+        self.next_seq += 1;
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.queue.first_key_value().map(|((deadline, _), _)| *deadline)
+    }
+
+    /// Takes the next alarm that is due.
+    pub(super) fn due(&mut self, now: Duration) -> Option<Alarm> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let (_, alarm) = self.queue.pop_first()?;
+        if matches!(alarm, Alarm::Foca(Timer::ProbeRandomMember(_))) {
+            self.health = self.health.saturating_sub(1);
+        }
+        Some(alarm)
+    }
+
+    /// How many alarms are set.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Drops the alarms that `keep` refuses.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Alarm) -> bool) {
+        self.queue.retain(|_, alarm| keep(alarm));
+    }
+
+    /// Notices that this host stood still: an alarm waits since longer than [`STALL`]. For the time
+    /// of the stall nothing was heard because nobody listened, so it counts against nobody: all
+    /// alarms move by it. A host that stalls again and again judges slower, up to ninefold: the
+    /// Local Health Multiplier of Dadgar et al., "Lifeguard: Local Health Awareness for More
+    /// Accurate Failure Detection" (2018), section IV-A.
+    pub(super) fn notice_stall(&mut self, now: Duration) {
+        let Some(late) = self.next_deadline().and_then(|due| now.checked_sub(due)) else {
+            return;
+        };
+        if late < STALL {
+            return;
+        }
+        // One more than the probe that is due will forgive.
+        self.health = (self.health + 2).min(HEALTH_WORST);
+        let stale = std::mem::take(&mut self.queue);
+        self.queue =
+            stale.into_iter().map(|((due, seq), alarm)| ((due + late, seq), alarm)).collect();
+    }
+
+    /// By how much judgements on others take longer than they should.
+    pub(super) fn multiplier(&self) -> u32 {
+        1 + self.health
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_stall_moves_all_alarms_and_keeps_their_distance() {
+        let mut timers = Timers::default();
+        timers.set(100 * MS, Alarm::Seek);
+        timers.set(300 * MS, Alarm::Gossip);
+        timers.notice_stall(5_000 * MS);
+        assert_eq!(timers.due(5_000 * MS), Some(Alarm::Seek));
+        assert_eq!(timers.due(5_199 * MS), None);
+        assert_eq!(timers.due(5_200 * MS), Some(Alarm::Gossip));
+        assert!(timers.multiplier() > 1);
+    }
+
+    #[test]
+    fn health_comes_back_with_probes_in_time() {
+        let mut timers = Timers::default();
+        for n in 0..20 {
+            timers.set(n * 1_000 * MS, Alarm::Seek);
+            timers.notice_stall((n * 1_000 + 500) * MS);
+            assert!(timers.due((n * 1_000 + 500) * MS).is_some());
+        }
+        assert_eq!(timers.multiplier(), 1 + HEALTH_WORST);
+        for n in 0..10 {
+            timers.set(n * MS, Alarm::Foca(Timer::ProbeRandomMember(0)));
+            timers.due(n * MS);
+        }
+        assert_eq!(timers.multiplier(), 1);
+    }
+}
