@@ -9,6 +9,8 @@
 //! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
 
 pub mod admission;
+pub mod access;
+pub mod api;
 pub mod codec;
 pub mod id;
 pub mod identity;
