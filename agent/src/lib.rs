@@ -2,3 +2,7 @@
 
 pub mod clock;
 pub mod replica;
+//! The agent of peerage.
+
+pub mod api;
+pub mod http;

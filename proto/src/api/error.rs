@@ -38,6 +38,8 @@ pub enum ErrorCode {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// What a stream should go on from is no longer held.
+    Gone,
     /// The path is right, the method is not.
     MethodNotAllowed,
     /// A rule said no: a name is taken, an invitation has expired, the node is standalone.
@@ -71,6 +73,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Refused => 409,
+            Self::Gone => 410,
             Self::Changed => 412,
             Self::TooLarge => 413,
             Self::Failed => 502,
@@ -83,7 +86,7 @@ impl ErrorCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
-            Self::NotFound => Exit::NotFound,
+            Self::NotFound | Self::Gone => Exit::NotFound,
             Self::Forbidden | Self::Refused | Self::Changed | Self::TooLarge => Exit::Refused,
             Self::Unreachable => Exit::Unreachable,
             Self::NotReached => Exit::NotReached,

@@ -1,7 +1,7 @@
 //! What goes on, told as it happens, each item once and in the order of this node.
 //!
 //! Every item has an id. A client whose stream broke gives the last one back and goes on behind it;
-//! where the agent no longer holds that item, it refuses, so that nothing is skipped unnoticed.
+//! where the agent no longer holds that item it refuses (`gone`), so that nothing is skipped unnoticed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
