@@ -5,4 +5,12 @@ pub mod replica;
 //! The agent of peerage.
 
 pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod demo;
 pub mod http;
+pub mod log;
+
+#[cfg(test)]
+mod tests;
