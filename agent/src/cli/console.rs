@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use peerage_proto::api::{ApiError, ErrorCode, Exit};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -22,6 +22,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Back to the start of the line, and clear it.
 const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// How a process ends that Ctrl-C ended, as shells tell it.
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// Where a command's words come from and go to.
 pub struct Console {
@@ -97,6 +100,12 @@ impl Console {
         self.line(&text.expect("what the api answers are maps with text keys"))
     }
 
+    /// Prints data as indented JSON, whoever reads it: a text that is kept and compared.
+    pub(super) fn json_text(&mut self, data: &impl Serialize) -> Result<(), Stop> {
+        let text = serde_json::to_string_pretty(data);
+        self.line(&text.expect("what the api answers are maps with text keys"))
+    }
+
     /// Prints data as JSON in one line, whoever reads it: one item of a stream.
     pub(super) fn json_line(&mut self, data: &impl Serialize) -> Result<(), Stop> {
         self.line(&serde_json::to_string(data).expect("what the api tells are maps with text keys"))
@@ -111,7 +120,7 @@ impl Console {
     /// Clears the screen before data that takes the place of what was there.
     pub(super) fn clear_screen(&mut self) -> Result<(), Stop> {
         if self.terminal.out {
-            write!(self.out, "\x1b[H\x1b[2J")?;
+            write!(self.out, "\x1b[H\x1b[J")?;
         }
         Ok(())
     }
@@ -124,9 +133,9 @@ impl Console {
         }
     }
 
-    /// Asks a question that is answered by yes or no; anything but `y` or `yes` is no.
-    pub(super) fn confirm(&mut self, question: &str) -> Result<bool, Stop> {
-        write!(self.err, "{question} [y/N] ")?;
+    /// Shows what it is about and asks a question; anything but `y` or `yes` is no.
+    pub(super) fn confirm(&mut self, about: &Table, question: &str) -> Result<bool, Stop> {
+        write!(self.err, "{about}{question} [y/N] ")?;
         self.err.flush()?;
         let answer = self.read_line()?.unwrap_or_default();
         Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -143,6 +152,7 @@ impl Console {
         let before = tcgetattr(&stdin).map_err(io::Error::from)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
+        restore_on_interrupt(before.clone());
         tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(io::Error::from)?;
         let answer = self.read_line();
         tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(io::Error::from)?;
@@ -217,6 +227,20 @@ impl Console {
         };
         error.code.exit()
     }
+}
+
+/// Makes Ctrl-C leave the terminal as it was, before it ends the process as it always does. The
+/// one who waits for it has a thread of its own, since reading the answer blocks this one.
+fn restore_on_interrupt(before: Termios) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            return;
+        };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+            std::process::exit(EXIT_INTERRUPTED);
+        }
+    });
 }
 
 fn cannot_read(error: &io::Error) -> ApiError {

@@ -37,7 +37,11 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
     let token = token_of(args.token.as_deref(), args.file.as_deref(), console)?;
     let inspection = client.call(&Inspect { token: token.clone() }).await?;
     // What cannot be used is refused by the agent in full words; no need to ask before.
-    if inspection.valid && !args.yes && console.can_ask() && !agreed(&inspection, console)? {
+    if inspection.valid
+        && !args.yes
+        && console.can_ask()
+        && !console.confirm(&invite::table(&inspection), "Join?")?
+    {
         return Err(ApiError::new(ErrorCode::Refused, "not joined: you said no").into());
     }
     let password = match inspection.secret {
@@ -54,12 +58,6 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
     let members = count(joined.members.into(), "node");
     console.say(format_args!("{node} joined {datacenter} by {seed}; it has {members} now"));
     Ok(())
-}
-
-/// Shows what the token says, and asks.
-fn agreed(inspection: &Inspection, console: &mut Console) -> Result<bool, Stop> {
-    console.say(invite::table(inspection));
-    console.confirm("Join?")
 }
 
 /// The secret that the token is without.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use peerage_proto::api::members::{ListMembers, Member, RemoveMember, RenameMember};
 
+use super::follow::{again, may_pass};
 use super::table::Table;
 use super::text::{UNKNOWN, age, or_unknown};
 use super::{Client, Console, Outcome};
@@ -64,7 +65,8 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
     loop {
         let news = news(&members);
         // To a person the ages are shown as they grow; a program is told of changes only.
-        if console.shows_to_a_person() || shown.as_ref() != Some(&news) {
+        let ages_too = console.shows_to_a_person() && !console.wants_json();
+        if ages_too || shown.as_ref() != Some(&news) {
             if console.wants_json() {
                 console.json_line(&members)?;
             } else {
@@ -74,7 +76,11 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
             shown = Some(news);
         }
         tokio::time::sleep(WATCH_EVERY).await;
-        members = client.call(&ListMembers {}).await?;
+        let ask = async || client.call(&ListMembers {}).await;
+        members = match ask().await {
+            Err(error) if may_pass(&error) => again(ask, console).await?,
+            answer => answer?,
+        };
     }
 }
 

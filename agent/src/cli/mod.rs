@@ -11,6 +11,7 @@ mod console;
 mod create;
 mod demo;
 mod events;
+mod follow;
 mod invite;
 mod join;
 mod leave;
@@ -30,11 +31,11 @@ use peerage_proto::api::{ApiError, ErrorCode, Exit};
 
 pub use agent::AgentArgs;
 pub use client::Client;
-pub use console::Console;
+pub use console::{Console, Terminal};
 pub use demo::DemoArgs;
 
 /// The three lines that lead in.
-const WAY_IN: &str = "\
+const WAY_IN: &str = "  \
   peerage create NAME     on one host: found a Data Center
   peerage invite          there, or on any host that joined: print what to paste
   peerage join TOKEN      on each further host: join";

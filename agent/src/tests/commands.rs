@@ -208,7 +208,7 @@ async fn nodes_are_renamed_and_removed_and_a_node_leaves() {
     assert!(agent.run("leave").await.err.contains("kept in /b"));
     assert_eq!(agent.run("leave").await.exit, Exit::Refused);
     assert!(agent.run("invite revoke abc").await.err.contains("revoked"));
-    assert_eq!(agent.run("invite revoke abc --uses 3").await.exit, Exit::Usage);
+    assert_eq!(agent.run("invite --uses 3 revoke abc").await.exit, Exit::Usage);
 }
 
 #[tokio::test]

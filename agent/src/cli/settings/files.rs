@@ -14,8 +14,8 @@ use super::{Client, Console, Outcome, Stop, WaitArgs};
 pub(super) async fn export(client: &Client, console: &mut Console) -> Outcome {
     let all = ListDocuments::default();
     let documents = console.attend("asking the agent", client.call(&all)).await?;
-    // It is JSON with or without `--json`.
-    console.json(&documents)
+    // It is JSON with or without `--json`, and in lines, so that two of them can be compared.
+    console.json_text(&documents)
 }
 
 /// Set what a file says.

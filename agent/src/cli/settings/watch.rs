@@ -3,7 +3,7 @@
 use clap::Args;
 use peerage_proto::api::events::{WatchSettings, WatchedChange};
 
-use super::super::events::follow;
+use super::super::follow::follow;
 use super::super::text::{change, printable};
 use super::{Client, Console, Outcome};
 
