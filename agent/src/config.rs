@@ -5,33 +5,28 @@
 //! from and what is expected; a key that does not exist is wrong too, since it is a misspelt one.
 
 mod address;
+mod layers;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Format, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::Figment;
+use figment::value::Value;
 use serde::Deserialize;
+
+use layers::DEFAULTS;
 
 pub use address::{Advertised, Listen};
 
 /// The file that is read where no other is named. It need not exist.
 pub const FILE: &str = "/etc/peerage/peerage.toml";
 
-/// What the names of our environment variables begin with.
-const ENVIRONMENT_PREFIX: &str = "PEERAGE_";
-
 /// The environment variable that names the configuration file.
 const FILE_VARIABLE: &str = "PEERAGE_CONFIG";
 
 /// The socket where nobody says otherwise.
 pub const SOCKET: &str = "/run/peerage/peerage.sock";
-
-/// What the layer of defaults is called.
-const DEFAULTS: &str = "default";
 
 /// All keys, in the order in which they are shown. Those that hold a list are lists.
 const KEYS: [&str; 9] =
@@ -170,12 +165,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: the first thing that is wrong.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(defaults());
+        let mut figment = Figment::from(layers::defaults());
         let named = flags.config.clone().or_else(|| environment.get(FILE_VARIABLE).map(Into::into));
-        for layer in file(named.as_deref())?
+        for layer in layers::file(named.as_deref())?
             .into_iter()
-            .chain(environment_layers(environment)?)
-            .chain(flag_layers(flags))
+            .chain(layers::environment(environment)?)
+            .chain(layers::flags(flags))
         {
             figment = figment.merge(layer);
         }
@@ -240,7 +235,7 @@ pub fn client_socket(flag: Option<PathBuf>, environment: &Environment) -> PathBu
     let variable = || environment.get("PEERAGE_SOCKET").filter(|path| !path.is_empty());
     let in_file = || {
         let named = environment.get(FILE_VARIABLE).map_or(FILE, String::as_str);
-        let layer = read(Path::new(named)).ok()?;
+        let layer = layers::read(Path::new(named)).ok()?;
         layer.values.get("socket")?.as_str().map(PathBuf::from)
     };
     flag.or_else(|| variable().map(PathBuf::from))
@@ -261,113 +256,6 @@ struct Raw {
     join_file: Option<PathBuf>,
     log: String,
     group: String,
-}
-
-/// Some values, and where they come from.
-#[derive(Debug)]
-struct Layer {
-    source: String,
-    values: Dict,
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.source.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::from([(Profile::Default, self.values.clone())]))
-    }
-}
-
-fn defaults() -> Layer {
-    let texts = [
-        ("data_dir", "/var/lib/peerage"),
-        ("socket", SOCKET),
-        ("listen", Listen::DEFAULT),
-        ("log", "info"),
-        ("group", "peerage"),
-    ];
-    let mut values: Dict =
-        texts.into_iter().map(|(key, text)| (key.to_owned(), Value::from(text))).collect();
-    values.insert("advertise".to_owned(), Value::from(Vec::<String>::new()));
-    Layer { source: DEFAULTS.to_owned(), values }
-}
-
-/// The layer of the file that was named, which must exist, or of the usual one, which need not.
-fn file(named: Option<&Path>) -> Result<Option<Layer>, ConfigError> {
-    match (read(named.unwrap_or(Path::new(FILE))), named) {
-        (Err(ConfigError::Unreadable { source, .. }), None)
-            if source.kind() == io::ErrorKind::NotFound =>
-        {
-            Ok(None)
-        }
-        (layer, _) => layer.map(Some),
-    }
-}
-
-fn read(path: &Path) -> Result<Layer, ConfigError> {
-    let source = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { file: path.to_owned(), source: error })?;
-    let mut profiles = Toml::string(&text).data().map_err(|error| ConfigError::Malformed {
-        source_name: source.clone(),
-        message: error.kind.to_string(),
-    })?;
-    let values = profiles.remove(&Profile::Default).unwrap_or_default();
-    match values.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        Some(key) => Err(ConfigError::UnknownKey { key: key.clone(), source_name: source }),
-        None => Ok(Layer { source, values }),
-    }
-}
-
-/// One layer for each variable, so that its name can be told. An empty one says nothing.
-fn environment_layers(environment: &Environment) -> Result<Vec<Layer>, ConfigError> {
-    let mut layers = Vec::new();
-    for (variable, text) in environment {
-        let Some(key) = variable.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        if variable == FILE_VARIABLE || text.is_empty() {
-            continue;
-        }
-        let source = format!("the environment variable {variable}");
-        let key = key.to_ascii_lowercase();
-        if !KEYS.contains(&key.as_str()) {
-            return Err(ConfigError::UnknownKey { key, source_name: source });
-        }
-        let value = match key.as_str() {
-            "advertise" => {
-                Value::from(text.split([',', ' ']).filter(|a| !a.is_empty()).collect::<Vec<_>>())
-            }
-            _ => Value::from(text.as_str()),
-        };
-        layers.push(Layer { source, values: Dict::from([(key, value)]) });
-    }
-    Ok(layers)
-}
-
-fn flag_layers(flags: &Flags) -> Vec<Layer> {
-    let path =
-        |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let texts = [
-        ("data_dir", path(&flags.data_dir)),
-        ("socket", path(&flags.socket)),
-        ("listen", flags.listen.clone()),
-        ("name", flags.name.clone()),
-        ("join", flags.join.clone()),
-        ("join_file", path(&flags.join_file)),
-    ];
-    let layer = |key: &str, value: Value| Layer {
-        source: format!("the flag --{}", key.replace('_', "-")),
-        values: Dict::from([(key.to_owned(), value)]),
-    };
-    let mut layers: Vec<Layer> = texts
-        .into_iter()
-        .filter_map(|(key, text)| text.map(|text| layer(key, Value::from(text))))
-        .collect();
-    if !flags.advertise.is_empty() {
-        layers.push(layer("advertise", Value::from(flags.advertise.clone())));
-    }
-    layers
 }
 
 fn source_of(figment: &Figment, key: &str) -> String {

@@ -40,7 +40,11 @@ pub fn show(settings: Result<Vec<Setting>, ApiError>, console: &mut Console) -> 
         }
         let mut table = Table::new(&["KEY", "VALUE", "SOURCE"]);
         for Setting { key, value, source } in &settings {
-            let value = if value.is_null() { text::UNKNOWN.to_owned() } else { text::bare(value) };
+            let value = match value {
+                Value::Null => text::UNKNOWN.to_owned(),
+                Value::Array(none) if none.is_empty() => text::UNKNOWN.to_owned(),
+                value => text::bare(value),
+            };
             table.row([*key, &value, source]);
         }
         console.table(&table)

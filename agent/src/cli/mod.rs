@@ -40,6 +40,9 @@ const WAY_IN: &str = "  \
   peerage invite          there, or on any host that joined: print what to paste
   peerage join TOKEN      on each further host: join";
 
+/// Behind a command's own options in its help.
+const LAST: usize = 1000;
+
 const ABOUT: &str = "peerage makes a fleet of Linux hosts one Data Center, without a master.";
 
 const AFTER_HELP: &str = "\
@@ -60,10 +63,10 @@ To see it work on this host alone: peerage demo";
 )]
 pub struct CommandLine {
     /// The agent's socket [default: PEERAGE_SOCKET, or what the configuration says]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = LAST)]
     pub socket: Option<PathBuf>,
     /// Print JSON, errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
