@@ -8,8 +8,8 @@
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
 //! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
 
-pub mod admission;
 pub mod access;
+pub mod admission;
 pub mod api;
 pub mod codec;
 pub mod id;

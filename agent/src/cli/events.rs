@@ -4,7 +4,7 @@ use clap::Args;
 use peerage_proto::api::events::{Event, FollowEvents};
 
 use super::follow::follow;
-use super::text::{or_unknown, printable};
+use super::text::{one_line, or_unknown};
 use super::{Client, Console, Outcome};
 
 /// Tell what happened.
@@ -33,5 +33,5 @@ pub(super) async fn events(args: EventsArgs, client: &Client, console: &mut Cons
 
 fn line(event: &Event) -> String {
     let node = or_unknown(event.node.as_deref());
-    printable(&format!("{}  {}  {node}  {}", event.at, event.kind, event.message))
+    one_line(&format!("{}  {}  {node}  {}", event.at, event.kind, event.message))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::text::printable;
+use super::text::one_line;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -32,8 +32,7 @@ impl Table {
 
     /// Adds a row. A cell is one line: breaks in it are shown as spaces.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
-        let cell = |text: &str| printable(&text.replace(['\n', '\t'], " "));
-        self.rows.push(cells.into_iter().map(|text| cell(text.as_ref())).collect());
+        self.rows.push(cells.into_iter().map(|text| one_line(text.as_ref())).collect());
     }
 }
 

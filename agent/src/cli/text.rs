@@ -15,17 +15,24 @@ pub(super) fn short(id: &str) -> &str {
 }
 
 /// A text that is safe to print: what a name or message from elsewhere has of control characters
-/// is spelt out, so that it cannot move the cursor or hide what stands beside it.
+/// is spelt out, so that it cannot move the cursor or hide what stands beside it. Lines stay lines.
 pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
+        // These change the direction of what follows, so that it reads as something else.
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || (c.is_control() && c != '\n' && c != '\t') {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
         }
     }
     safe
+}
+
+/// As [`printable`], in one line: breaks in it are shown as spaces.
+pub(super) fn one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
 }
 
 /// The text, or `-`.
@@ -119,6 +126,8 @@ mod tests {
     #[test]
     fn what_comes_from_elsewhere_cannot_move_the_cursor() {
         assert_eq!(printable("a\x1b[2Jb\r"), "a\\u{1b}[2Jb\\r");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(one_line("a\nb"), "a b");
         assert_eq!(value(&json!("\x1b[0m")), "\\u{1b}[0m");
         assert_eq!(value(&json!(["\x1b"])), "[\"\\u001b\"]");
     }

@@ -63,7 +63,9 @@ async fn url_fields(parts: &mut Parts) -> Result<Vec<(String, String)>, ApiError
             let text = value.to_str().map_err(|_| {
                 ApiError::new(ErrorCode::BadRequest, format!("the header {header} is not ASCII"))
             })?;
-            fields.push((field.to_owned(), text.trim_matches('"').to_owned()));
+            // A tag is quoted, and may be marked as weak by a proxy on the way.
+            let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
+            fields.push((field.to_owned(), text.to_owned()));
         }
     }
     Ok(fields)

@@ -314,6 +314,32 @@ async fn a_watch_goes_on_where_it_was_when_the_agent_comes_back() {
     assert_eq!((&items[2]["removed"], &items[2]["fields"]), (&json!(true), &json!(null)));
 }
 
+#[tokio::test]
+async fn a_watch_of_the_members_tells_changes_only() {
+    let agent = Agent::start().await;
+    let out = Page::default();
+    let mut console = Console::new(
+        true,
+        Box::new(out.clone()),
+        Box::new(Page::default()),
+        Box::new(std::io::empty()),
+        Terminal::default(),
+    );
+    let story = async {
+        until("the members are told", || out.text().lines().count() == 1).await;
+        agent.fake.bring_up_pve_2();
+        until("the change is told", || out.text().lines().count() == 2).await;
+    };
+    let command = CommandLine::read(words_of("members --watch")).unwrap().command.unwrap();
+    tokio::select! {
+        exit = cli::run(command, &agent.socket, &mut console) => panic!("it ended with {exit:?}"),
+        () = story => {}
+    }
+    let lines: Vec<Value> =
+        out.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0][1]["state"], &lines[1][1]["state"]), (&json!("down"), &json!("alive")));
+}
+
 #[test]
 fn wrong_words_end_with_2() {
     for words in [

@@ -47,6 +47,7 @@ struct State {
     history: Vec<(String, HistoryEntry)>,
     changes: Vec<WatchedChange>,
     watchers: Vec<mpsc::Sender<WatchedChange>>,
+    pve_2_is_up: bool,
 }
 
 impl Fake {
@@ -57,6 +58,11 @@ impl Fake {
     /// How many watchers are connected still.
     pub(super) fn watchers(&self) -> usize {
         self.state().watchers.iter().filter(|watcher| !watcher.is_closed()).count()
+    }
+
+    /// Makes the second member answer.
+    pub(super) fn bring_up_pve_2(&self) {
+        self.state().pve_2_is_up = true;
     }
 
     /// Ends all streams, as a service does to readers that fall behind.
@@ -223,7 +229,8 @@ impl Service for Fake {
     }
 
     async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {
-        Ok(vec![member("pve-1", "alive", true), member("pve-2", "down", false)])
+        let state = if self.state().pve_2_is_up { "alive" } else { "down" };
+        Ok(vec![member("pve-1", "alive", true), member("pve-2", state, false)])
     }
 
     async fn rename(&self, _: &Caller, request: RenameMember) -> Answer<Renamed> {

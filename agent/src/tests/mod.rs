@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Agent {
     fake: Arc<Fake>,
     socket: PathBuf,
+    /// Whose members may write.
+    group: String,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
@@ -32,6 +34,11 @@ struct Agent {
 
 impl Agent {
     async fn start() -> Self {
+        Self::start_for("peerage").await
+    }
+
+    /// Starts with another group that may write.
+    async fn start_for(group: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Another user is to reach the socket.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -39,6 +46,7 @@ impl Agent {
         let mut agent = Self {
             fake: Arc::default(),
             socket: folder.path().join("peerage.sock"),
+            group: group.to_owned(),
             shutdown: CancellationToken::new(),
             serving: None,
             _folder: folder,
@@ -52,7 +60,7 @@ impl Agent {
         self.shutdown = CancellationToken::new();
         let socket = Socket::bind(&self.socket).await.unwrap();
         let router = http::router(self.fake.clone(), self.shutdown.clone());
-        let serving = http::serve(socket, router, "peerage".into(), self.shutdown.clone());
+        let serving = http::serve(socket, router, self.group.clone(), self.shutdown.clone());
         self.serving = Some(tokio::spawn(serving));
     }
 

@@ -10,7 +10,7 @@ use peerage_proto::api::settings::{
 use peerage_proto::api::{ApiError, ErrorCode};
 
 use super::super::table::Table;
-use super::super::text::{bare, change, count, printable, value};
+use super::super::text::{bare, change, count, one_line, printable, value};
 use super::{Client, Console, Outcome};
 
 /// List documents with their fields.
@@ -34,7 +34,7 @@ pub(super) async fn list(args: ListArgs, client: &Client, console: &mut Console)
         console.say("no documents");
     }
     for document in &documents {
-        console.line(&printable(&document.path))?;
+        console.line(&one_line(&document.path))?;
         console.table(&fields(&document.fields, document.meta.as_ref()).indented(2))?;
     }
     Ok(())
@@ -129,7 +129,7 @@ pub(super) async fn conflicts(client: &Client, console: &mut Console) -> Outcome
         return Ok(());
     }
     for Conflict { path, field, winner, losers } in &conflicts {
-        console.line(&printable(&format!("{path} {field}")))?;
+        console.line(&one_line(&format!("{path} {field}")))?;
         let mut table = Table::default().indented(2);
         table.row(edit("shows", winner, ""));
         for LosingEdit { edit: lost, change: written } in losers {

@@ -4,7 +4,7 @@ use clap::Args;
 use peerage_proto::api::events::{WatchSettings, WatchedChange};
 
 use super::super::follow::follow;
-use super::super::text::{change, printable};
+use super::super::text::{change, one_line};
 use super::{Client, Console, Outcome};
 
 /// Print each change as it comes.
@@ -26,5 +26,5 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, console: &mut Consol
 
 fn line(item: &WatchedChange) -> String {
     let done = change(&item.set, &item.unset, item.removed);
-    printable(&format!("{}  {done}  (by {} on {})", item.path, item.actor, item.writer))
+    one_line(&format!("{}  {done}  (by {} on {})", item.path, item.actor, item.writer))
 }
