@@ -31,3 +31,6 @@ pub mod supervision;
 pub mod sync;
 pub mod unattended;
 pub mod vitals;
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,94 @@
-//! peerage
-fn main() {}
+//! The one binary: the agent, and the command line that talks to it.
+
+use std::process::ExitCode;
+
+use peerage::cli::config::{ConfigCommand, Setting};
+use peerage::cli::{self, AgentArgs, Command, CommandLine, Console, DemoArgs};
+use peerage::config::{self, Config, ConfigError, Environment, Flags};
+use peerage::{daemon, demo, log};
+use peerage_proto::api::{ApiError, ErrorCode, Exit};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let exit = match CommandLine::read(std::env::args_os()) {
+        Ok(line) => run(line),
+        Err(exit) => exit,
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(line: CommandLine) -> Exit {
+    let environment = environment();
+    let mut console = Console::of_this_process(line.json);
+    match line.command {
+        None => cli::show_way_in(&mut console),
+        Some(Command::Agent(args)) => {
+            let flags = Flags { socket: line.socket, ..flags(args) };
+            console.end_of(agent(&flags, &environment))
+        }
+        Some(Command::Demo(DemoArgs { nodes, once })) => {
+            console.end_of(demo::run(demo::Options { nodes, once }).map_err(failed))
+        }
+        Some(Command::Config(ConfigCommand::Show { config })) => {
+            let flags = Flags { config, socket: line.socket, ..Flags::default() };
+            let loaded = Config::load(&flags, &environment).map_err(misconfigured);
+            cli::config::show(loaded.map(|config| settings(&config)), &mut console)
+        }
+        Some(command) => {
+            let socket = config::client_socket(line.socket, &environment);
+            let asking = cli::run(command, &socket, &mut console);
+            // A client does one thing at a time: it needs no threads beside its own.
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(asking),
+                Err(error) => {
+                    drop(asking);
+                    console.end_of(Err(failed(error.into())))
+                }
+            }
+        }
+    }
+}
+
+fn agent(flags: &Flags, environment: &Environment) -> Result<(), ApiError> {
+    let config = Config::load(flags, environment).map_err(misconfigured)?;
+    log::begin(&config.log).map_err(|error| {
+        ApiError::new(ErrorCode::BadRequest, format!("log = {:?} is wrong: {error}", config.log))
+            .hint("such as info, debug, or warn,peerage=debug")
+    })?;
+    daemon::run(config).map_err(failed)
+}
+
+/// The variables that are text; the others cannot be ours.
+fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn flags(args: AgentArgs) -> Flags {
+    let AgentArgs { config, data_dir, listen, advertise, name, join, join_file } = args;
+    Flags { config, data_dir, socket: None, listen, advertise, name, join, join_file }
+}
+
+fn settings(config: &Config) -> Vec<Setting> {
+    let setting = |shown: &config::Shown| Setting {
+        key: shown.key,
+        value: match (shown.key, shown.value.as_slice()) {
+            ("advertise", addresses) => Value::from(addresses),
+            (_, [value]) => Value::from(value.as_str()),
+            _ => Value::Null,
+        },
+        source: shown.source.clone(),
+    };
+    config.shown().iter().map(setting).collect()
+}
+
+fn misconfigured(error: ConfigError) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, error.to_string())
+        .hint("`peerage config show` tells what is in force and where it comes from")
+}
+
+/// The whole chain of causes in one line.
+fn failed(error: anyhow::Error) -> ApiError {
+    ApiError::new(ErrorCode::Failed, format!("{error:#}"))
+}

@@ -1,0 +1,201 @@
+//! What the agent does for whoever asks, apart from how they ask.
+//!
+//! [`Service`] has one method per operation of [`peerage_proto::api`]. The front ends (the socket
+//! today, HTTPS later) know only this trait; the rights are asked for by [`admit`], once, before a
+//! method is called, so that no method has to think of them.
+
+mod agent;
+mod failure;
+mod invites;
+mod members;
+mod settings;
+mod status;
+mod streams;
+
+use std::future::Future;
+
+use peerage_proto::access::{self, Caller, Policy};
+use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::api::invites::{
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
+};
+use peerage_proto::api::members::{
+    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+};
+use peerage_proto::api::node::{
+    Create, Created, Departure, GetStatus, Join, Joined, Leave, Status,
+};
+use peerage_proto::api::settings::{
+    Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
+    RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
+};
+use peerage_proto::api::{ApiError, ErrorCode, Operation};
+use tokio::sync::mpsc;
+
+pub use agent::Agent;
+
+/// The items of a stream, in order. The service ends it by dropping its sender, and does so to a
+/// reader that falls behind, rather than to wait for it or to leave items out.
+pub type Items<T> = mpsc::Receiver<T>;
+
+/// What a method of [`Service`] answers.
+pub type Answer<T> = Result<T, ApiError>;
+
+/// The operations of an agent.
+///
+/// A future may be dropped at any await, when the one who asked hangs up; a method whose work must
+/// be finished once begun hands it to a task. The caller has the right when a method is called.
+pub trait Service: Send + Sync + 'static {
+    /// What this node is and how it is doing.
+    fn status(
+        &self,
+        caller: &Caller,
+        request: GetStatus,
+    ) -> impl Future<Output = Answer<Status>> + Send;
+
+    /// Founds a Data Center.
+    fn create(
+        &self,
+        caller: &Caller,
+        request: Create,
+    ) -> impl Future<Output = Answer<Created>> + Send;
+
+    /// Joins a Data Center.
+    fn join(&self, caller: &Caller, request: Join) -> impl Future<Output = Answer<Joined>> + Send;
+
+    /// Leaves the Data Center.
+    fn leave(
+        &self,
+        caller: &Caller,
+        request: Leave,
+    ) -> impl Future<Output = Answer<Departure>> + Send;
+
+    /// The members.
+    fn members(
+        &self,
+        caller: &Caller,
+        request: ListMembers,
+    ) -> impl Future<Output = Answer<Vec<Member>>> + Send;
+
+    /// Gives a member another name.
+    fn rename(
+        &self,
+        caller: &Caller,
+        request: RenameMember,
+    ) -> impl Future<Output = Answer<Renamed>> + Send;
+
+    /// Puts a member out, for good.
+    fn remove(
+        &self,
+        caller: &Caller,
+        request: RemoveMember,
+    ) -> impl Future<Output = Answer<Removed>> + Send;
+
+    /// Which members hold what this node holds.
+    fn lag(
+        &self,
+        caller: &Caller,
+        request: ListLag,
+    ) -> impl Future<Output = Answer<Vec<Lag>>> + Send;
+
+    /// Makes Join Information.
+    fn invite(
+        &self,
+        caller: &Caller,
+        request: CreateInvite,
+    ) -> impl Future<Output = Answer<CreatedInvite>> + Send;
+
+    /// The invitations, without their secrets.
+    fn invites(
+        &self,
+        caller: &Caller,
+        request: ListInvites,
+    ) -> impl Future<Output = Answer<Vec<Invite>>> + Send;
+
+    /// Makes an invitation void.
+    fn revoke(
+        &self,
+        caller: &Caller,
+        request: RevokeInvite,
+    ) -> impl Future<Output = Answer<Invite>> + Send;
+
+    /// What Join Information says.
+    fn inspect(
+        &self,
+        caller: &Caller,
+        request: Inspect,
+    ) -> impl Future<Output = Answer<Inspection>> + Send;
+
+    /// The documents below a prefix.
+    fn documents(
+        &self,
+        caller: &Caller,
+        request: ListDocuments,
+    ) -> impl Future<Output = Answer<Vec<Document>>> + Send;
+
+    /// One document.
+    fn document(
+        &self,
+        caller: &Caller,
+        request: GetDocument,
+    ) -> impl Future<Output = Answer<StampedDocument>> + Send;
+
+    /// Sets fields of a document and takes others away.
+    fn set(
+        &self,
+        caller: &Caller,
+        request: SetFields,
+    ) -> impl Future<Output = Answer<WriteOutcome>> + Send;
+
+    /// Takes a document away.
+    fn remove_document(
+        &self,
+        caller: &Caller,
+        request: RemoveDocument,
+    ) -> impl Future<Output = Answer<WriteOutcome>> + Send;
+
+    /// Makes a document what it was.
+    fn revert(
+        &self,
+        caller: &Caller,
+        request: Revert,
+    ) -> impl Future<Output = Answer<WriteOutcome>> + Send;
+
+    /// What was written to a document.
+    fn history(
+        &self,
+        caller: &Caller,
+        request: GetHistory,
+    ) -> impl Future<Output = Answer<Vec<HistoryEntry>>> + Send;
+
+    /// The conflicts that nobody has settled yet.
+    fn conflicts(
+        &self,
+        caller: &Caller,
+        request: ListConflicts,
+    ) -> impl Future<Output = Answer<Vec<Conflict>>> + Send;
+
+    /// What happens. `last_event_id` must be honoured, or refused as [`ErrorCode::Gone`].
+    fn events(
+        &self,
+        caller: &Caller,
+        request: FollowEvents,
+    ) -> impl Future<Output = Answer<Items<Event>>> + Send;
+
+    /// The changes of the settings. `last_event_id` must be honoured, or refused as
+    /// [`ErrorCode::Gone`].
+    fn watch(
+        &self,
+        caller: &Caller,
+        request: WatchSettings,
+    ) -> impl Future<Output = Answer<Items<WatchedChange>>> + Send;
+}
+
+/// Asks whether the caller may use this operation.
+///
+/// # Errors
+/// [`ErrorCode::Forbidden`], with the way to get the right.
+pub fn admit<O: Operation>(policy: &Policy, caller: &Caller) -> Result<(), ApiError> {
+    access::decide(policy, caller, O::ACTION)
+        .map_err(|denied| ApiError::new(ErrorCode::Forbidden, denied.to_string()).hint(denied.hint))
+}

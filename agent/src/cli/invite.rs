@@ -1,0 +1,159 @@
+//! `peerage invite`, with its list and its end, and `peerage inspect`.
+
+use clap::{Args, Subcommand};
+use peerage_proto::api::invites::{
+    CreateInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
+};
+use peerage_proto::api::{ApiError, ErrorCode, Span};
+
+use super::join::token_of;
+use super::table::Table;
+use super::text::{or_unknown, short};
+use super::{Client, Console, Outcome};
+
+/// Print Join Information for another node.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    #[command(subcommand)]
+    command: Option<InviteCommand>,
+    /// For how long it admits, such as 90s, 15m, 24h, 7d [default: 24h]
+    #[arg(long, value_name = "SPAN")]
+    ttl: Option<Span>,
+    /// How many nodes it admits [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: Option<u32>,
+    /// The names that it admits, with * and ? [default: any name]
+    #[arg(long, value_name = "GLOB")]
+    node_name: Option<String>,
+    /// Only this node's own confirmation admits: --uses then holds in a partition too
+    #[arg(long)]
+    strict: bool,
+    /// Leave the secret out of the string, and print it apart, as a password
+    #[arg(long)]
+    no_secret: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum InviteCommand {
+    /// List the invitations, without their secrets
+    List,
+    /// Make an invitation void
+    Revoke {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
+
+pub(super) async fn invite(args: InviteArgs, client: &Client, console: &mut Console) -> Outcome {
+    let request = CreateInvite {
+        ttl: args.ttl,
+        uses: args.uses,
+        node_name: args.node_name,
+        strict: args.strict,
+        no_secret: args.no_secret,
+    };
+    match args.command {
+        None => create(request, client, console).await,
+        Some(_) if request != CreateInvite::default() => {
+            let message = "the options of `peerage invite` make a new invitation";
+            let hint = "use `peerage invite list` and `peerage invite revoke ID` without them";
+            Err(ApiError::new(ErrorCode::BadRequest, message).hint(hint).into())
+        }
+        Some(InviteCommand::List) => list(client, console).await,
+        Some(InviteCommand::Revoke { id }) => revoke(id, client, console).await,
+    }
+}
+
+async fn create(request: CreateInvite, client: &Client, console: &mut Console) -> Outcome {
+    let invite = console.attend("asking the agent", client.call(&request)).await?;
+    if console.wants_json() {
+        return console.json(&invite);
+    }
+    console.line(&invite.token)?;
+    console.say(format_args!("\non the new node, until {}:\n", invite.expires));
+    console.say(format_args!("  {}\n", invite.command));
+    if let Some(password) = &invite.password {
+        console.say(format_args!("it will ask for this password: {password}"));
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, console: &mut Console) -> Outcome {
+    let invites = client.call(&ListInvites {}).await?;
+    if console.wants_json() {
+        return console.json(&invites);
+    }
+    if invites.is_empty() {
+        console.say("no invitations");
+        return Ok(());
+    }
+    let mut table = Table::new(&["ID", "STATE", "USED", "NAMES", "EXPIRES", "ISSUER"]);
+    for invite in &invites {
+        table.row([
+            short(&invite.id),
+            &invite.state,
+            &used(invite),
+            invite.node_name.as_deref().unwrap_or("any"),
+            or_unknown(invite.expires.as_deref()),
+            &invite.issuer,
+        ]);
+    }
+    console.table(&table)
+}
+
+fn used(invite: &Invite) -> String {
+    match invite.uses {
+        Some(uses) => format!("{} of {uses}", invite.used),
+        None => invite.used.to_string(),
+    }
+}
+
+async fn revoke(id: String, client: &Client, console: &mut Console) -> Outcome {
+    let invite = client.call(&RevokeInvite { id }).await?;
+    if console.wants_json() {
+        return console.json(&invite);
+    }
+    console.say(format_args!("invitation {} is {}", short(&invite.id), invite.state));
+    Ok(())
+}
+
+/// Tell what Join Information says, without using it.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The Join Information, or - to read it from stdin
+    token: String,
+}
+
+pub(super) async fn inspect(args: InspectArgs, client: &Client, console: &mut Console) -> Outcome {
+    let token = token_of(Some(&args.token), None, console)?;
+    let inspection = client.call(&Inspect { token }).await?;
+    if console.wants_json() {
+        return console.json(&inspection);
+    }
+    console.table(&table(&inspection))
+}
+
+/// What Join Information says, for people.
+pub(super) fn table(inspection: &Inspection) -> Table {
+    let datacenter = &inspection.datacenter;
+    let mut table = Table::default();
+    table.row(["Data Center", &format!("{} ({})", datacenter.name, datacenter.id)]);
+    table.row(["Issuer", &inspection.issuer]);
+    for (number, seed) in inspection.seeds.iter().enumerate() {
+        let heading = if number == 0 { "Seeds" } else { "" };
+        table.row([heading, &format!("{}  {}", short(&seed.id), seed.addresses.join(" "))]);
+    }
+    table.row(["Expires", &inspection.expires]);
+    let uses = inspection.uses.map_or("any number".to_owned(), |uses| uses.to_string());
+    let strict = if inspection.strict { ", only by the issuer itself" } else { "" };
+    table.row(["Admits", &format!("{uses}{strict}")]);
+    table.row(["Names", inspection.node_name.as_deref().unwrap_or("any")]);
+    table.row(["Secret", if inspection.secret { "inside" } else { "asked for at joining" }]);
+    let usable = match (&inspection.message, inspection.valid) {
+        (None, true) => "yes, as far as can be told from here",
+        (None, false) => "no",
+        (Some(message), _) => message,
+    };
+    table.row(["Usable", usable]);
+    table
+}

@@ -1,0 +1,110 @@
+//! `peerage join`.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use peerage_proto::api::invites::{Inspect, Inspection};
+use peerage_proto::api::node::Join;
+use peerage_proto::api::{ApiError, ErrorCode};
+
+use super::invite;
+use super::text::count;
+use super::{Client, Console, Outcome, Stop};
+
+/// The longest file that is read as Join Information.
+const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Join the Data Center that Join Information speaks of.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The Join Information that `peerage invite` printed, or - to read it from stdin
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    token: Option<String>,
+    /// Read the Join Information from this file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What this node shall be called [default: the name it has]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console) -> Outcome {
+    let token = token_of(args.token.as_deref(), args.file.as_deref(), console)?;
+    let inspection = client.call(&Inspect { token: token.clone() }).await?;
+    // What cannot be used is refused by the agent in full words; no need to ask before.
+    if inspection.valid
+        && !args.yes
+        && console.can_ask()
+        && !console.confirm(&invite::table(&inspection), "Join?")?
+    {
+        return Err(ApiError::new(ErrorCode::Refused, "not joined: you said no").into());
+    }
+    let password = match inspection.secret {
+        true => None,
+        false => Some(password(console)?),
+    };
+    let doing = format!("contacting {}", seeds(&inspection));
+    let request = Join { token, name: args.name, password };
+    let joined = console.attend(&doing, client.call(&request)).await?;
+    if console.wants_json() {
+        return console.json(&joined);
+    }
+    let (datacenter, node, seed) = (&joined.datacenter.name, &joined.node.name, &joined.seed);
+    let members = count(joined.members.into(), "node");
+    console.say(format_args!("{node} joined {datacenter} by {seed}; it has {members} now"));
+    Ok(())
+}
+
+/// The secret that the token is without.
+fn password(console: &mut Console) -> Result<String, Stop> {
+    let password = console.secret("Password that `peerage invite` printed")?;
+    password.map(|password| password.trim().to_owned()).filter(|p| !p.is_empty()).ok_or_else(|| {
+        ApiError::new(ErrorCode::BadRequest, "this Join Information is without its secret")
+            .hint("give the password that `peerage invite` printed, on a line of stdin")
+            .into()
+    })
+}
+
+fn seeds(inspection: &Inspection) -> String {
+    let addresses = inspection.seeds.iter().filter_map(|seed| seed.addresses.first());
+    let addresses: Vec<&str> = addresses.map(String::as_str).collect();
+    if addresses.is_empty() { "the seeds".to_owned() } else { addresses.join(", ") }
+}
+
+/// The Join Information from an argument, from stdin (`-`) or from a file. A terminal may have
+/// broken it into lines; it contains no white space of its own.
+pub(super) fn token_of(
+    argument: Option<&str>,
+    file: Option<&Path>,
+    console: &mut Console,
+) -> Result<String, Stop> {
+    let text = match (argument, file) {
+        (_, Some(file)) => read_file(file)?,
+        // One line, so that an answer or a password can follow it.
+        (Some("-") | None, None) => console.read_line()?.unwrap_or_default(),
+        (Some(token), None) => token.to_owned(),
+    };
+    let token: String = text.split_whitespace().collect();
+    if token.is_empty() {
+        let message = "there is no Join Information";
+        let hint = "run `peerage invite` on a member, and give what it prints";
+        return Err(ApiError::new(ErrorCode::BadRequest, message).hint(hint).into());
+    }
+    Ok(token)
+}
+
+fn read_file(path: &Path) -> Result<String, ApiError> {
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| {
+            let message = format!("cannot read {}: {error}", path.display());
+            ApiError::new(ErrorCode::BadRequest, message)
+        })?;
+    Ok(text)
+}

@@ -1,0 +1,133 @@
+//! `peerage members`, `peerage rename` and `peerage remove`.
+
+use std::time::Duration;
+
+use clap::Args;
+use peerage_proto::api::members::{ListMembers, Member, RemoveMember, RenameMember};
+
+use super::follow::{again, may_pass};
+use super::table::Table;
+use super::text::{UNKNOWN, age, or_unknown};
+use super::{Client, Console, Outcome};
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// List the members of the Data Center.
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    /// Go on, and print the list again whenever it changes
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn members(args: MembersArgs, client: &Client, console: &mut Console) -> Outcome {
+    let members = console.attend("asking the agent", client.call(&ListMembers {})).await?;
+    if args.watch {
+        return watch(members, client, console).await;
+    }
+    if console.wants_json() {
+        return console.json(&members);
+    }
+    show(&members, console)
+}
+
+fn show(members: &[Member], console: &mut Console) -> Outcome {
+    if members.is_empty() {
+        console.say("no members: this node is standalone");
+        return Ok(());
+    }
+    let mut table = Table::new(&["NAME", "STATE", "PATH", "SEEN", "VERSION", "MESSAGE"]);
+    for member in members {
+        table.row([
+            member.name.as_str(),
+            &member.state,
+            &path(member),
+            &member.seen_s.map_or(UNKNOWN.to_owned(), age),
+            or_unknown(member.version.as_deref()),
+            member.message.as_deref().unwrap_or(""),
+        ]);
+    }
+    console.table(&table)
+}
+
+/// How it is reached, with the round trip where it is known.
+fn path(member: &Member) -> String {
+    match member.rtt_ms {
+        Some(rtt_ms) => format!("{} {rtt_ms:.1}ms", member.path),
+        None => or_unknown(Some(&member.path)).to_owned(),
+    }
+}
+
+/// Prints the list anew whenever something in it changes that does not change by itself.
+async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console) -> Outcome {
+    let mut shown = None;
+    loop {
+        let news = news(&members);
+        // To a person the ages are shown as they grow; a program is told of changes only.
+        let ages_too = console.shows_to_a_person() && !console.wants_json();
+        if ages_too || shown.as_ref() != Some(&news) {
+            if console.wants_json() {
+                console.json_line(&members)?;
+            } else {
+                console.clear_screen()?;
+                show(&members, console)?;
+            }
+            shown = Some(news);
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+        let ask = async || client.call(&ListMembers {}).await;
+        members = match ask().await {
+            Err(error) if may_pass(&error) => again(ask, console).await?,
+            answer => answer?,
+        };
+    }
+}
+
+/// What of the members is worth telling.
+fn news(members: &[Member]) -> Vec<[String; 5]> {
+    let row = |member: &Member| {
+        let Member { id, name, state, version, message, .. } = member.clone();
+        [id, name, state, version.unwrap_or_default(), message.unwrap_or_default()]
+    };
+    members.iter().map(row).collect()
+}
+
+/// Give a member another name.
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    /// Its name, its id, or the beginning of its id
+    node: String,
+    /// Its new name
+    new: String,
+}
+
+pub(super) async fn rename(args: RenameArgs, client: &Client, console: &mut Console) -> Outcome {
+    let request = RenameMember { node: args.node, name: args.new };
+    let renamed = console.attend("renaming", client.call(&request)).await?;
+    if console.wants_json() {
+        return console.json(&renamed);
+    }
+    console.say(format_args!("{} is called {} now", renamed.was, renamed.name));
+    Ok(())
+}
+
+/// Put a member out of the Data Center, for good.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Its name, its id, or the beginning of its id
+    node: String,
+}
+
+pub(super) async fn remove(args: RemoveArgs, client: &Client, console: &mut Console) -> Outcome {
+    let request = RemoveMember { node: args.node };
+    let removed = console.attend("removing", client.call(&request)).await?;
+    if console.wants_json() {
+        return console.json(&removed);
+    }
+    console.say(format_args!("{} is {}", removed.name, removed.state));
+    if !removed.told.is_empty() {
+        console.say(format_args!("told: {}", removed.told.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `peerage status`.
+
+use peerage_proto::api::node::{GetStatus, MemberCounts, SettingsSummary, Status};
+
+use super::table::Table;
+use super::text::{UNKNOWN, age, count, or_unknown, short, size};
+use super::{Client, Console, Outcome};
+
+pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
+    let status = console.attend("asking the agent", client.call(&GetStatus {})).await?;
+    if console.wants_json() {
+        return console.json(&status);
+    }
+    console.table(&table(&status))?;
+    if let Some(notice) = &status.notice {
+        console.say(&notice.message);
+        if let Some(hint) = &notice.hint {
+            console.say(format_args!("  {hint}"));
+        }
+    } else if status.datacenter.is_none() {
+        console.say("to begin: `peerage create NAME`, or `peerage join TOKEN`");
+    }
+    Ok(())
+}
+
+fn table(status: &Status) -> Table {
+    let node = &status.node;
+    let mut table = Table::default();
+    let datacenter = match &status.datacenter {
+        Some(datacenter) => format!("{} ({})", datacenter.name, short(&datacenter.id)),
+        None => "none".to_owned(),
+    };
+    table.row(["Data Center", &datacenter]);
+    table.row(["Node", &format!("{} ({}), {}", node.name, short(&node.id), node.state)]);
+    if status.datacenter.is_some() {
+        table.row(["Members", &members(&status.members)]);
+        table.row(["Settings", &settings(&status.settings)]);
+    }
+    let (version, up) = (&status.version, age(status.uptime_s as f64));
+    table.row(["Agent", &format!("version {version}, up {up}, start {}", status.boot)]);
+    let addresses = match status.addresses.as_slice() {
+        [] => UNKNOWN.to_owned(),
+        addresses => addresses.join(" "),
+    };
+    table.row(["Addresses", &addresses]);
+    table
+}
+
+/// Alive is told always, the others only where there are any.
+fn members(counts: &MemberCounts) -> String {
+    let states = [
+        ("suspect", counts.suspect),
+        ("down", counts.down),
+        ("left", counts.left),
+        ("removed", counts.removed),
+    ];
+    let mut words = vec![format!("{} alive", counts.alive)];
+    words.extend(states.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!("{n} {state}")));
+    words.join(", ")
+}
+
+fn settings(settings: &SettingsSummary) -> String {
+    let documents = count(settings.documents, "document");
+    let conflicts = match settings.conflicts {
+        0 => String::new(),
+        n => format!(", {} (peerage settings conflicts)", count(n, "conflict")),
+    };
+    let digest = or_unknown(Some(short(&settings.digest)));
+    format!("{documents}, {}, digest {digest}{conflicts}", size(settings.bytes))
+}

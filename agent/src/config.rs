@@ -1,0 +1,293 @@
+//! The configuration: defaults, then the file, then the environment, then the flags; the later
+//! layer wins, value by value.
+//!
+//! It is parsed once into typed values. What is wrong is told with the key, the layer that it comes
+//! from and what is expected; a key that does not exist is wrong too, since it is a misspelt one.
+
+mod address;
+mod layers;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::value::Value;
+use serde::Deserialize;
+
+use layers::DEFAULTS;
+
+pub use address::{Advertised, Listen};
+
+/// The file that is read where no other is named. It need not exist.
+pub const FILE: &str = "/etc/peerage/peerage.toml";
+
+/// The environment variable that names the configuration file.
+const FILE_VARIABLE: &str = "PEERAGE_CONFIG";
+
+/// The socket where nobody says otherwise.
+pub const SOCKET: &str = "/run/peerage/peerage.sock";
+
+/// All keys, in the order in which they are shown. Those that hold a list are lists.
+const KEYS: [&str; 9] =
+    ["data_dir", "socket", "listen", "advertise", "name", "join", "join_file", "log", "group"];
+
+/// What stands in for Join Information where the configuration is shown.
+const HIDDEN: &str = "(given, not shown)";
+
+/// The agent's configuration, valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The folder of the node's key and data.
+    pub data_dir: PathBuf,
+    /// The socket that the command line talks to.
+    pub socket: PathBuf,
+    /// The UDP address that other nodes talk to.
+    pub listen: Listen,
+    /// Where other nodes are told to find this one; empty where the agent is to find out.
+    pub advertise: Vec<Advertised>,
+    /// What the node is to be called; `None` keeps the name that it has, or takes [`host_name`].
+    pub name: Option<String>,
+    /// How to join where the node is standalone.
+    pub join: Option<JoinSource>,
+    /// What to log, as `tracing-subscriber` filters it: `info`, `peerage=debug`.
+    pub log: String,
+    /// The group whose members may write.
+    pub group: String,
+    /// Each key with its value and its layer, for people.
+    shown: Vec<Shown>,
+}
+
+/// Where the Join Information is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum JoinSource {
+    /// Here.
+    Token(String),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// Without the token, which is a secret.
+impl std::fmt::Debug for JoinSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token(..)"),
+            Self::File(path) => write!(f, "File({path:?})"),
+        }
+    }
+}
+
+/// What the flags of `peerage agent` say.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// The configuration file; it must exist then.
+    pub config: Option<PathBuf>,
+    /// As [`Config::data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// As [`Config::socket`].
+    pub socket: Option<PathBuf>,
+    /// As [`Config::listen`].
+    pub listen: Option<String>,
+    /// As [`Config::advertise`].
+    pub advertise: Vec<String>,
+    /// As [`Config::name`].
+    pub name: Option<String>,
+    /// As [`Config::join`].
+    pub join: Option<String>,
+    /// As [`Config::join`].
+    pub join_file: Option<PathBuf>,
+}
+
+/// A value of the configuration, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its key.
+    pub key: &'static str,
+    /// The value as text, a list as several; a secret is not shown.
+    pub value: Vec<String>,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{source_name} is not TOML: {message}")]
+    Malformed {
+        /// The file.
+        source_name: String,
+        /// What is wrong, and in which line.
+        message: String,
+    },
+    /// There is no such key.
+    #[error("there is no key {key:?}, which {source_name} gives; there are: {}", KEYS.join(", "))]
+    UnknownKey {
+        /// What was given.
+        key: String,
+        /// The file, or the environment variable.
+        source_name: String,
+    },
+    /// The value is not what the key takes.
+    #[error("{key} as given by {source_name} is wrong: {message}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// The layer.
+        source_name: String,
+        /// What is wrong, and what is expected.
+        message: String,
+    },
+    /// Join Information is given twice.
+    #[error("both join (by {join}) and join_file (by {join_file}) are given: take one away")]
+    TwoJoins {
+        /// The layer of one.
+        join: String,
+        /// The layer of the other.
+        join_file: String,
+    },
+}
+
+/// The environment, as `std::env::vars_os` has it where it is text.
+pub type Environment = BTreeMap<String, String>;
+
+impl Config {
+    /// Puts the layers together.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the first thing that is wrong.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(layers::defaults());
+        let named = flags.config.clone().or_else(|| environment.get(FILE_VARIABLE).map(Into::into));
+        for layer in layers::file(named.as_deref())?
+            .into_iter()
+            .chain(layers::environment(environment)?)
+            .chain(layers::flags(flags))
+        {
+            figment = figment.merge(layer);
+        }
+        Self::parse(&figment)
+    }
+
+    fn parse(figment: &Figment) -> Result<Self, ConfigError> {
+        let raw: Raw = figment.extract().map_err(invalid)?;
+        let wrong = |key: &str, message: String| ConfigError::Invalid {
+            key: key.to_owned(),
+            source_name: source_of(figment, key),
+            message,
+        };
+        let listen = match source_of(figment, "listen").as_str() {
+            DEFAULTS => Listen::Default,
+            _ => raw.listen.parse().map_err(|message| wrong("listen", message))?,
+        };
+        let advertise: Result<_, String> = raw.advertise.iter().map(|text| text.parse()).collect();
+        let join = match (raw.join, raw.join_file) {
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::TwoJoins {
+                    join: source_of(figment, "join"),
+                    join_file: source_of(figment, "join_file"),
+                });
+            }
+            (Some(token), None) => Some(JoinSource::Token(token)),
+            (None, file) => file.map(JoinSource::File),
+        };
+        for (key, path) in [("data_dir", &raw.data_dir), ("socket", &raw.socket)] {
+            if path.as_os_str().is_empty() {
+                return Err(wrong(key, "it is empty".to_owned()));
+            }
+        }
+        Ok(Self {
+            data_dir: raw.data_dir,
+            socket: raw.socket,
+            listen,
+            advertise: advertise.map_err(|message| wrong("advertise", message))?,
+            name: raw.name,
+            join,
+            log: raw.log,
+            group: raw.group,
+            shown: shown(figment),
+        })
+    }
+
+    /// Each key with its value and its source, in a fixed order.
+    pub fn shown(&self) -> &[Shown] {
+        &self.shown
+    }
+}
+
+/// The host's name up to its first dot.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// The socket that a client talks to: what the flag says, else the environment, else the file as
+/// far as it can be read (it may hold Join Information and be closed to most), else [`SOCKET`].
+pub fn client_socket(flag: Option<PathBuf>, environment: &Environment) -> PathBuf {
+    let variable = || environment.get("PEERAGE_SOCKET").filter(|path| !path.is_empty());
+    let in_file = || {
+        let named = environment.get(FILE_VARIABLE).map_or(FILE, String::as_str);
+        let layer = layers::read(Path::new(named)).ok()?;
+        layer.values.get("socket")?.as_str().map(PathBuf::from)
+    };
+    flag.or_else(|| variable().map(PathBuf::from))
+        .or_else(in_file)
+        .unwrap_or_else(|| PathBuf::from(SOCKET))
+}
+
+/// The values as the layers give them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    data_dir: PathBuf,
+    socket: PathBuf,
+    listen: String,
+    advertise: Vec<String>,
+    name: Option<String>,
+    join: Option<String>,
+    join_file: Option<PathBuf>,
+    log: String,
+    group: String,
+}
+
+fn source_of(figment: &Figment, key: &str) -> String {
+    figment.find_metadata(key).map_or("nobody".to_owned(), |metadata| metadata.name.to_string())
+}
+
+fn shown(figment: &Figment) -> Vec<Shown> {
+    let row = |key: &'static str| {
+        let value = match figment.find_value(key) {
+            Ok(_) if key == "join" => vec![HIDDEN.to_owned()],
+            Ok(Value::Array(_, items)) => {
+                items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+            }
+            Ok(value) => value.as_str().map(str::to_owned).into_iter().collect(),
+            Err(_) if key == "name" => {
+                let source = "the host's name, unless the node has one already".to_owned();
+                return Shown { key, value: vec![host_name()], source };
+            }
+            Err(_) => return Shown { key, value: vec![], source: DEFAULTS.to_owned() },
+        };
+        Shown { key, value, source: source_of(figment, key) }
+    };
+    KEYS.into_iter().map(row).collect()
+}
+
+fn invalid(error: figment::Error) -> ConfigError {
+    ConfigError::Invalid {
+        key: error.path.join("."),
+        source_name: error.metadata.as_ref().map_or("nobody", |metadata| &metadata.name).to_owned(),
+        message: error.kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Config, Environment, Flags, JoinSource, Listen, client_socket};
+
+#[test]
+fn the_later_layer_wins_value_by_value() {
+    let (_folder, file) = written("name = 'from-file'\ngroup = 'wheel'\nlisten = '0.0.0.0:1'\n");
+    let environment = environment(&[("PEERAGE_NAME", "from-env"), ("PEERAGE_LISTEN", "[::1]:2")]);
+    let flags = Flags { config: Some(file), listen: Some("[::1]:3".into()), ..Flags::default() };
+    let config = Config::load(&flags, &environment).unwrap();
+    assert_eq!(config.group, "wheel");
+    assert_eq!(config.name.as_deref(), Some("from-env"));
+    assert_eq!(config.listen, Listen::At("[::1]:3".parse().unwrap()));
+    assert_eq!(config.data_dir, Path::new("/var/lib/peerage"));
+}
+
+#[test]
+fn each_value_tells_its_source() {
+    let (_folder, file) =
+        written("group = 'wheel'\nadvertise = ['192.0.2.7', '[2001:db8::7]:9']\n");
+    let source = file.display().to_string();
+    let flags = Flags { config: Some(file), name: Some("n".into()), ..Flags::default() };
+    let config = Config::load(&flags, &environment(&[("PEERAGE_JOIN", "peerage1-x")])).unwrap();
+    let shown = |key| config.shown().iter().find(|shown| shown.key == key).unwrap().clone();
+    assert_eq!(shown("group").source, source);
+    assert_eq!(shown("advertise").value, ["192.0.2.7", "[2001:db8::7]:9"]);
+    assert_eq!(shown("name").source, "the flag --name");
+    assert_eq!(shown("log").source, "default");
+    assert_eq!(shown("join").source, "the environment variable PEERAGE_JOIN");
+    assert_eq!(shown("join").value, ["(given, not shown)"], "a token is a secret");
+    assert!(!format!("{config:?}").contains("peerage1-x"));
+    assert_eq!(config.join, Some(JoinSource::Token("peerage1-x".into())));
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_it_and_its_file() {
+    let (_folder, file) = written("data-dir = '/x'\n");
+    let name = file.display().to_string();
+    let error = load(file, &[]).unwrap_err();
+    assert!(error.contains("\"data-dir\"") && error.contains(&name), "{error}");
+    assert!(error.contains("data_dir"), "{error}");
+
+    let error = Config::load(&Flags::default(), &environment(&[("PEERAGE_LISTN", "x")]));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("\"listn\"") && error.contains("PEERAGE_LISTN"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_is_an_error_that_says_what_is_expected() {
+    for (text, words) in [
+        ("name = 5\n", ["name", "string"]),
+        ("listen = 'here'\n", ["listen", "ADDRESS:PORT"]),
+        ("advertise = ['0.0.0.0']\n", ["advertise", "nobody can be found"]),
+        ("advertise = '192.0.2.7'\n", ["advertise", "sequence"]),
+        ("socket = ''\n", ["socket", "empty"]),
+        ("name = \n", ["not TOML", "line 1"]),
+    ] {
+        let (_folder, file) = written(text);
+        let name = file.display().to_string();
+        let error = load(file, &[]).unwrap_err();
+        assert!(error.contains(&name), "{error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_was_named_must_exist() {
+    let error = load("/no/such/file.toml".into(), &[]).unwrap_err();
+    assert!(error.contains("/no/such/file.toml"), "{error}");
+}
+
+#[test]
+fn one_way_to_join_is_enough() {
+    let (_folder, file) = written("join_file = '/x'\n");
+    let error = load(file, &[("PEERAGE_JOIN", "peerage1-x")]).unwrap_err();
+    assert!(error.contains("PEERAGE_JOIN") && error.contains("join_file"), "{error}");
+    assert!(!error.contains("peerage1-x"), "{error}");
+}
+
+#[test]
+fn a_list_in_the_environment_is_divided_by_commas() {
+    let environment =
+        environment(&[("PEERAGE_ADVERTISE", "192.0.2.7, 192.0.2.8:5"), ("PEERAGE_LOG", "")]);
+    let config = Config::load(&Flags::default(), &environment).unwrap();
+    assert_eq!(config.advertise.len(), 2);
+    assert_eq!(config.log, "info", "an empty variable says nothing");
+}
+
+#[test]
+fn a_client_finds_the_socket_where_the_agent_does() {
+    let (_folder, file) = written("socket = '/from/file'\n");
+    let file = file.display().to_string();
+    let both = environment(&[("PEERAGE_CONFIG", &file), ("PEERAGE_SOCKET", "/from/env")]);
+    let only_file = environment(&[("PEERAGE_CONFIG", &file)]);
+    let none = environment(&[("PEERAGE_CONFIG", "/no/such/file")]);
+    assert_eq!(client_socket(Some("/flag".into()), &both), Path::new("/flag"));
+    assert_eq!(client_socket(None, &both), Path::new("/from/env"));
+    assert_eq!(client_socket(None, &only_file), Path::new("/from/file"));
+    assert_eq!(client_socket(None, &none), Path::new(super::SOCKET));
+}
+
+fn load(file: PathBuf, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let flags = Flags { config: Some(file), ..Flags::default() };
+    Config::load(&flags, &environment(variables)).map_err(|error| error.to_string())
+}
+
+fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peerage.toml");
+    fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}

@@ -1,0 +1,16 @@
+//! HTTP in front of a [`Service`](crate::api::Service).
+//!
+//! One router serves every listener. Today there is one, a unix socket whose callers the kernel
+//! names; what it promises: a request is bounded before it is read, the rights are asked before the
+//! service is, every failure is `{"code","message","hint"}`, and no caller can take all places.
+
+mod connections;
+mod peer;
+mod request;
+mod router;
+mod socket;
+mod stream;
+
+pub use connections::serve;
+pub use router::router;
+pub use socket::{BindError, Socket};

@@ -1,0 +1,165 @@
+//! An HTTP request read as an operation, by the rule of [`peerage_proto::api`].
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use http_body_util::BodyExt;
+use peerage_proto::access::Caller;
+use peerage_proto::api::{ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT};
+use serde_json::{Map, Value};
+
+use super::peer::Peer;
+use crate::api;
+
+/// The longest body: twice the largest document.
+pub(super) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How much of a longer body is read and thrown away, so that its sender gets to read the refusal.
+const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
+/// Reads the operation, once it is sure that the caller may ask for it.
+pub(super) async fn receive<O: Operation>(request: Request) -> Result<(Caller, O), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let peer = parts.extensions.remove::<Peer>().ok_or_else(|| {
+        ApiError::new(ErrorCode::Internal, "a connection came without its caller")
+    })?;
+    api::admit::<O>(&peer.policy, &peer.caller)?;
+
+    let from_url = url_fields(&mut parts).await?;
+    let mut fields =
+        if O::METHOD.has_body() { object::<O>(&read(body).await?)? } else { Map::new() };
+    for (name, value) in from_url {
+        if fields.insert(name.clone(), Value::String(value)).is_some() {
+            let message = format!("{name:?} is given in the URL and again in the body");
+            return Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()));
+        }
+    }
+    let operation = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        ApiError::new(ErrorCode::BadRequest, format!("the request is not right: {error}"))
+            .hint(usage::<O>())
+    })?;
+    Ok((peer.caller, operation))
+}
+
+/// What the path, the query and the headers say, percent-decoded.
+async fn url_fields(parts: &mut Parts) -> Result<Vec<(String, String)>, ApiError> {
+    let mut fields = Vec::new();
+    if let Ok(path) = RawPathParams::from_request_parts(parts, &()).await {
+        fields.extend(path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    } else {
+        return Err(ApiError::new(ErrorCode::BadRequest, "the path is not UTF-8 once decoded"));
+    }
+    for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let field = (query_text(name)?, query_text(value)?);
+        if fields.iter().any(|(name, _)| *name == field.0) {
+            let message = format!("{:?} is given twice in the URL", field.0);
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+        fields.push(field);
+    }
+    for (header, field) in [("if-match", IF_MATCH), ("last-event-id", LAST_EVENT_ID)] {
+        if let Some(value) = parts.headers.get(header) {
+            let text = value.to_str().map_err(|_| {
+                ApiError::new(ErrorCode::BadRequest, format!("the header {header} is not ASCII"))
+            })?;
+            // A tag is quoted, and may be marked as weak by a proxy on the way.
+            let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
+            fields.push((field.to_owned(), text.to_owned()));
+        }
+    }
+    Ok(fields)
+}
+
+/// Decodes `%41` and `+` in a query.
+fn query_text(text: &str) -> Result<String, ApiError> {
+    let malformed = || {
+        ApiError::new(
+            ErrorCode::BadRequest,
+            format!("{text:?} in the query is not percent-encoded"),
+        )
+        .hint("write a percent sign as %25, and other bytes as UTF-8")
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [rest.next(), rest.next()];
+                let [Some(high), Some(low)] = digits.map(|d| (d? as char).to_digit(16)) else {
+                    return Err(malformed());
+                };
+                (high * 16 + low) as u8
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| malformed())
+}
+
+/// The whole body, if it is not too long.
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            ApiError::new(ErrorCode::BadRequest, format!("the body broke off: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = Vec::new();
+        }
+        if length > REFUSED_BYTES_MAX {
+            break;
+        }
+    }
+    if length > BODY_BYTES_MAX {
+        let message = format!("the body has more than the {BODY_BYTES_MAX} bytes that are allowed");
+        return Err(ApiError::new(ErrorCode::TooLarge, message).hint("send it in smaller parts"));
+    }
+    Ok(bytes)
+}
+
+/// The members of the body; none where it is empty.
+fn object<O: Operation>(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => {
+            let message = "the body is not a JSON object";
+            Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()))
+        }
+        Err(error) => {
+            let message = format!("the body is not JSON: {error}");
+            Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()))
+        }
+    }
+}
+
+fn usage<O: Operation>() -> String {
+    let what = match O::METHOD {
+        Method::Post | Method::Patch => "takes one JSON object in its body",
+        Method::Get | Method::Delete => "takes all it needs from the URL",
+    };
+    format!("{} {ROOT}{} {what}", O::METHOD.name(), O::PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded_once() {
+        assert_eq!(query_text("a%2Fb+c%2520").unwrap(), "a/b c%20");
+        assert_eq!(query_text("%C3%A9").unwrap(), "é");
+        for broken in ["%", "%4", "%zz", "%ff", "%+1"] {
+            assert_eq!(query_text(broken).unwrap_err().code, ErrorCode::BadRequest, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The routes: one line for each operation, and one way through all of them.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use peerage_proto::access::Caller;
+use peerage_proto::api::events::{FollowEvents, WatchSettings};
+use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
+use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
+use peerage_proto::api::node::{Create, GetStatus, Join, Leave};
+use peerage_proto::api::settings::{
+    GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields,
+};
+use peerage_proto::api::{ApiError, ErrorCode, Method, Operation, ROOT, StreamOperation};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::request::receive;
+use super::stream::Streams;
+use crate::api::{Answer, Items, Service};
+
+/// The routes over this service. Streams end at `shutdown`.
+///
+/// A request must carry its caller as an extension, which [`serve`](super::serve) sees to.
+pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Router {
+    Routes { router: Router::new(), service, streams: Streams::new(shutdown) }
+        .answer(|s, by, r: GetStatus| async move { s.status(&by, r).await })
+        .answer(|s, by, r: Create| async move { s.create(&by, r).await })
+        .answer(|s, by, r: Join| async move { s.join(&by, r).await })
+        .answer(|s, by, r: Leave| async move { s.leave(&by, r).await })
+        .answer(|s, by, r: ListMembers| async move { s.members(&by, r).await })
+        .answer(|s, by, r: RenameMember| async move { s.rename(&by, r).await })
+        .answer(|s, by, r: RemoveMember| async move { s.remove(&by, r).await })
+        .answer(|s, by, r: ListLag| async move { s.lag(&by, r).await })
+        .answer(|s, by, r: CreateInvite| async move { s.invite(&by, r).await })
+        .answer(|s, by, r: ListInvites| async move { s.invites(&by, r).await })
+        .answer(|s, by, r: RevokeInvite| async move { s.revoke(&by, r).await })
+        .answer(|s, by, r: Inspect| async move { s.inspect(&by, r).await })
+        .answer(|s, by, r: ListDocuments| async move { s.documents(&by, r).await })
+        .answer(|s, by, r: GetDocument| async move { s.document(&by, r).await })
+        .answer(|s, by, r: SetFields| async move { s.set(&by, r).await })
+        .answer(|s, by, r: RemoveDocument| async move { s.remove_document(&by, r).await })
+        .answer(|s, by, r: Revert| async move { s.revert(&by, r).await })
+        .answer(|s, by, r: GetHistory| async move { s.history(&by, r).await })
+        .answer(|s, by, r: ListConflicts| async move { s.conflicts(&by, r).await })
+        .stream(|s, by, r: FollowEvents| async move { s.events(&by, r).await })
+        .stream(|s, by, r: WatchSettings| async move { s.watch(&by, r).await })
+        .router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+}
+
+struct Routes<S> {
+    router: Router,
+    service: Arc<S>,
+    streams: Streams,
+}
+
+impl<S: Service> Routes<S> {
+    /// Answers an operation with what `call` makes of it.
+    fn answer<O, C, F>(self, call: C) -> Self
+    where
+        O: Operation,
+        C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer<O::Output>> + Send,
+    {
+        let service = self.service.clone();
+        self.on::<O, _, _>(move |request| {
+            let (service, call) = (service.clone(), call.clone());
+            async move {
+                let (caller, operation) = receive::<O>(request).await?;
+                let output = call(service, caller, operation).await?;
+                Ok(answered::<O>(&output))
+            }
+        })
+    }
+
+    /// Answers an operation with the stream that `call` opens.
+    fn stream<O, C, F>(self, call: C) -> Self
+    where
+        O: StreamOperation,
+        C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer<Items<O::Output>>> + Send,
+    {
+        let (service, streams) = (self.service.clone(), self.streams.clone());
+        self.on::<O, _, _>(move |request| {
+            let (service, streams, call) = (service.clone(), streams.clone(), call.clone());
+            async move {
+                let (caller, operation) = receive::<O>(request).await?;
+                let place = streams.place()?;
+                let items = call(service, caller, operation).await?;
+                Ok(streams.response::<O>(place, items))
+            }
+        })
+    }
+
+    fn on<O, H, F>(mut self, handle: H) -> Self
+    where
+        O: Operation,
+        H: Fn(Request) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, ApiError>> + Send,
+    {
+        let filter = match O::METHOD {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Patch => MethodFilter::PATCH,
+            Method::Delete => MethodFilter::DELETE,
+        };
+        let handler = move |request: Request| {
+            let response = handle(request);
+            async move { response.await.unwrap_or_else(|error| refused(&error)) }
+        };
+        self.router = self.router.route(&format!("{ROOT}{}", O::PATH), on(filter, handler));
+        self
+    }
+}
+
+fn answered<O: Operation>(output: &O::Output) -> Response {
+    let mut response = json(O::status(output), output);
+    // A stamp is ASCII; one that could not stand in a header is better left out than refused.
+    if let Some(tag) =
+        O::stamp(output).and_then(|stamp| HeaderValue::try_from(format!("\"{stamp}\"")).ok())
+    {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+fn refused(error: &ApiError) -> Response {
+    json(error.code.http_status(), error)
+}
+
+fn json<T: Serialize>(status: u16, value: &T) -> Response {
+    let mut body = serde_json::to_vec(value).expect("outputs are maps with text keys");
+    // For those who read it in a terminal.
+    body.push(b'\n');
+    let status = StatusCode::from_u16(status).expect("the api names only real statuses");
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn no_such_path(uri: Uri) -> Response {
+    let message = format!("there is nothing at {}", uri.path());
+    let hint = format!("try {ROOT}status, {ROOT}members or {ROOT}settings");
+    refused(&ApiError::new(ErrorCode::NotFound, message).hint(hint))
+}
+
+async fn no_such_method(request: Request) -> Response {
+    let message = format!("{} cannot be used on {}", request.method(), request.uri().path());
+    let hint = "GET looks, POST does, PATCH changes, DELETE takes away";
+    refused(&ApiError::new(ErrorCode::MethodNotAllowed, message).hint(hint))
+}

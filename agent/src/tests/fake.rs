@@ -1,0 +1,409 @@
+//! A service in memory: one document store, one invitation, two members. It keeps the promises of
+//! the contract that its front ends rely on, and none of those of a Data Center.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use peerage_proto::access::Caller;
+use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::api::invites::{
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite, Seed,
+};
+use peerage_proto::api::members::{
+    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+};
+use peerage_proto::api::node::{
+    Create, Created, Departure, GetStatus, Join, Joined, Leave, MemberCounts, Node,
+    SettingsSummary, Status,
+};
+use peerage_proto::api::settings::{
+    Conflict, Document, Edit, FieldMeta, Fields, GetDocument, GetHistory, HistoryEntry,
+    ListConflicts, ListDocuments, LosingEdit, RemoveDocument, Revert, SetFields, StampedDocument,
+    WriteOutcome, WrittenChange,
+};
+use peerage_proto::api::{ApiError, ErrorCode, Named, Wait, WaitOutcome};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::api::{Answer, Items, Service};
+
+/// The token that the fake admits, and the one that is without its secret.
+pub(super) const TOKEN: &str = "peerage1-fake";
+pub(super) const TOKEN_WITHOUT_SECRET: &str = "peerage1-bare";
+pub(super) const PASSWORD: &str = "open sesame";
+
+const AT: &str = "2026-01-02T03:04:05Z";
+
+/// The service, with all it knows.
+#[derive(Debug, Default)]
+pub(super) struct Fake {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    datacenter: Option<Named>,
+    documents: BTreeMap<String, StampedDocument>,
+    history: Vec<(String, HistoryEntry)>,
+    changes: Vec<WatchedChange>,
+    watchers: Vec<mpsc::Sender<WatchedChange>>,
+    pve_2_is_up: bool,
+}
+
+impl Fake {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while it holds the state")
+    }
+
+    /// How many watchers are connected still.
+    pub(super) fn watchers(&self) -> usize {
+        self.state().watchers.iter().filter(|watcher| !watcher.is_closed()).count()
+    }
+
+    /// Makes the second member answer.
+    pub(super) fn bring_up_pve_2(&self) {
+        self.state().pve_2_is_up = true;
+    }
+
+    /// Ends all streams, as a service does to readers that fall behind.
+    pub(super) fn end_streams(&self) {
+        self.state().watchers.clear();
+    }
+}
+
+impl State {
+    fn write(
+        &mut self,
+        caller: &Caller,
+        SetFields { path, set, unset, if_match, wait, .. }: SetFields,
+        removed: bool,
+    ) -> Answer<WriteOutcome> {
+        if self.datacenter.is_none() {
+            return Err(ApiError::new(ErrorCode::Refused, "this node is standalone")
+                .hint("`peerage create NAME` or `peerage join TOKEN` first"));
+        }
+        let before = self.documents.get(&path).cloned();
+        if let Some(seen) = if_match
+            && before.as_ref().map(|document| &document.stamp) != Some(&seen)
+        {
+            let message = format!("{path} has changed since {seen}");
+            return Err(ApiError::new(ErrorCode::Changed, message).hint("read it again"));
+        }
+        let mut fields = before.as_ref().map(|d| d.fields.clone()).unwrap_or_default();
+        fields.extend(set.clone());
+        fields.retain(|field, _| !unset.contains(field) && !removed);
+        let changed = before.as_ref().map(|d| &d.fields) != Some(&fields);
+        let stamp = match before {
+            Some(before) if !changed => before.stamp,
+            _ => self.record(caller, &path, fields, (set, unset, removed)),
+        };
+        let met = wait.needed(2) <= 1;
+        let wait =
+            WaitOutcome { wanted: wait, reached: 1, of: 2, met, missing: vec!["pve-2".into()] };
+        Ok(WriteOutcome { path, stamp, changed, wait })
+    }
+
+    fn record(
+        &mut self,
+        caller: &Caller,
+        path: &str,
+        fields: Fields,
+        (set, unset, removed): (Fields, Vec<String>, bool),
+    ) -> String {
+        let id = (self.changes.len() + 1).to_string();
+        let (writer, actor, stamp) = ("pve-1".to_owned(), caller.to_string(), format!("{id}.0"));
+        let shown = (!fields.is_empty()).then_some(fields);
+        match shown.clone() {
+            Some(fields) => {
+                let (path, stamp, meta) = (path.to_owned(), stamp.clone(), None);
+                self.documents.insert(path.clone(), StampedDocument { path, stamp, fields, meta });
+            }
+            None => drop(self.documents.remove(path)),
+        }
+        let entry = HistoryEntry {
+            stamp: stamp.clone(),
+            at: AT.into(),
+            writer: writer.clone(),
+            actor: actor.clone(),
+            set: set.clone(),
+            unset: unset.clone(),
+            removed,
+            current: true,
+        };
+        self.history.insert(0, (path.to_owned(), entry));
+        let change = WatchedChange {
+            id,
+            path: path.to_owned(),
+            stamp: stamp.clone(),
+            writer,
+            actor,
+            set,
+            unset,
+            removed,
+            fields: shown,
+        };
+        self.watchers.retain(|watcher| watcher.try_send(change.clone()).is_ok());
+        self.changes.push(change);
+        stamp
+    }
+}
+
+fn named(name: &str) -> Named {
+    Named { name: name.into(), id: format!("{name}-{}", "0".repeat(40)) }
+}
+
+fn member(name: &str, state: &str, is_self: bool) -> Member {
+    Member {
+        name: name.into(),
+        id: named(name).id,
+        state: state.into(),
+        is_self,
+        addresses: vec!["192.0.2.7:4747".into()],
+        version: is_self.then(|| "0.1.0".into()),
+        rtt_ms: None,
+        path: if is_self { "self".into() } else { "-".into() },
+        seen_s: is_self.then_some(0.0),
+        message: (!is_self).then(|| "no answer for 7s: is it powered on?".into()),
+        joined: None,
+        boot: None,
+        uptime_s: None,
+        load: None,
+        digest: None,
+    }
+}
+
+fn no_such(what: &str, name: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no {what} {name:?}"))
+}
+
+impl Service for Fake {
+    async fn status(&self, _: &Caller, _: GetStatus) -> Answer<Status> {
+        let state = self.state();
+        Ok(Status {
+            datacenter: state.datacenter.clone(),
+            node: Node {
+                name: "pve-1".into(),
+                id: named("pve-1").id,
+                state: if state.datacenter.is_some() { "member" } else { "standalone" }.into(),
+            },
+            members: MemberCounts { alive: 1, down: 1, ..MemberCounts::default() },
+            settings: SettingsSummary {
+                documents: state.documents.len() as u64,
+                digest: "0123456789abcdef".into(),
+                bytes: 1_200,
+                conflicts: 1,
+            },
+            version: "0.1.0".into(),
+            uptime_s: 3_700,
+            boot: 4,
+            addresses: vec![],
+            notice: None,
+        })
+    }
+
+    async fn create(&self, _: &Caller, request: Create) -> Answer<Created> {
+        let mut state = self.state();
+        if let Some(there) = &state.datacenter {
+            let message = format!("this node is a member of {} already", there.name);
+            return Err(ApiError::new(ErrorCode::Refused, message).hint("`peerage leave` first"));
+        }
+        let datacenter = state.datacenter.insert(named(&request.name)).clone();
+        Ok(Created { datacenter, node: named("pve-1") })
+    }
+
+    async fn join(&self, _: &Caller, request: Join) -> Answer<Joined> {
+        match (request.token.as_str(), request.password.as_deref()) {
+            (TOKEN, None) | (TOKEN_WITHOUT_SECRET, Some(PASSWORD)) => {}
+            _ => return Err(ApiError::new(ErrorCode::Refused, "the token was revoked")),
+        }
+        let datacenter = self.state().datacenter.insert(named("lab")).clone();
+        let node = named(request.name.as_deref().unwrap_or("pve-1"));
+        Ok(Joined { datacenter, node, seed: "pve-2".into(), members: 2 })
+    }
+
+    async fn leave(&self, _: &Caller, _: Leave) -> Answer<Departure> {
+        match self.state().datacenter.take() {
+            Some(datacenter) => Ok(Departure { datacenter, told: vec![], backup: "/b".into() }),
+            None => Err(ApiError::new(ErrorCode::Refused, "this node is standalone")),
+        }
+    }
+
+    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {
+        let state = if self.state().pve_2_is_up { "alive" } else { "down" };
+        Ok(vec![member("pve-1", "alive", true), member("pve-2", state, false)])
+    }
+
+    async fn rename(&self, _: &Caller, request: RenameMember) -> Answer<Renamed> {
+        match request.node.as_str() {
+            "a/b" | "pve-1" => {
+                Ok(Renamed { name: request.name, id: named("x").id, was: request.node })
+            }
+            other => Err(no_such("node", other)),
+        }
+    }
+
+    async fn remove(&self, _: &Caller, request: RemoveMember) -> Answer<Removed> {
+        match request.node.as_str() {
+            "pve-2" => Ok(Removed {
+                name: "pve-2".into(),
+                id: named("pve-2").id,
+                state: "removed".into(),
+                told: vec!["pve-1".into()],
+            }),
+            other => Err(no_such("node", other)),
+        }
+    }
+
+    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<Vec<Lag>> {
+        let Named { name, id } = named("pve-2");
+        Ok(vec![Lag { name, id, digest: None, in_sync: false, age_s: None }])
+    }
+
+    async fn invite(&self, _: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
+        let token = if request.no_secret { TOKEN_WITHOUT_SECRET } else { TOKEN };
+        Ok(CreatedInvite {
+            token: token.into(),
+            id: "abcdef0123456789".into(),
+            expires: AT.into(),
+            password: request.no_secret.then(|| PASSWORD.into()),
+            command: format!("peerage join {token}"),
+        })
+    }
+
+    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<Vec<Invite>> {
+        Ok(vec![Invite {
+            id: "abcdef0123456789".into(),
+            issuer: "pve-1".into(),
+            created: None,
+            expires: Some(AT.into()),
+            uses: Some(3),
+            used: 1,
+            node_name: None,
+            state: "open".into(),
+        }])
+    }
+
+    async fn revoke(&self, by: &Caller, request: RevokeInvite) -> Answer<Invite> {
+        let mut invite = self.invites(by, ListInvites {}).await?.remove(0);
+        if !invite.id.starts_with(&request.id) {
+            return Err(no_such("invitation", &request.id));
+        }
+        invite.state = "revoked".into();
+        Ok(invite)
+    }
+
+    async fn inspect(&self, _: &Caller, request: Inspect) -> Answer<Inspection> {
+        Ok(Inspection {
+            datacenter: named("lab"),
+            issuer: "pve-2".into(),
+            seeds: vec![Seed {
+                id: named("pve-2").id,
+                addresses: vec!["192.0.2.7:4747".into(), "[2001:db8::7]:4747".into()],
+            }],
+            expires: AT.into(),
+            uses: None,
+            node_name: None,
+            strict: false,
+            secret: request.token != TOKEN_WITHOUT_SECRET,
+            valid: true,
+            message: None,
+        })
+    }
+
+    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<Vec<Document>> {
+        let state = self.state();
+        let below = state.documents.values().filter(|d| d.path.starts_with(&request.prefix));
+        let meta = |fields: &Fields| {
+            let meta = FieldMeta { stamp: "1.0".into(), writer: "pve-1".into(), actor: "a".into() };
+            fields.keys().map(|field| (field.clone(), meta.clone())).collect()
+        };
+        Ok(below
+            .map(|StampedDocument { path, fields, .. }| Document {
+                path: path.clone(),
+                meta: request.full.then(|| meta(fields)),
+                fields: fields.clone(),
+            })
+            .collect())
+    }
+
+    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<StampedDocument> {
+        let found = self.state().documents.get(&request.path).cloned();
+        found.ok_or_else(|| no_such("document", &request.path))
+    }
+
+    async fn set(&self, by: &Caller, request: SetFields) -> Answer<WriteOutcome> {
+        self.state().write(by, request, false)
+    }
+
+    async fn remove_document(&self, by: &Caller, request: RemoveDocument) -> Answer<WriteOutcome> {
+        let RemoveDocument { path, if_match, wait, timeout } = request;
+        let request = SetFields { path, if_match, wait, timeout, ..SetFields::default() };
+        self.state().write(by, request, true)
+    }
+
+    async fn revert(&self, by: &Caller, request: Revert) -> Answer<WriteOutcome> {
+        let mut state = self.state();
+        let entry = state.history.iter().find(|(_, entry)| entry.stamp == request.stamp).cloned();
+        let (path, entry) = entry.ok_or_else(|| no_such("change", &request.stamp))?;
+        let request = SetFields { path, set: entry.set, wait: Wait::Local, ..SetFields::default() };
+        state.write(by, request, false)
+    }
+
+    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
+        let state = self.state();
+        let of_path = state.history.iter().filter(|(path, _)| *path == request.path);
+        Ok(of_path.map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<Vec<Conflict>> {
+        let edit = |stamp: &str, value: Value| Edit {
+            stamp: stamp.into(),
+            value: Some(value),
+            writer: "pve-1".into(),
+            actor: "root".into(),
+            at: AT.into(),
+        };
+        let change = WrittenChange {
+            set: BTreeMap::from([("size".into(), json!(9))]),
+            ..WrittenChange::default()
+        };
+        Ok(vec![Conflict {
+            path: "storage/nas1".into(),
+            field: "size".into(),
+            winner: edit("2.0", json!(8)),
+            losers: vec![LosingEdit { edit: edit("1.0", json!(9)), change }],
+        }])
+    }
+
+    async fn events(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {
+        let (sender, receiver) = mpsc::channel(8);
+        let after: usize = request.last_event_id.map_or(0, |id| id.parse().unwrap_or(0));
+        for n in after + 1..=3 {
+            let event = Event {
+                id: n.to_string(),
+                at: AT.into(),
+                kind: "member-down".into(),
+                node: Some("pve-2".into()),
+                message: format!("event {n}"),
+                data: Value::Null,
+            };
+            sender.try_send(event).expect("the channel holds them all");
+        }
+        Ok(receiver)
+    }
+
+    async fn watch(&self, _: &Caller, request: WatchSettings) -> Answer<Items<WatchedChange>> {
+        let mut state = self.state();
+        let (sender, receiver) = mpsc::channel(64);
+        if let Some(id) = request.last_event_id {
+            let after: usize = id.parse().map_err(|_| {
+                ApiError::new(ErrorCode::Gone, format!("the change {id} is not held any more"))
+            })?;
+            for change in &state.changes[after..] {
+                sender.try_send(change.clone()).expect("no test makes more changes than that");
+            }
+        }
+        state.watchers.push(sender);
+        Ok(receiver)
+    }
+}

@@ -1,0 +1,191 @@
+//! What HTTP promises to those who speak it themselves.
+
+use std::os::unix::net::UnixStream;
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use serde_json::json;
+
+use super::{Agent, Reply, exchange, request, until};
+
+#[tokio::test]
+async fn every_path_of_the_contract_answers() {
+    let agent = Agent::start().await;
+    for (line, body, status) in [
+        ("POST /api/v1/create", r#"{"name": "lab"}"#, 200),
+        ("GET /api/v1/status", "", 200),
+        ("GET /api/v1/members", "", 200),
+        ("PATCH /api/v1/settings/storage/nas1", r#"{"set": {"size": 1}, "unset": []}"#, 200),
+        ("PATCH /api/v1/settings/storage/nas1?wait=all&timeout=1s", r#"{"set": {"size": 2}}"#, 202),
+        ("GET /api/v1/settings?prefix=storage/", "", 200),
+        ("GET /api/v1/settings/storage/nas1", "", 200),
+        ("GET /api/v1/history/storage/nas1", "", 200),
+        ("POST /api/v1/revert/storage/nas1", r#"{"stamp": "1.0"}"#, 200),
+        ("DELETE /api/v1/settings/storage/nas1", "", 200),
+        ("GET /api/v1/settings/storage/nas1", "", 404),
+        ("GET /api/v1/conflicts", "", 200),
+        ("GET /api/v1/lag", "", 200),
+        ("POST /api/v1/invites", r#"{"ttl": "1h", "uses": 2, "node_name": "pve-*"}"#, 200),
+        ("POST /api/v1/invites", "", 200),
+        ("GET /api/v1/invites", "", 200),
+        ("DELETE /api/v1/invites/abcdef", "", 200),
+        ("DELETE /api/v1/invites/fff", "", 404),
+        ("POST /api/v1/inspect", r#"{"token": "peerage1-fake"}"#, 200),
+        ("PATCH /api/v1/members/pve-1", r#"{"name": "pve-9"}"#, 200),
+        ("DELETE /api/v1/members/pve-2", "", 200),
+        ("DELETE /api/v1/members/pve-3", "", 404),
+        ("POST /api/v1/create", r#"{"name": "other"}"#, 409),
+        ("POST /api/v1/leave", "", 200),
+        ("POST /api/v1/join", r#"{"token": "peerage1-fake", "name": null}"#, 200),
+        ("GET /api/v1/events?follow=false", "", 200),
+    ] {
+        let reply = agent.ask(line, body).await;
+        assert_eq!(reply.status, status, "{line}: {reply:?}");
+        assert!(reply.head.contains("content-type: "), "{line}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_told_what_would() {
+    let agent = Agent::start().await;
+    for (line, body, status, words) in [
+        ("POST /api/v1/create", "{", 400, "not JSON"),
+        ("POST /api/v1/create", "[]", 400, "not a JSON object"),
+        ("POST /api/v1/create", "", 400, "missing field `name`"),
+        ("POST /api/v1/create", r#"{"name": 1}"#, 400, "expected a string"),
+        ("POST /api/v1/create", r#"{"name": "x", "nam": 1}"#, 400, "unknown field `nam`"),
+        ("PATCH /api/v1/settings/a", r#"{"path": "b"}"#, 400, "in the URL and again"),
+        ("PATCH /api/v1/settings/a?wait=some", "{}", 400, "local, majority, all"),
+        ("GET /api/v1/settings?prefx=a", "", 400, "unknown field `prefx`"),
+        ("GET /api/v1/settings?prefix=%zz", "", 400, "percent-encoded"),
+        ("GET /api/v1/settings?prefix=a&prefix=b", "", 400, "twice"),
+        ("GET /api/v1/settings/%ff", "", 400, "UTF-8"),
+        ("GET /api/v1/nothing", "", 404, "nothing at /api/v1/nothing"),
+        ("PUT /api/v1/status", "", 405, "PUT cannot be used"),
+    ] {
+        let reply = agent.ask(line, body).await;
+        let error = reply.json();
+        assert_eq!(reply.status, status, "{line} {body}: {reply:?}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{line} {body}: {error}");
+        assert_eq!(error.as_object().unwrap().len(), 3, "{error}");
+        let told_what_to_do = error["hint"].is_string();
+        assert!(told_what_to_do || words == "twice" || words == "UTF-8", "{line}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_and_its_sender_gets_to_read_why() {
+    let agent = Agent::start().await;
+    let body = format!(r#"{{"name": "{}"}}"#, "x".repeat(3 * 1024 * 1024));
+    let reply = agent.ask("POST /api/v1/create", &body).await;
+    assert_eq!((reply.status, &reply.json()["code"]), (413, &json!("too_large")));
+    assert_eq!(agent.ask("GET /api/v1/status", "").await.json()["datacenter"], json!(null));
+}
+
+#[tokio::test]
+async fn a_path_is_decoded_once() {
+    let agent = Agent::start().await;
+    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    let line = "PATCH /api/v1/settings/a%20b/%C3%A9%252F/c%2Fd";
+    let reply = agent.ask(line, r#"{"set": {"x": 1}}"#).await;
+    assert_eq!(reply.json()["path"], "a b/é%2F/c/d");
+    let renamed = agent.ask("PATCH /api/v1/members/a%2Fb", r#"{"name": "c"}"#).await;
+    assert_eq!(renamed.json()["was"], "a/b");
+}
+
+#[tokio::test]
+async fn a_write_can_be_bound_to_what_its_writer_saw() {
+    let agent = Agent::start().await;
+    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    let set = |value: u32| format!(r#"{{"set": {{"size": {value}}}}}"#);
+    agent.ask("PATCH /api/v1/settings/a", &set(1)).await;
+    let seen = agent.ask("GET /api/v1/settings/a", "").await;
+    assert!(seen.head.contains("etag: \"1.0\""), "{seen:?}");
+
+    let bound = |value| request("PATCH /api/v1/settings/a", &["if-match: \"1.0\""], &set(value));
+    assert_eq!(agent.send(bound(2)).await.status, 200);
+    let late = agent.send(bound(3)).await;
+    assert_eq!((late.status, &late.json()["code"]), (412, &json!("changed")));
+    let now = agent.ask("GET /api/v1/settings/a", "").await.json();
+    assert_eq!(now["fields"], json!({"size": 2}));
+}
+
+#[tokio::test]
+async fn a_stream_resumes_behind_the_last_id() {
+    let agent = Agent::start().await;
+    let all = agent.ask("GET /api/v1/events?follow=false", "").await;
+    assert!(all.head.contains("content-type: text/event-stream"), "{all:?}");
+    let ids = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(ids(&all.body), ["1", "2", "3"]);
+    let line = "GET /api/v1/events?follow=false";
+    let rest = agent.send(request(line, &["last-event-id: 2"], "")).await;
+    assert_eq!(ids(&rest.body), ["3"]);
+    assert!(rest.body.contains("event 3"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_reader_hangs_up_and_when_the_agent_stops() {
+    let mut agent = Agent::start().await;
+    let mut reader = UnixStream::connect(&agent.socket).unwrap();
+    std::io::Write::write_all(&mut reader, &request("GET /api/v1/watch", &[], "")).unwrap();
+    until("the reader is served", || agent.fake.watchers() == 1).await;
+    drop(reader);
+    until("the reader is gone", || agent.fake.watchers() == 0).await;
+
+    let mut second = UnixStream::connect(&agent.socket).unwrap();
+    std::io::Write::write_all(&mut second, &request("GET /api/v1/watch", &[], "")).unwrap();
+    until("the second is served", || agent.fake.watchers() == 1).await;
+    agent.stop().await;
+    assert!(!agent.socket.exists());
+}
+
+#[tokio::test]
+async fn another_user_of_the_host_reads_and_does_not_write() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can become someone else.
+    }
+    let agent = Agent::start().await;
+    assert_eq!(as_nobody(&agent, "GET /api/v1/status", "").await.status, 200);
+    let refused = as_nobody(&agent, "POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("sudo"), "{refused:?}");
+    // What is refused is not read: this body would be malformed.
+    assert_eq!(as_nobody(&agent, "POST /api/v1/leave", "{").await.status, 403);
+    assert_eq!(agent.ask("GET /api/v1/status", "").await.json()["datacenter"], json!(null));
+}
+
+#[tokio::test]
+async fn a_member_of_the_group_writes_and_is_told_as_the_one_who_did() {
+    let groups = std::fs::read_to_string("/etc/group").unwrap();
+    let of_nobody = groups.lines().find(|line| line.split(':').nth(2) == Some("65534"));
+    let Some(group) = of_nobody.and_then(|line| line.split(':').next()) else { return };
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can become someone else.
+    }
+    let agent = Agent::start_for(group).await;
+    assert_eq!(as_nobody(&agent, "POST /api/v1/create", r#"{"name": "lab"}"#).await.status, 200);
+    as_nobody(&agent, "PATCH /api/v1/settings/a", r#"{"set": {"x": 1}}"#).await;
+    let history = agent.ask("GET /api/v1/history/a", "").await.json();
+    let actor = history[0]["actor"].as_str().unwrap();
+    assert!(actor == "nobody" || actor == "uid 65534", "{history}");
+}
+
+/// Sends a request as a user without rights on this host.
+async fn as_nobody(agent: &Agent, line: &str, body: &str) -> Reply {
+    let (socket, request) = (agent.socket.clone(), request(line, &[], body));
+    // A thread of its own, since only the thread that connects becomes someone else.
+    let exchange = move || {
+        let thread = std::thread::spawn(move || {
+            let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+            set_thread_groups(&[]).unwrap();
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            exchange(UnixStream::connect(socket).unwrap(), &request)
+        });
+        thread.join().unwrap()
+    };
+    tokio::task::spawn_blocking(exchange).await.unwrap()
+}

@@ -1,0 +1,140 @@
+//! The one form of every failure that a client sees, with its HTTP status and its exit code.
+
+use serde::{Deserialize, Serialize};
+
+/// Why something was not done: what happened, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The kind of failure, for programs.
+    pub code: ErrorCode,
+    /// What happened, in one sentence.
+    pub message: String,
+    /// What to do about it, where something can be done.
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    /// A failure of this kind.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The kinds of failure. A client takes one that it does not know as [`ErrorCode::Unknown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request cannot be understood; nothing was tried.
+    BadRequest,
+    /// The caller has not the right.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// What a stream should go on from is no longer held.
+    Gone,
+    /// The path is right, the method is not.
+    MethodNotAllowed,
+    /// A rule said no: a name is taken, an invitation has expired, the node is standalone.
+    Refused,
+    /// The document changed since the caller looked (`If-Match`).
+    Changed,
+    /// More than a bound allows.
+    TooLarge,
+    /// It was tried and did not work, for a reason outside this agent.
+    Failed,
+    /// The agent has as much to do as it takes on, or is stopping: later it may work.
+    Busy,
+    /// A fault of this agent.
+    Internal,
+    /// Told by a client, never by an agent: the agent cannot be reached.
+    Unreachable,
+    /// Told by a client, never by an agent: it is done here, but the others were not reached in
+    /// time.
+    NotReached,
+    /// A kind of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ErrorCode {
+    /// The HTTP status.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Refused => 409,
+            Self::Gone => 410,
+            Self::Changed => 412,
+            Self::TooLarge => 413,
+            Self::Failed => 502,
+            Self::Busy => 503,
+            Self::Internal | Self::Unreachable | Self::NotReached | Self::Unknown => 500,
+        }
+    }
+
+    /// How the command line ends.
+    pub const fn exit(self) -> Exit {
+        match self {
+            Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
+            Self::NotFound | Self::Gone => Exit::NotFound,
+            Self::Forbidden | Self::Refused | Self::Changed | Self::TooLarge => Exit::Refused,
+            Self::Unreachable => Exit::Unreachable,
+            Self::NotReached => Exit::NotReached,
+            Self::Failed | Self::Busy | Self::Internal | Self::Unknown => Exit::Failed,
+        }
+    }
+}
+
+/// How a command ends. Scripts go by these numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It was tried and failed.
+    Failed = 1,
+    /// The command line or the request makes no sense.
+    Usage = 2,
+    /// There is no such document, field, node or invitation.
+    NotFound = 3,
+    /// The right is missing, or a rule said no.
+    Refused = 4,
+    /// No agent answers on the socket.
+    Unreachable = 5,
+    /// Done here; the nodes that `--wait` asked for were not reached in time.
+    NotReached = 6,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_error_has_three_members_always() {
+        let error = ApiError::new(ErrorCode::NotFound, "there is no node \"x\"");
+        let text = serde_json::to_value(&error).unwrap();
+        assert_eq!(
+            text,
+            json!({"code": "not_found", "message": "there is no node \"x\"", "hint": null})
+        );
+    }
+
+    #[test]
+    fn a_code_of_a_newer_version_is_a_failure() {
+        let text = json!({"code": "quota", "message": "full", "hint": "wait", "more": 1});
+        let error: ApiError = serde_json::from_value(text).unwrap();
+        assert_eq!(error.code, ErrorCode::Unknown);
+        assert_eq!(error.code.exit(), Exit::Failed);
+    }
+}

@@ -1,0 +1,138 @@
+//! The members of the Data Center. `node` in a request is a name, an id, or the beginning of an id
+//! that only one member has.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Method, Operation};
+use crate::access::Action;
+
+/// Lists the members, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListMembers {}
+
+impl Operation for ListMembers {
+    type Output = Vec<Member>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "members";
+    const ACTION: Action = Action::Read;
+}
+
+/// A member, as this node sees it. What this node does not know is `None`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name; with a suffix where two nodes came to have one name.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// `alive`, `suspect`, `down`, `left`, `removed`, or a word of a newer version.
+    pub state: String,
+    /// Whether it is the node that answers.
+    #[serde(rename = "self")]
+    pub is_self: bool,
+    /// Where it can be found.
+    pub addresses: Vec<String>,
+    /// The version of its agent.
+    pub version: Option<String>,
+    /// The round trip to it, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// `direct`, `self`, or `-` where there is no connection.
+    pub path: String,
+    /// How long ago it was last heard of, in seconds.
+    pub seen_s: Option<f64>,
+    /// Why it is in this state, and what to do.
+    pub message: Option<String>,
+    /// When it was admitted, as RFC 3339.
+    pub joined: Option<String>,
+    /// How many times its agent has started.
+    pub boot: Option<u64>,
+    /// For how long its agent has been running, in seconds.
+    pub uptime_s: Option<u64>,
+    /// Its load over one minute.
+    pub load: Option<f64>,
+    /// The digest of the settings that it holds.
+    pub digest: Option<String>,
+}
+
+/// Gives a member another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameMember {
+    /// Which member.
+    pub node: String,
+    /// Its new name.
+    pub name: String,
+}
+
+impl Operation for RenameMember {
+    type Output = Renamed;
+    const METHOD: Method = Method::Patch;
+    const PATH: &'static str = "members/{node}";
+    const ACTION: Action = Action::Write;
+}
+
+/// A member that has another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// Its name now.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// Its name before.
+    pub was: String,
+}
+
+/// Puts a member out of the Data Center, for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveMember {
+    /// Which member.
+    pub node: String,
+}
+
+impl Operation for RemoveMember {
+    type Output = Removed;
+    const METHOD: Method = Method::Delete;
+    const PATH: &'static str = "members/{node}";
+    const ACTION: Action = Action::Write;
+}
+
+/// A member that was put out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Its name.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// `removed`.
+    pub state: String,
+    /// The names of the members that confirmed it; the others will hear of it from these.
+    pub told: Vec<String>,
+}
+
+/// Tells which members hold the settings that this node holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListLag {}
+
+impl Operation for ListLag {
+    type Output = Vec<Lag>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "lag";
+    const ACTION: Action = Action::Read;
+}
+
+/// Whether a member holds what this node holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Its name.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// The digest of the settings that it last said it holds.
+    pub digest: Option<String>,
+    /// Whether that is this node's.
+    pub in_sync: bool,
+    /// How old what it said is, in seconds.
+    pub age_s: Option<f64>,
+}

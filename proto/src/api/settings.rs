@@ -1,0 +1,296 @@
+//! Settings: documents at paths, each a map of fields, with their history and their conflicts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Method, Operation, Span, Wait, WaitOutcome, flag};
+use crate::access::Action;
+
+/// The fields of a document: any JSON value at each name.
+pub type Fields = BTreeMap<String, Value>;
+
+/// Lists documents, by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListDocuments {
+    /// Only those whose path begins so.
+    pub prefix: String,
+    /// Whether to tell of each field who wrote it and when.
+    #[serde(deserialize_with = "flag")]
+    pub full: bool,
+}
+
+impl Operation for ListDocuments {
+    type Output = Vec<Document>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "settings";
+    const ACTION: Action = Action::Read;
+}
+
+/// A document in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// Where it is.
+    pub path: String,
+    /// What it holds.
+    pub fields: Fields,
+    /// Who wrote each field and when, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<BTreeMap<String, FieldMeta>>,
+}
+
+/// Who wrote a field, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldMeta {
+    /// The stamp of the change that wrote it.
+    pub stamp: String,
+    /// The name of the node where it was written.
+    pub writer: String,
+    /// Who asked for it there.
+    pub actor: String,
+}
+
+/// Reads one document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GetDocument {
+    /// Where it is.
+    pub path: String,
+    /// Whether to tell of each field who wrote it and when.
+    #[serde(deserialize_with = "flag")]
+    pub full: bool,
+}
+
+impl Operation for GetDocument {
+    type Output = StampedDocument;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "settings/{*path}";
+    const ACTION: Action = Action::Read;
+
+    fn stamp(output: &StampedDocument) -> Option<&str> {
+        Some(&output.stamp)
+    }
+}
+
+/// A document with the stamp of its newest change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StampedDocument {
+    /// Where it is.
+    pub path: String,
+    /// The stamp of its newest change, by which a write can say what it has seen.
+    pub stamp: String,
+    /// What it holds.
+    pub fields: Fields,
+    /// Who wrote each field and when, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<BTreeMap<String, FieldMeta>>,
+}
+
+/// Sets fields of a document and takes others away, in one change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetFields {
+    /// Where the document is; it comes into being where there is none.
+    pub path: String,
+    /// The fields to set.
+    pub set: Fields,
+    /// The fields to take away.
+    pub unset: Vec<String>,
+    /// Only if the document's newest change still is this one.
+    pub if_match: Option<String>,
+    /// On how many nodes the change must be before the answer.
+    pub wait: Wait,
+    /// How long to wait for that; `None` is ten seconds.
+    pub timeout: Option<Span>,
+}
+
+impl Operation for SetFields {
+    type Output = WriteOutcome;
+    const METHOD: Method = Method::Patch;
+    const PATH: &'static str = "settings/{*path}";
+    const ACTION: Action = Action::Write;
+    const QUERY: &'static [&'static str] = &["wait", "timeout"];
+
+    fn status(output: &WriteOutcome) -> u16 {
+        output.http_status()
+    }
+
+    fn stamp(output: &WriteOutcome) -> Option<&str> {
+        Some(&output.stamp)
+    }
+}
+
+/// Takes a document away. Its history stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoveDocument {
+    /// Where it is.
+    pub path: String,
+    /// Only if the document's newest change still is this one.
+    pub if_match: Option<String>,
+    /// On how many nodes the change must be before the answer.
+    pub wait: Wait,
+    /// How long to wait for that; `None` is ten seconds.
+    pub timeout: Option<Span>,
+}
+
+impl Operation for RemoveDocument {
+    type Output = WriteOutcome;
+    const METHOD: Method = Method::Delete;
+    const PATH: &'static str = "settings/{*path}";
+    const ACTION: Action = Action::Write;
+
+    fn status(output: &WriteOutcome) -> u16 {
+        output.http_status()
+    }
+}
+
+/// Makes a document what it was right after an earlier change, by a change of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {
+    /// Where it is.
+    pub path: String,
+    /// The stamp of that change, as the history tells it.
+    pub stamp: String,
+    /// On how many nodes the change must be before the answer.
+    #[serde(default)]
+    pub wait: Wait,
+    /// How long to wait for that; `None` is ten seconds.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+}
+
+impl Operation for Revert {
+    type Output = WriteOutcome;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "revert/{*path}";
+    const ACTION: Action = Action::Write;
+    const QUERY: &'static [&'static str] = &["wait", "timeout"];
+
+    fn status(output: &WriteOutcome) -> u16 {
+        output.http_status()
+    }
+}
+
+/// What a write did. It is on this node's disk, however far it came while the caller waited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteOutcome {
+    /// The document.
+    pub path: String,
+    /// The stamp of its newest change now.
+    pub stamp: String,
+    /// Whether anything was written; a write that would change nothing is none.
+    pub changed: bool,
+    /// How far it came.
+    pub wait: WaitOutcome,
+}
+
+impl WriteOutcome {
+    /// 200 where all that were asked for have it, else 202: accepted, and on its way.
+    fn http_status(&self) -> u16 {
+        if self.wait.met { 200 } else { 202 }
+    }
+}
+
+/// Tells what was written to a document, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GetHistory {
+    /// Where it is.
+    pub path: String,
+}
+
+impl Operation for GetHistory {
+    type Output = Vec<HistoryEntry>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "history/{*path}";
+    const ACTION: Action = Action::Read;
+}
+
+/// One change of a document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Its stamp.
+    pub stamp: String,
+    /// When it was written by the writer's clock, as RFC 3339.
+    pub at: String,
+    /// The name of the node where it was written.
+    pub writer: String,
+    /// Who asked for it there.
+    pub actor: String,
+    /// What it set.
+    #[serde(default)]
+    pub set: Fields,
+    /// What it took away.
+    #[serde(default)]
+    pub unset: Vec<String>,
+    /// Whether it took the whole document away.
+    pub removed: bool,
+    /// Whether any of it still shows.
+    pub current: bool,
+}
+
+/// Lists the conflicts that nobody has settled yet, by path and field.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListConflicts {}
+
+impl Operation for ListConflicts {
+    type Output = Vec<Conflict>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "conflicts";
+    const ACTION: Action = Action::Read;
+}
+
+/// Edits of one field of which none knew of the other. Setting the field again settles it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The document.
+    pub path: String,
+    /// The field.
+    pub field: String,
+    /// The edit that shows.
+    pub winner: Edit,
+    /// The edits that do not.
+    pub losers: Vec<LosingEdit>,
+}
+
+/// One edit of one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edit {
+    /// The stamp of its change.
+    pub stamp: String,
+    /// The value; `None` where the edit took the field away.
+    pub value: Option<Value>,
+    /// The name of the node where it was written.
+    pub writer: String,
+    /// Who asked for it there.
+    pub actor: String,
+    /// When it was written by the writer's clock, as RFC 3339.
+    pub at: String,
+}
+
+/// An edit that lost, with all that was written along with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LosingEdit {
+    /// The edit.
+    #[serde(flatten)]
+    pub edit: Edit,
+    /// The change that it was part of.
+    pub change: WrittenChange,
+}
+
+/// What one change wrote.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WrittenChange {
+    /// What it set.
+    pub set: Fields,
+    /// What it took away.
+    pub unset: Vec<String>,
+    /// Whether it took the whole document away.
+    pub removed: bool,
+}
