@@ -15,3 +15,4 @@ pub mod identity;
 pub mod replica;
 pub mod roster;
 pub mod time;
+pub mod wire;
