@@ -336,14 +336,16 @@ mod tests {
             prop::collection::vec(any::<SocketAddr>(), 0..=ADDRESSES_MAX),
             prop::collection::vec(bytes(), 0..4),
         )
-            .prop_map(|((wire_version, dc, boot, wall_ms), name, addresses, proof)| Hello {
-                wire_version,
-                datacenter: DataCenterId(dc),
-                name,
-                boot,
-                wall_ms,
-                addresses: addresses.into_iter().map(without_scope).collect(),
-                proof,
+            .prop_map(|((wire_version, dc, boot, wall_ms), name, addresses, proof)| {
+                Hello {
+                    wire_version,
+                    datacenter: DataCenterId(dc),
+                    name,
+                    boot,
+                    wall_ms,
+                    addresses: addresses.into_iter().map(without_scope).collect(),
+                    proof,
+                }
             })
     }
 
