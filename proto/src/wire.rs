@@ -115,7 +115,7 @@ impl Answer {
         let mut answer: Self = codec::decode(bytes, HELLO_BYTES_MAX)?;
         match &mut answer {
             Self::Hello(hello) => hello.check()?,
-            Self::Refusal(refusal) => cut(&mut refusal.message),
+            Self::Refusal(refusal) => refusal.message.truncate(cut(&refusal.message).len()),
         }
         Ok(answer)
     }
@@ -139,7 +139,7 @@ impl Refusal {
     /// A refusal without evidence; a message longer than [`MESSAGE_BYTES_MAX`] is cut.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        cut(&mut message);
+        message.truncate(cut(&message).len());
         Self { code, message, evidence: Vec::new() }
     }
 }
@@ -316,9 +316,13 @@ fn within(found: usize, bound: usize) -> Result<(), DecodeError> {
     if found > bound { Err(DecodeError::TooLong { found, bound }) } else { Ok(()) }
 }
 
-/// Cuts a text to [`MESSAGE_BYTES_MAX`] at a character's edge.
-fn cut(message: &mut String) {
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+/// The start of a text, at most [`MESSAGE_BYTES_MAX`] of it, cut at a character's edge.
+pub fn cut(message: &str) -> &str {
+    let mut end = message.len().min(MESSAGE_BYTES_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
 }
 
 #[cfg(test)]

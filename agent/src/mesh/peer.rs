@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{CloseCode, Hello, MESSAGE_BYTES_MAX, StreamKind};
+use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::frames::{PREFIX_BYTES, put_frame};
 use super::report::{Counters, DisconnectReason, PeerStatus};
@@ -145,10 +145,10 @@ impl Peer {
         Ok((send, recv))
     }
 
-    /// Closes the connection with a code and at most [`MESSAGE_BYTES_MAX`] of words; what was not
+    /// Closes the connection with a code and as many words as [`cut`] leaves; what was not
     /// sent yet is lost.
     pub(super) fn close(&self, code: CloseCode, message: &str) {
-        let message = &message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)];
+        let message = cut(message);
         // The first reason is the one that counts.
         let _ = self.closed_with.set((code, message.to_owned()));
         self.connection.close(VarInt::from_u32(code.number()), message.as_bytes());
