@@ -16,11 +16,13 @@ mod frames;
 mod hello;
 mod peer;
 mod pool;
+mod precedence;
 mod report;
 mod router;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,10 +44,12 @@ pub use hello::{Gate, Verdict};
 pub use peer::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
+pub use tls::joining_binding;
 
 use dial::Dialler;
-use pool::{Outgoing, Pool};
+use pool::Pool;
 use tls::Identity;
+use waiting::Outgoing;
 
 /// Events that a listener may be behind before it misses the oldest.
 const EVENTS_MAX: usize = 1024;

@@ -3,46 +3,31 @@
 //! The pool alone knows who is connected, who is being dialled and who rests after a failure. Its
 //! table is behind a lock that is held for a few map operations and never while anything waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn::ConnectionError;
 use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{ADDRESSES_MAX, ALPN_MEMBER, CloseCode, StreamKind};
+use peerage_proto::wire::{ADDRESSES_MAX, ALPN_MEMBER, CloseCode};
 
-use super::dial::{Addresses, DIAL_TIMEOUT, DialError, Dialler, backoff};
+use super::dial::{Addresses, DialError, Dialler, backoff};
 use super::hello::{AnyGate, greet};
-use super::peer::{OUTBOX_BYTES_MAX, Peer};
+use super::peer::Peer;
+use super::precedence::{Precedence, Standing, precedence};
 use super::report::{Counters, DisconnectReason, Event};
 use super::router::{Router, deliver};
+use super::waiting::{Dial, Outgoing};
 
 /// Dials under way at once; further ones wait their turn.
 pub(super) const DIALS_MAX: usize = 32;
 
-/// Datagrams and messages that wait for a dial; the oldest is dropped first. Frames are bounded by
-/// [`OUTBOX_BYTES_MAX`] instead, for a gap in them would have to be repaired.
-const WAITING_MAX: usize = 16;
-
 /// How long a superseded connection stays open, so that what is under way on it arrives.
 const RETIREMENT: Duration = Duration::from_secs(1);
-
-/// Two dials are simultaneous if the second ends this soon after the first.
-const SIMULTANEOUS: Duration = DIAL_TIMEOUT;
-
-/// What is to be sent once there is a connection.
-pub(super) enum Outgoing {
-    Datagram(Bytes),
-    Message(StreamKind, Bytes),
-    Frame(Bytes),
-}
-
-type Waiter = oneshot::Sender<Result<Arc<Peer>, DialError>>;
 
 pub(super) struct Pool {
     pub(super) own: NodeId,
@@ -71,15 +56,6 @@ struct Route {
     failures: u32,
     rest: Option<(Instant, Arc<DialError>)>,
     dial: Option<Dial>,
-}
-
-/// A dial under way, and those who wait for it.
-#[derive(Default)]
-struct Dial {
-    waiters: Vec<Waiter>,
-    short: VecDeque<Outgoing>,
-    frames: Vec<Bytes>,
-    frames_bytes: usize,
 }
 
 impl Pool {
@@ -356,135 +332,5 @@ impl Pool {
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Outgoing {
-    fn leave(self, peer: &Peer) -> bool {
-        match self {
-            Self::Datagram(bytes) => peer.send_datagram(bytes),
-            Self::Message(kind, bytes) => peer.send_message(kind, bytes),
-            Self::Frame(bytes) => return peer.push(bytes),
-        }
-        true
-    }
-
-    /// Length and bound, where what is to be sent is over its bound: the peer would close the
-    /// connection over it.
-    fn excess(&self) -> Option<(usize, usize)> {
-        let (found, bound) = match self {
-            // QUIC knows the bound of datagrams, which depends on the path.
-            Self::Datagram(_) => return None,
-            Self::Message(kind, bytes) => (bytes.len(), kind.frame_bytes_max()),
-            Self::Frame(bytes) => (bytes.len(), StreamKind::Push.frame_bytes_max()),
-        };
-        (found > bound).then_some((found, bound))
-    }
-
-    fn drop_counted(self, counters: &Counters) {
-        match self {
-            Self::Datagram(_) => counters.datagrams_dropped.add(1),
-            Self::Message(..) => counters.messages_dropped.add(1),
-            Self::Frame(_) => counters.frames_dropped.add(1),
-        }
-    }
-}
-
-impl Dial {
-    fn queue(&mut self, outgoing: Outgoing, counters: &Counters) -> bool {
-        if let Outgoing::Frame(frame) = outgoing {
-            if self.frames_bytes + frame.len() > OUTBOX_BYTES_MAX / 2 {
-                counters.frames_dropped.add(1);
-                return false;
-            }
-            self.frames_bytes += frame.len();
-            self.frames.push(frame);
-            return true;
-        }
-        if self.short.len() >= WAITING_MAX
-            && let Some(oldest) = self.short.pop_front()
-        {
-            oldest.drop_counted(counters);
-        }
-        self.short.push_back(outgoing);
-        true
-    }
-
-    fn deliver(self, peer: &Arc<Peer>) {
-        for frame in self.frames {
-            peer.push(frame);
-        }
-        for outgoing in self.short {
-            outgoing.leave(peer);
-        }
-        for waiter in self.waiters {
-            // One who gave up waiting needs no answer.
-            let _ = waiter.send(Ok(peer.clone()));
-        }
-    }
-
-    fn fail(self, error: &DialError, counters: &Counters) {
-        counters.frames_dropped.add(self.frames.len() as u64);
-        for outgoing in self.short {
-            outgoing.drop_counted(counters);
-        }
-        for waiter in self.waiters {
-            let _ = waiter.send(Err(error.clone()));
-        }
-    }
-}
-
-/// What decides between two connections with one node.
-#[derive(Debug, Clone, Copy)]
-struct Standing {
-    boot: u64,
-    dialler: NodeId,
-}
-
-/// How a new connection stands to the one that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Precedence {
-    /// The peer restarted: the old connection leads nowhere.
-    Restart,
-    /// The new one counts; the old one ends soon.
-    Better,
-    /// The old one counts; the new one ends soon.
-    Worse,
-    /// The new one is of an earlier start of the peer.
-    Stale,
-}
-
-/// Both sides must come to the same answer from what both know. Of two simultaneous dials the one
-/// by the lower key counts. A dial long after the first means that its dialler lost that one, so
-/// the new one counts, whoever dialled.
-fn precedence(old: Standing, new: Standing, age: Duration) -> Precedence {
-    match new.boot.cmp(&old.boot) {
-        std::cmp::Ordering::Greater => Precedence::Restart,
-        std::cmp::Ordering::Less => Precedence::Stale,
-        std::cmp::Ordering::Equal if new.dialler > old.dialler && age < SIMULTANEOUS => {
-            Precedence::Worse
-        }
-        std::cmp::Ordering::Equal => Precedence::Better,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_simultaneous_dials_both_sides_keep_the_one_by_the_lower_key() {
-        let (low, high) = (NodeId([1; 32]), NodeId([2; 32]));
-        let by = |dialler, boot| Standing { boot, dialler };
-        let soon = Duration::from_millis(1);
-        assert_eq!(precedence(by(high, 1), by(low, 1), soon), Precedence::Better);
-        assert_eq!(precedence(by(low, 1), by(high, 1), soon), Precedence::Worse);
-        // The same dialler again: it lost the first.
-        assert_eq!(precedence(by(low, 1), by(low, 1), soon), Precedence::Better);
-        // Long after: the higher key lost the connection that we still hold.
-        assert_eq!(precedence(by(low, 1), by(high, 1), SIMULTANEOUS), Precedence::Better);
-        // A later start replaces, an earlier one does not, whoever dialled.
-        assert_eq!(precedence(by(low, 1), by(high, 2), soon), Precedence::Restart);
-        assert_eq!(precedence(by(low, 2), by(low, 1), SIMULTANEOUS), Precedence::Stale);
     }
 }

@@ -498,8 +498,11 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
         let connection = soon(joiner.mesh.dial_join(seed.id, &at)).await.unwrap();
         let join = soon(seed.joins.recv()).await.unwrap();
         assert_eq!((join.peer, join.remote), (joiner.id, joiner.address()));
+        assert!(joining_binding(&connection).is_some());
+        assert_eq!(joining_binding(&connection), joining_binding(&join.connection));
         held.push((connection, join));
     }
+    assert_ne!(joining_binding(&held[0].0), joining_binding(&held[1].0));
     let (connection, join) = held.last().unwrap();
     connection.send_datagram(Bytes::from_static(b"sneaky")).unwrap();
     let mut uni = connection.open_uni().await.unwrap();

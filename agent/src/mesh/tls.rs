@@ -21,6 +21,7 @@ use rustls::{
     PeerIncompatible, SignatureScheme,
 };
 
+use peerage_proto::admission::verdict::Binding;
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER};
@@ -110,6 +111,14 @@ pub(super) fn peer_of(connection: &quinn::Connection) -> Option<NodeId> {
 pub(super) fn alpn_of(connection: &quinn::Connection) -> Option<Vec<u8>> {
     let data = connection.handshake_data()?;
     data.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?.protocol
+}
+
+/// What ties the proof of a joiner to one connection: the same at both ends, and nowhere else
+/// (RFC 5705). `None` for a connection whose handshake is not done.
+pub fn joining_binding(connection: &quinn::Connection) -> Option<Binding> {
+    let mut binding = Binding::default();
+    connection.export_keying_material(&mut binding, b"EXPORTER-peerage-join", b"").ok()?;
+    Some(binding)
 }
 
 fn node_of(spki: &CertificateDer<'_>) -> Option<NodeId> {
