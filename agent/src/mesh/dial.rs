@@ -1,0 +1,226 @@
+//! Reaching a node: its addresses in a race, and how long to rest after a failure.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
+
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::{ADDRESSES_MAX, Refusal};
+
+use super::hello::GreetError;
+use super::tls::Identity;
+
+/// How long all addresses of a node together are tried.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one address is tried alone before the next joins in.
+const STAGGER: Duration = Duration::from_millis(150);
+
+/// The rest after a first failure, and the longest one.
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(100);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Where nodes can be reached; asked at every dial, so a roster that changes needs to tell nobody.
+pub trait Addresses: Send + Sync + 'static {
+    /// The addresses of a node, the likeliest first; none for a node that is not known. At most
+    /// [`ADDRESSES_MAX`] are tried.
+    fn of(&self, peer: NodeId) -> Vec<SocketAddr>;
+}
+
+impl<F: Fn(NodeId) -> Vec<SocketAddr> + Send + Sync + 'static> Addresses for F {
+    fn of(&self, peer: NodeId) -> Vec<SocketAddr> {
+        self(peer)
+    }
+}
+
+/// Why there is no connection with a node.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DialError {
+    /// This node is in no Data Center, so it has no peers.
+    #[error("this node is in no Data Center")]
+    Standalone,
+    /// A node has no connection with itself.
+    #[error("this is the node itself")]
+    Own,
+    /// No address of the node is known.
+    #[error("no address is known")]
+    NoAddress,
+    /// Nothing answered as it should.
+    #[error("no answer at {} within {after:.1?}", Tried(.tried))]
+    Unreachable {
+        /// Each address and what became of it.
+        tried: Vec<(SocketAddr, String)>,
+        /// How long they were tried.
+        after: Duration,
+    },
+    /// A host with another key answered, and no other address did better.
+    #[error("the host at {address} is node {}, not the one that was dialled", found.short())]
+    WrongKey {
+        /// Where.
+        address: SocketAddr,
+        /// Who is there.
+        found: NodeId,
+    },
+    /// The node refused this one.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// This node does not want the one that it reached.
+    #[error("refused here: {0}")]
+    RefusedHere(Refusal),
+    /// The node was reached, and did not say hello as it should.
+    #[error("reached, but {0}")]
+    NoHello(String),
+    /// The last dial failed a moment ago; the next may begin after the rest of the backoff.
+    #[error("not tried again for {} ms: {last}", wait.as_millis())]
+    Resting {
+        /// How long from now.
+        wait: Duration,
+        /// What became of the last dial.
+        last: Arc<DialError>,
+    },
+    /// The connection ended before it could be used.
+    #[error("the connection ended: {0}")]
+    Lost(String),
+    /// The mesh was shut down.
+    #[error("the agent stops")]
+    Stopped,
+}
+
+impl From<GreetError> for DialError {
+    fn from(error: GreetError) -> Self {
+        match error {
+            GreetError::Standalone => Self::Standalone,
+            GreetError::RefusedByPeer(refusal) => Self::Refused(refusal),
+            GreetError::RefusedHere(refusal) => Self::RefusedHere(refusal),
+            other => Self::NoHello(other.to_string()),
+        }
+    }
+}
+
+struct Tried<'a>(&'a [(SocketAddr, String)]);
+
+impl std::fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (address, error)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{address} ({error})")?;
+        }
+        Ok(())
+    }
+}
+
+/// How long to rest after so many failures in a row: doubling, and drawn by `jitter` (0 to 1) from
+/// the upper half, so that those who lost the same host do not return in step.
+pub(super) fn backoff(failures: u32, jitter: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let full = (BACKOFF_MIN * 2u32.pow(doublings)).min(BACKOFF_MAX);
+    full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+/// What is needed to dial.
+#[derive(Clone)]
+pub(super) struct Dialler {
+    pub(super) endpoint: Endpoint,
+    pub(super) transport: Arc<TransportConfig>,
+    pub(super) identity: Identity,
+}
+
+impl Dialler {
+    /// A connection with a node whose key was checked, by the first of its addresses that answers.
+    /// Each gets a head start of [`STAGGER`]; a failed one passes its turn on at once.
+    pub(super) async fn race(
+        &self,
+        peer: NodeId,
+        alpn: &[u8],
+        addresses: &[SocketAddr],
+    ) -> Result<(Connection, SocketAddr), DialError> {
+        if addresses.is_empty() {
+            return Err(DialError::NoAddress);
+        }
+        let started = tokio::time::Instant::now();
+        let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
+        let mut tried = Vec::new();
+        let mut wrong = None;
+        let mut attempts = FuturesUnordered::new();
+        attempts.extend(waiting.next().map(|address| self.attempt(peer, alpn, address)));
+        let ended = tokio::time::timeout(DIAL_TIMEOUT, async {
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    Some((address, result)) = attempts.next() => match result {
+                        Ok(connection) => return Some((connection, address)),
+                        Err(error) => {
+                            if let DialError::WrongKey { .. } = error {
+                                wrong = Some(error.clone());
+                            }
+                            tried.push((address, error.to_string()));
+                            waiting.next()
+                        }
+                    },
+                    () = tokio::time::sleep(STAGGER), if waiting.len() > 0 => waiting.next(),
+                    else => return None,
+                };
+                attempts.extend(next.map(|address| self.attempt(peer, alpn, address)));
+            }
+        })
+        .await;
+        match (ended, wrong) {
+            (Ok(Some(reached)), _) => Ok(reached),
+            (_, Some(wrong)) => Err(wrong),
+            (_, None) => {
+                for address in addresses.iter().take(ADDRESSES_MAX) {
+                    if !tried.iter().any(|(other, _)| other == address) {
+                        tried.push((*address, "silent".to_owned()));
+                    }
+                }
+                Err(DialError::Unreachable { tried, after: started.elapsed() })
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        peer: NodeId,
+        alpn: &[u8],
+        address: SocketAddr,
+    ) -> (SocketAddr, Result<Connection, DialError>) {
+        let unreachable = |error: String| DialError::Lost(error);
+        let result = async {
+            let (crypto, wrong) =
+                self.identity.client(peer, alpn).map_err(|e| unreachable(e.to_string()))?;
+            let mut config = ClientConfig::new(Arc::new(crypto));
+            config.transport_config(self.transport.clone());
+            let connecting = self
+                .endpoint
+                // The name goes nowhere: keys name nodes, and SNI is off.
+                .connect_with(config, address, "peerage")
+                .map_err(|e| unreachable(e.to_string()))?;
+            connecting.await.map_err(|error| match wrong.get() {
+                Some(wrong) => DialError::WrongKey { address, found: wrong.found },
+                None => unreachable(error.to_string()),
+            })
+        }
+        .await;
+        (address, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backoff_grows_to_its_bound_and_stays_there() {
+        assert_eq!(backoff(1, 1.0), BACKOFF_MIN);
+        assert_eq!(backoff(1, 0.0), BACKOFF_MIN / 2);
+        for failures in 1..40 {
+            assert!(backoff(failures, 1.0) <= backoff(failures + 1, 1.0));
+            assert!(backoff(failures, 0.0) * 2 == backoff(failures, 1.0));
+        }
+        assert_eq!(backoff(u32::MAX, 1.0), BACKOFF_MAX);
+    }
+}

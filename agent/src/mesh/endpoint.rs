@@ -1,0 +1,219 @@
+//! The UDP socket under the mesh, real or simulated, and the QUIC endpoint on it.
+//!
+//! One socket serves as server and client, so one port is all that a firewall must let in. The
+//! endpoint's stateless-reset key and connection ids derive from the node's key: a node that was
+//! killed and started again recognises the connections of its former life and resets them at the
+//! first packet, so its peers need not wait for a timeout.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{
+    AsyncUdpSocket, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, Runtime,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use peerage_proto::identity::Keypair;
+
+use super::tls::Identity;
+
+/// How long a connection may be silent before both sides forget it. Nothing keeps it alive: what
+/// is not used costs nothing, and comes back in one handshake.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the kernel is asked to buffer in each direction: a burst of all peers at once.
+const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+
+/// Sessions that a peer may have open with us at once.
+const SESSIONS_PER_PEER_MAX: u32 = 32;
+
+/// Messages of a peer that may be under way to us at once, its push stream included.
+const STREAMS_IN_PER_PEER_MAX: u32 = 128;
+
+/// Datagrams that wait in each direction of a connection.
+const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What a peer may send on one stream before we read it.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What a peer may send on all streams before we read it.
+const RECEIVE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// What we keep of what a peer has not acknowledged.
+const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The guess before the first measurement: hosts of one Data Center are near each other, and a
+/// first packet that is lost is sent again after three times this.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Handshakes that wait to be looked at.
+const INCOMING_MAX: usize = 1024;
+
+/// What may arrive for a handshake that waits, and for all of them.
+const INCOMING_BYTES: u64 = 64 * 1024;
+const INCOMING_BYTES_ALL: u64 = 4 * 1024 * 1024;
+
+/// Makes the generator of connection ids of an endpoint.
+pub type ConnectionIds = Arc<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync>;
+
+/// What the mesh stands on. [`Underlay::bind`] makes a real one; a simulation fills in its own.
+#[derive(Clone)]
+pub struct Underlay {
+    /// Sends and receives UDP packets.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// Time and tasks for QUIC.
+    pub runtime: Arc<dyn Runtime>,
+    /// Whether to probe for larger packets than 1200 bytes. Needs a socket that does not fragment.
+    pub mtu_discovery: bool,
+    /// Seeds QUIC's own randomness, for a run that replays; the operating system's if `None`.
+    pub rng_seed: Option<[u8; 32]>,
+    /// Makes connection ids; derived from the node's key if `None`.
+    pub connection_ids: Option<ConnectionIds>,
+}
+
+impl Underlay {
+    /// Binds a real socket. An IPv6 wildcard also takes IPv4; where the host has no IPv6, an IPv6
+    /// wildcard becomes the IPv4 one. Needs tokio's runtime.
+    ///
+    /// # Errors
+    /// What the kernel says, such as `AddrInUse`.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = match bound(address) {
+            Err(error) if address.ip().is_unspecified() && no_ipv6(&error) && address.is_ipv6() => {
+                tracing::info!("this host has no IPv6: listening on IPv4 only");
+                bound(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, address.port()).into())?
+            }
+            other => other?,
+        };
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+        Ok(Self {
+            socket: runtime.wrap_udp_socket(socket)?,
+            runtime,
+            mtu_discovery: true,
+            rng_seed: None,
+            connection_ids: None,
+        })
+    }
+
+    /// Where the socket is bound, with the port that the kernel chose.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl fmt::Debug for Underlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Underlay").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// The endpoint of this node, and the transport settings that its dials use as well.
+pub(super) fn endpoint(
+    underlay: Underlay,
+    keypair: &Keypair,
+    identity: &Identity,
+) -> io::Result<(Endpoint, Arc<TransportConfig>)> {
+    let transport = Arc::new(transport(underlay.mtu_discovery));
+    let crypto = identity.server().map_err(io::Error::other)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server
+        .transport_config(transport.clone())
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_BYTES_ALL);
+
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &derived(keypair, b"peerage reset 1"));
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.rng_seed(underlay.rng_seed);
+    match underlay.connection_ids {
+        Some(make) => config.cid_generator(move || make()),
+        None => {
+            let key = derived(keypair, b"peerage connection ids 1");
+            let key = u64::from_be_bytes(key[..8].try_into().expect("eight of 32 bytes"));
+            config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)))
+        }
+    };
+    let endpoint = Endpoint::new_with_abstract_socket(
+        config,
+        Some(server),
+        underlay.socket,
+        underlay.runtime,
+    )?;
+    Ok((endpoint, transport))
+}
+
+fn transport(mtu_discovery: bool) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("two minutes are in range")))
+        .keep_alive_interval(None)
+        .max_concurrent_bidi_streams(SESSIONS_PER_PEER_MAX.into())
+        .max_concurrent_uni_streams(STREAMS_IN_PER_PEER_MAX.into())
+        .stream_receive_window(STREAM_WINDOW_BYTES.into())
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
+        .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(mtu_discovery.then(MtuDiscoveryConfig::default));
+    config
+}
+
+/// A secret of 32 bytes for one purpose that is the same at every start of this node.
+fn derived(keypair: &Keypair, purpose: &[u8]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &keypair.seed());
+    hmac::sign(&key, purpose).as_ref().try_into().expect("SHA-256 makes 32 bytes")
+}
+
+fn bound(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    // The kernel caps what it grants; a small buffer costs retransmissions, not correctness.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    let codes = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+    codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_wildcard_takes_both_families_and_tells_its_port() {
+        let underlay = Underlay::bind((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = underlay.local_address().unwrap().port();
+        assert_ne!(port, 0);
+        let error = Underlay::bind((Ipv6Addr::UNSPECIFIED, port).into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let error = Underlay::bind((Ipv4Addr::LOCALHOST, port).into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn derived_secrets_are_stable_and_differ_by_purpose_and_key() {
+        let (mine, other) = (Keypair::from_seed([1; 32]), Keypair::from_seed([2; 32]));
+        assert_eq!(derived(&mine, b"a"), derived(&mine, b"a"));
+        assert_ne!(derived(&mine, b"a"), derived(&mine, b"b"));
+        assert_ne!(derived(&mine, b"a"), derived(&other, b"a"));
+    }
+}

@@ -1,0 +1,244 @@
+//! Who may pass: the exchange of hellos at the start of a connection between members.
+//!
+//! TLS proves that the other side holds its key; whether that key is welcome is asked of the
+//! [`Gate`], on both sides. Nothing of the connection reaches the router before both have said yes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError};
+
+use peerage_proto::codec::DecodeError;
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::{
+    Answer, CloseCode, HELLO_BYTES_MAX, Hello, Refusal, RefusalCode, WIRE_VERSION_OLDEST,
+};
+
+use super::frames::{FrameError, read_frame, write_frame};
+
+/// How long the exchange may take, from the end of the handshake.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the connection of a refused peer stays open, so that it can read why.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+/// Decides who may be a peer, and speaks for this node.
+pub trait Gate: Send + Sync + 'static {
+    /// What this node says of itself now; `None` while it is in no Data Center, when it neither
+    /// dials nor accepts members. Called for every connection: the wall clock in it is compared
+    /// with the peer's.
+    fn hello(&self) -> Option<Hello>;
+
+    /// Whether a node that proved its key may be a peer: the Data Center, the membership, its
+    /// proof. The version was checked before.
+    fn judge(&self, peer: NodeId, hello: &Hello) -> impl Future<Output = Verdict> + Send;
+
+    /// A peer that this node dialled refused it. The evidence is as it came: not verified.
+    fn refused(&self, peer: NodeId, refusal: Refusal);
+}
+
+impl<G: Gate> Gate for Arc<G> {
+    fn hello(&self) -> Option<Hello> {
+        G::hello(self)
+    }
+
+    fn judge(&self, peer: NodeId, hello: &Hello) -> impl Future<Output = Verdict> + Send {
+        G::judge(self, peer, hello)
+    }
+
+    fn refused(&self, peer: NodeId, refusal: Refusal) {
+        G::refused(self, peer, refusal);
+    }
+}
+
+/// What the [`Gate`] says of a peer.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It is a member.
+    Welcome,
+    /// It is not let in, and is told this.
+    Refuse(Refusal),
+}
+
+/// The same as [`Gate`], for a pool that need not know which one.
+pub(super) trait AnyGate: Send + Sync {
+    fn hello(&self) -> Option<Hello>;
+    fn judge<'a>(
+        &'a self,
+        peer: NodeId,
+        hello: &'a Hello,
+    ) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+    fn refused(&self, peer: NodeId, refusal: Refusal);
+}
+
+impl<G: Gate> AnyGate for G {
+    fn hello(&self) -> Option<Hello> {
+        Gate::hello(self)
+    }
+
+    fn judge<'a>(
+        &'a self,
+        peer: NodeId,
+        hello: &'a Hello,
+    ) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>> {
+        Box::pin(Gate::judge(self, peer, hello))
+    }
+
+    fn refused(&self, peer: NodeId, refusal: Refusal) {
+        Gate::refused(self, peer, refusal);
+    }
+}
+
+/// What the exchange told of the peer.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    pub(super) hello: Arc<Hello>,
+    /// How far the peer's wall clock is ahead of ours, within half the time of the exchange.
+    pub(super) clock_ahead_ms: i64,
+}
+
+/// Why the exchange did not end well. The connection is closed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum GreetError {
+    #[error("this node is in no Data Center")]
+    Standalone,
+    #[error("refused: {0}")]
+    RefusedByPeer(Refusal),
+    #[error("refused here: {0}")]
+    RefusedHere(Refusal),
+    #[error("no answer to the hello within {HELLO_TIMEOUT:?}")]
+    TooSlow,
+    #[error("not a hello: {0}")]
+    Malformed(String),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+impl From<FrameError> for GreetError {
+    fn from(error: FrameError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<DecodeError> for GreetError {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// The dialler's side: says hello, and judges the answer.
+pub(super) async fn greet(
+    connection: &Connection,
+    peer: NodeId,
+    gate: &dyn AnyGate,
+) -> Result<Greeted, GreetError> {
+    let exchange = async {
+        let ours = gate.hello().ok_or(GreetError::Standalone)?;
+        let (mut send, mut recv) = connection.open_bi().await?;
+        write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await?;
+        let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
+        let theirs = match Answer::decode(&answer)? {
+            Answer::Hello(hello) => hello,
+            Answer::Refusal(refusal) => return Err(GreetError::RefusedByPeer(refusal)),
+        };
+        let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, way_ms(connection));
+        match judged(peer, &theirs, gate).await {
+            Verdict::Welcome => Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms }),
+            Verdict::Refuse(refusal) => Err(GreetError::RefusedHere(refusal)),
+        }
+    };
+    let result = tokio::time::timeout(HELLO_TIMEOUT, exchange).await;
+    let result = result.unwrap_or(Err(GreetError::TooSlow));
+    if let Err(error) = &result {
+        close_for(connection, error);
+    }
+    result
+}
+
+/// The acceptor's side: reads the hello, judges it, answers.
+pub(super) async fn welcome(
+    connection: &Connection,
+    peer: NodeId,
+    own: NodeId,
+    gate: &dyn AnyGate,
+) -> Result<Greeted, GreetError> {
+    let exchange = async {
+        let (mut send, mut recv) = connection.accept_bi().await?;
+        let hello = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
+        let theirs = Hello::decode(&hello);
+        let ours = gate.hello();
+        let verdict = match (&theirs, &ours) {
+            (Err(error), _) => refuse(RefusalCode::Malformed, format!("not a hello: {error}")),
+            (Ok(_), None) => refuse(RefusalCode::Standalone, "this node is in no Data Center"),
+            (Ok(_), Some(_)) if peer == own => {
+                refuse(RefusalCode::DuplicateIdentity, "this node has the same identity")
+            }
+            (Ok(theirs), Some(_)) => judged(peer, theirs, gate).await,
+        };
+        match (verdict, theirs, ours) {
+            (Verdict::Welcome, Ok(theirs), Some(ours)) => {
+                let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, -way_ms(connection));
+                let answer = Answer::Hello(ours).encode();
+                write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
+                // The peer reads the answer to its end; that it resets the stream says no more.
+                let _ = send.finish();
+                Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms })
+            }
+            (Verdict::Refuse(refusal), _, _) => {
+                let answer = Answer::Refusal(refusal.clone()).encode();
+                write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
+                let _ = send.finish();
+                // Closing at once would overtake the refusal.
+                let _ = tokio::time::timeout(REFUSAL_LINGER, send.stopped()).await;
+                Err(GreetError::RefusedHere(refusal))
+            }
+            (Verdict::Welcome, _, _) => Err(GreetError::Standalone),
+        }
+    };
+    let result = tokio::time::timeout(HELLO_TIMEOUT, exchange).await;
+    let result = result.unwrap_or(Err(GreetError::TooSlow));
+    if let Err(error) = &result {
+        close_for(connection, error);
+    }
+    result
+}
+
+async fn judged(peer: NodeId, theirs: &Hello, gate: &dyn AnyGate) -> Verdict {
+    if theirs.wire_version < WIRE_VERSION_OLDEST {
+        let spoken = theirs.wire_version;
+        return refuse(
+            RefusalCode::Version,
+            format!("version {spoken} is spoken there, {WIRE_VERSION_OLDEST} or later is needed"),
+        );
+    }
+    gate.judge(peer, theirs).await
+}
+
+fn refuse(code: RefusalCode, message: impl Into<String>) -> Verdict {
+    Verdict::Refuse(Refusal::new(code, message))
+}
+
+/// How far the peer's clock is ahead of ours, where it was read `later_ms` after ours.
+fn clock_ahead_ms(ours: &Hello, theirs: &Hello, later_ms: i64) -> i64 {
+    let ahead = i128::from(theirs.wall_ms) - i128::from(ours.wall_ms) - i128::from(later_ms);
+    ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// How long a packet takes to the peer, as far as QUIC has measured.
+fn way_ms(connection: &Connection) -> i64 {
+    i64::try_from(connection.rtt().as_millis() / 2).unwrap_or(i64::MAX)
+}
+
+fn close_for(connection: &Connection, error: &GreetError) {
+    let code = match error {
+        GreetError::RefusedHere(_) => CloseCode::Refused,
+        GreetError::Malformed(_) => CloseCode::Protocol,
+        GreetError::TooSlow => CloseCode::TooSlow,
+        GreetError::Standalone | GreetError::RefusedByPeer(_) | GreetError::Connection(_) => {
+            CloseCode::Done
+        }
+    };
+    connection.close(code.number().into(), error.to_string().as_bytes());
+}

@@ -1,0 +1,223 @@
+//! The QUIC mesh: authenticated connections with the members of the Data Center, over one UDP port.
+//!
+//! What it promises: both ends of a connection are who their keys say, and both passed the
+//! [`Gate`]; each member has at most one connection that counts, dialled when it is first needed
+//! and forgotten when it was silent for [`IDLE_TIMEOUT`]; an idle connection wakes nobody; nothing
+//! that is sent waits without a bound, and no peer can hold up what is sent to another.
+//!
+//! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
+//! `hello` asks the gate; `pool` owns who is connected; `peer` is what leaves by a connection,
+//! [`Router`] where what arrives goes.
+
+mod accept;
+mod dial;
+mod endpoint;
+mod frames;
+mod hello;
+mod peer;
+mod pool;
+mod precedence;
+mod report;
+mod router;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod waiting;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::broadcast;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::identity::Keypair;
+use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
+
+pub use dial::{Addresses, DialError};
+pub use endpoint::{ConnectionIds, IDLE_TIMEOUT, Underlay};
+pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
+pub use hello::{Gate, Verdict};
+pub use peer::OUTBOX_BYTES_MAX;
+pub use report::{DisconnectReason, Event, PeerStatus, Totals};
+pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
+pub use tls::joining_binding;
+
+use dial::Dialler;
+use pool::Pool;
+use tls::Identity;
+use waiting::Outgoing;
+
+/// Events that a listener may be behind before it misses the oldest.
+const EVENTS_MAX: usize = 1024;
+
+/// How long [`Mesh::shutdown`] waits for the closes to be sent.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A handle of the mesh; clones share it. The mesh runs until [`Mesh::shutdown`].
+#[derive(Clone)]
+pub struct Mesh {
+    pool: Arc<Pool>,
+}
+
+impl Mesh {
+    /// Starts the mesh: it accepts at once, and dials when something is sent. Needs tokio's
+    /// runtime.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn start(
+        keypair: &Keypair,
+        underlay: Underlay,
+        gate: impl Gate,
+        addresses: impl Addresses,
+        router: Router,
+    ) -> io::Result<Self> {
+        let identity = Identity::new(keypair).map_err(io::Error::other)?;
+        let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let pool = Arc::new(Pool::new(
+            keypair.node_id(),
+            Dialler { endpoint, transport, identity },
+            Arc::new(gate),
+            Arc::new(addresses),
+            Arc::new(router),
+            events,
+        ));
+        tokio::spawn(accept::accept(pool.clone()));
+        Ok(Self { pool })
+    }
+
+    /// Where the mesh listens.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.pool.dialler.endpoint.local_addr()
+    }
+
+    /// Makes sure of a connection, dialling at once whatever the backoff says.
+    ///
+    /// # Errors
+    /// [`DialError`]; it was told as [`Event::Unreachable`] as well, and the node rests.
+    pub async fn connect(&self, peer: NodeId) -> Result<(), DialError> {
+        self.pool.reach(peer, true).await.map(|_| ())
+    }
+
+    /// Sends a datagram that may be lost. Without a connection it waits for a dial with a few
+    /// others, and is dropped and counted where the node rests after a failure.
+    pub fn send_datagram(&self, peer: NodeId, bytes: Bytes) {
+        self.pool.send(peer, Outgoing::Datagram(bytes));
+    }
+
+    /// Sends a message on a stream of its own, at most [`StreamKind::frame_bytes_max`]. It arrives
+    /// whole or not at all; it is dropped and counted where the peer is slow or out of reach.
+    pub fn send_message(&self, peer: NodeId, kind: StreamKind, bytes: Bytes) {
+        self.pool.send(peer, Outgoing::Message(kind, bytes));
+    }
+
+    /// Queues a frame for the peer's push stream, at most [`StreamKind::frame_bytes_max`] of
+    /// [`StreamKind::Push`]. Frames of one connection arrive in order and without gaps. Answers
+    /// `false` where the frame was dropped: the node rests after a failed dial, or is more than
+    /// [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is closed. Frames on a connection
+    /// that ends are lost; [`Event::Connected`] says when to repair.
+    pub fn push(&self, peer: NodeId, frame: Bytes) -> bool {
+        self.pool.send(peer, Outgoing::Frame(frame))
+    }
+
+    /// Opens a session, dialling first where there is no connection. Frames go over it by
+    /// [`write_frame`] and [`read_frame`]. A peer that does not serve the kind, or has no room,
+    /// resets it with a code ([`peerage_proto::wire::StreamCode`]).
+    ///
+    /// # Errors
+    /// [`DialError`], also while the node rests after a failure.
+    pub async fn open(
+        &self,
+        peer: NodeId,
+        kind: StreamKind,
+    ) -> Result<(SendStream, RecvStream), DialError> {
+        let peer = self.pool.reach(peer, false).await?;
+        peer.open(kind).await.map_err(|error| DialError::Lost(error.to_string()))
+    }
+
+    /// Dials on the join protocol: a joiner its seed, or a seed back. The key is checked; nothing
+    /// was said yet. The caller closes the connection.
+    ///
+    /// # Errors
+    /// [`DialError`]; the answer takes a few seconds where nothing answers.
+    pub async fn dial_join(
+        &self,
+        peer: NodeId,
+        addresses: &[SocketAddr],
+    ) -> Result<Connection, DialError> {
+        if peer == self.pool.own {
+            return Err(DialError::Own);
+        }
+        let (connection, _) = self.pool.dialler.race(peer, ALPN_JOIN, addresses).await?;
+        Ok(connection)
+    }
+
+    /// Closes the connection with a peer, if there is one. What was not sent yet is lost; whoever
+    /// needs the peer again dials it.
+    pub fn close(&self, peer: NodeId, code: CloseCode, message: &str) {
+        if let Some(peer) = self.pool.peer(peer) {
+            peer.close(code, message);
+        }
+    }
+
+    /// Closes the connections with all peers; the mesh goes on.
+    pub fn disconnect_all(&self, code: CloseCode, message: &str) {
+        for peer in self.pool.peers() {
+            peer.close(code, message);
+        }
+    }
+
+    /// Whether there is a connection with the node now.
+    pub fn is_connected(&self, peer: NodeId) -> bool {
+        self.pool.peer(peer).is_some()
+    }
+
+    /// One peer as it is now.
+    pub fn peer(&self, peer: NodeId) -> Option<PeerStatus> {
+        self.pool.peer(peer).map(|peer| peer.status())
+    }
+
+    /// All peers as they are now, in no order.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.pool.peers().iter().map(|peer| peer.status()).collect()
+    }
+
+    /// What happens from now on. A listener that is behind by more than 1024 events misses the
+    /// oldest, and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.pool.events.subscribe()
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.pool.counters.totals();
+        for peer in self.pool.peers() {
+            let stats = peer.connection.stats();
+            totals.bytes_in += stats.udp_rx.bytes;
+            totals.bytes_out += stats.udp_tx.bytes;
+        }
+        totals
+    }
+
+    /// Ends the mesh: all connections are closed with the code and words, nothing is accepted or
+    /// dialled any more. Waits at most half a second for the closes to be sent.
+    pub async fn shutdown(&self, code: CloseCode, message: &str) {
+        self.pool.stop();
+        for peer in self.pool.peers() {
+            peer.close(code, message);
+        }
+        let endpoint = &self.pool.dialler.endpoint;
+        endpoint.close(code.number().into(), message.as_bytes());
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, endpoint.wait_idle()).await.is_err() {
+            tracing::debug!("some peers did not confirm the close in time");
+        }
+    }
+}

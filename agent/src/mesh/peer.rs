@@ -1,0 +1,300 @@
+//! One connection with a member that passed the hello, and all that leaves by it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
+
+use super::frames::{PREFIX_BYTES, put_frame};
+use super::report::{Counters, DisconnectReason, PeerStatus};
+use super::router::detach;
+
+/// Messages that may be under way to one peer; more are dropped.
+pub(super) const MESSAGES_OUT_MAX: usize = 32;
+
+/// What may wait in the outbox of one peer. A peer that is further behind is better served by
+/// anti-entropy, so its connection is closed.
+pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How much of an outbox goes into one write.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// The push stream goes before messages and sessions, whose priority is 0.
+const PUSH_PRIORITY: i32 = 1;
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Stream(#[from] WriteError),
+}
+
+pub(super) struct Peer {
+    pub(super) id: NodeId,
+    pub(super) connection: Connection,
+    pub(super) hello: Arc<Hello>,
+    /// Whether this node dialled.
+    pub(super) dialled: bool,
+    pub(super) since: Instant,
+    clock_ahead_ms: i64,
+    counters: Arc<Counters>,
+    messages: Arc<Semaphore>,
+    outbox: Arc<Outbox>,
+    /// What this node closed it with, if it did.
+    closed_with: OnceLock<(CloseCode, String)>,
+}
+
+impl Peer {
+    pub(super) fn new(
+        id: NodeId,
+        connection: Connection,
+        hello: Arc<Hello>,
+        dialled: bool,
+        clock_ahead_ms: i64,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            id,
+            connection,
+            hello,
+            dialled,
+            since: Instant::now(),
+            clock_ahead_ms,
+            counters,
+            messages: Arc::new(Semaphore::new(MESSAGES_OUT_MAX)),
+            outbox: Arc::default(),
+            closed_with: OnceLock::new(),
+        }
+    }
+
+    /// Sends a datagram now; QUIC drops the oldest where too many wait.
+    pub(super) fn send_datagram(&self, bytes: Bytes) {
+        match self.connection.send_datagram(bytes) {
+            Ok(()) => self.counters.datagrams_out.add(1),
+            Err(error) => {
+                tracing::debug!(peer = %self.id.short(), %error, "a datagram was not sent");
+                self.counters.datagrams_dropped.add(1);
+            }
+        }
+    }
+
+    /// Sends a message on a stream of its own, or drops it where too many are under way.
+    pub(super) fn send_message(&self, kind: StreamKind, bytes: Bytes) {
+        let Ok(permit) = self.messages.clone().try_acquire_owned() else {
+            return self.counters.messages_dropped.add(1);
+        };
+        self.counters.messages_out.add(1);
+        let connection = self.connection.clone();
+        detach(async move {
+            let _permit = permit;
+            let sent: Result<(), OpenError> = async {
+                let mut stream = connection.open_uni().await?;
+                stream.write_all_chunks(&mut [kind_byte(kind), bytes]).await?;
+                // The stream is ours and open, so this only marks its end.
+                let _ = stream.finish();
+                Ok(())
+            }
+            .await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a message was not sent");
+            }
+        });
+    }
+
+    /// Queues a frame for the push stream. Where the outbox is full the connection is closed and
+    /// the answer is `false`: the peer is too far behind.
+    pub(super) fn push(&self, frame: Bytes) -> bool {
+        match self.outbox.put(frame) {
+            Put::Queued => self.outbox.more.notify_one(),
+            Put::First => {
+                tokio::spawn(write_frames(
+                    self.connection.clone(),
+                    self.outbox.clone(),
+                    self.counters.clone(),
+                ));
+            }
+            Put::Full => {
+                self.counters.overruns.add(1);
+                self.counters.frames_dropped.add(1);
+                let message = format!("{OUTBOX_BYTES_MAX} bytes wait to be taken");
+                self.close(CloseCode::Overrun, &message);
+                return false;
+            }
+        }
+        self.counters.frames_out.add(1);
+        true
+    }
+
+    /// Opens a session; the peer hears of it with the first byte, which is sent here.
+    pub(super) async fn open(
+        &self,
+        kind: StreamKind,
+    ) -> Result<(SendStream, RecvStream), OpenError> {
+        let (mut send, recv) = self.connection.open_bi().await?;
+        send.write_all_chunks(&mut [kind_byte(kind)]).await?;
+        self.counters.sessions_out.add(1);
+        Ok((send, recv))
+    }
+
+    /// Closes the connection with a code and as many words as [`cut`] leaves; what was not
+    /// sent yet is lost.
+    pub(super) fn close(&self, code: CloseCode, message: &str) {
+        let message = cut(message);
+        // The first reason is the one that counts.
+        let _ = self.closed_with.set((code, message.to_owned()));
+        self.connection.close(VarInt::from_u32(code.number()), message.as_bytes());
+    }
+
+    /// What the end of the connection means.
+    pub(super) fn reason(&self, error: &ConnectionError) -> DisconnectReason {
+        match error {
+            ConnectionError::ApplicationClosed(close) => DisconnectReason::ByPeer {
+                code: CloseCode::from(close.error_code.into_inner()),
+                message: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            ConnectionError::LocallyClosed => {
+                let (code, message) =
+                    self.closed_with.get().cloned().unwrap_or((CloseCode::Shutdown, String::new()));
+                DisconnectReason::Here { code, message }
+            }
+            ConnectionError::TimedOut => DisconnectReason::Silent,
+            ConnectionError::Reset => DisconnectReason::Reset,
+            other => DisconnectReason::Failed(other.to_string()),
+        }
+    }
+
+    pub(super) fn status(&self) -> PeerStatus {
+        PeerStatus {
+            peer: self.id,
+            remote: canonical(self.connection.remote_address()),
+            rtt: self.connection.rtt(),
+            age: self.since.elapsed(),
+            boot: self.hello.boot,
+            clock_ahead_ms: self.clock_ahead_ms,
+            dialled: self.dialled,
+            outbox_bytes: self.outbox.bytes(),
+        }
+    }
+}
+
+/// An IPv4 address that came over a socket of both families is shown as IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}
+
+fn kind_byte(kind: StreamKind) -> Bytes {
+    static BYTES: [u8; 256] = {
+        let mut bytes = [0; 256];
+        let mut value = 0;
+        while value < 256 {
+            bytes[value] = value as u8;
+            value += 1;
+        }
+        bytes
+    };
+    let at = usize::from(kind.byte());
+    Bytes::from_static(&BYTES[at..=at])
+}
+
+/// Frames that wait for the push stream.
+#[derive(Default)]
+struct Outbox {
+    queue: Mutex<Queue>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    /// Those in `frames` and those in a write that has not ended, each with its prefix; at most
+    /// [`OUTBOX_BYTES_MAX`].
+    bytes: usize,
+    has_writer: bool,
+}
+
+enum Put {
+    /// Queued; the writer is there.
+    Queued,
+    /// Queued; the writer is to be started.
+    First,
+    /// No room.
+    Full,
+}
+
+impl Outbox {
+    fn put(&self, frame: Bytes) -> Put {
+        let mut queue = self.lock();
+        let size = PREFIX_BYTES + frame.len();
+        if queue.bytes + size > OUTBOX_BYTES_MAX {
+            return Put::Full;
+        }
+        queue.bytes += size;
+        queue.frames.push_back(frame);
+        if std::mem::replace(&mut queue.has_writer, true) { Put::Queued } else { Put::First }
+    }
+
+    /// All that waits, up to [`BATCH_BYTES`] and at least one frame, as one buffer.
+    fn batch(&self, buffer: &mut BytesMut) {
+        let mut queue = self.lock();
+        while let Some(frame) = queue.frames.pop_front() {
+            put_frame(buffer, &frame);
+            let next = queue.frames.front().map_or(0, Bytes::len);
+            if buffer.len() + PREFIX_BYTES + next > BATCH_BYTES {
+                break;
+            }
+        }
+    }
+
+    fn written(&self, count: usize) {
+        self.lock().bytes -= count;
+    }
+
+    fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the outbox to the push stream until the connection ends.
+async fn write_frames(connection: Connection, outbox: Arc<Outbox>, counters: Arc<Counters>) {
+    let written: Result<(), OpenError> = async {
+        let mut stream = connection.open_uni().await?;
+        let _ = stream.set_priority(PUSH_PRIORITY);
+        stream.write_chunk(kind_byte(StreamKind::Push)).await?;
+        let mut buffer = BytesMut::new();
+        loop {
+            outbox.batch(&mut buffer);
+            if buffer.is_empty() {
+                tokio::select! {
+                    () = outbox.more.notified() => continue,
+                    error = connection.closed() => return Err(error.into()),
+                }
+            }
+            let batch = buffer.split().freeze();
+            let count = batch.len();
+            stream.write_chunk(batch).await?;
+            outbox.written(count);
+        }
+    }
+    .await;
+    let lost = outbox.lock().frames.drain(..).count();
+    counters.frames_dropped.add(lost as u64);
+    if let Err(OpenError::Stream(WriteError::Stopped(code))) = written {
+        // The peer serves no frames: what is pushed to it would pile up unseen.
+        let message = format!("the push stream was stopped with code {code}");
+        connection.close(CloseCode::Protocol.number().into(), message.as_bytes());
+    }
+}

@@ -1,0 +1,175 @@
+//! What the mesh tells of itself: events, the peers it holds, and counters.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::{CloseCode, Hello};
+
+use super::dial::DialError;
+
+/// What happened to a peer. Those of one peer come in order.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A first connection, or the first since the peer restarted.
+    Connected {
+        /// Who.
+        peer: NodeId,
+        /// What it said of itself.
+        hello: Arc<Hello>,
+    },
+    /// The last connection ended.
+    Disconnected {
+        /// Who.
+        peer: NodeId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A dial failed; the next waits for its backoff.
+    Unreachable {
+        /// Who.
+        peer: NodeId,
+        /// Where it was looked for.
+        addresses: Vec<SocketAddr>,
+        /// Why it failed.
+        error: DialError,
+    },
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DisconnectReason {
+    /// The peer closed it.
+    #[error("closed by the peer: {code} {message:?}")]
+    ByPeer {
+        /// The peer's code.
+        code: CloseCode,
+        /// The peer's words.
+        message: String,
+    },
+    /// This node closed it.
+    #[error("closed here: {code} {message:?}")]
+    Here {
+        /// The code.
+        code: CloseCode,
+        /// The words.
+        message: String,
+    },
+    /// Nothing was sent for [`super::IDLE_TIMEOUT`], or nothing of it arrived.
+    #[error("silent for too long")]
+    Silent,
+    /// The peer's host says that it does not know the connection: the agent there restarted.
+    #[error("the peer restarted")]
+    Reset,
+    /// Anything else, such as a violation of QUIC.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A peer as it is now.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer: NodeId,
+    /// Where it is reached.
+    pub remote: SocketAddr,
+    /// QUIC's estimate of the round trip.
+    pub rtt: Duration,
+    /// How long the connection has been there.
+    pub age: Duration,
+    /// The boot number of its hello.
+    pub boot: u64,
+    /// How far its wall clock was ahead of ours when the connection began; within a round trip.
+    pub clock_ahead_ms: i64,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// Bytes of frames that wait to be sent.
+    pub outbox_bytes: usize,
+}
+
+/// A counter that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of a running mesh.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        /// All that the mesh counted since it started.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(super) fn totals(&self) -> Totals {
+                Totals { $($name: self.$name.value(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes of UDP payload received on connections with members.
+    bytes_in,
+    /// Bytes of UDP payload sent on connections with members.
+    bytes_out,
+    /// Connections with members that passed the hello.
+    connections,
+    /// Connections of members that another one superseded.
+    duplicates,
+    /// Handshakes that others began with this node.
+    handshakes_in,
+    /// Handshakes that were turned away unread: too many at once or too fast.
+    handshakes_shed,
+    /// Peers that were refused at the hello by this node.
+    refused,
+    /// Dials that this node began.
+    dials,
+    /// Dials that failed.
+    dials_failed,
+    /// Datagrams received.
+    datagrams_in,
+    /// Datagrams sent.
+    datagrams_out,
+    /// Datagrams dropped here: nobody had room, the peer was out of reach, or too large.
+    datagrams_dropped,
+    /// Messages received.
+    messages_in,
+    /// Messages begun to be sent.
+    messages_out,
+    /// Messages dropped here: nobody had room, or the peer was slow or out of reach.
+    messages_dropped,
+    /// Frames received.
+    frames_in,
+    /// Frames queued to be sent.
+    frames_out,
+    /// Frames dropped here, with the connection that they were to leave by.
+    frames_dropped,
+    /// Connections closed because the peer took less than was sent to it.
+    overruns,
+    /// Sessions that peers opened.
+    sessions_in,
+    /// Sessions of peers refused because nobody had room.
+    sessions_refused,
+    /// Sessions opened.
+    sessions_out,
+    /// Connections on the join protocol that were handed over.
+    joins_in,
+}
