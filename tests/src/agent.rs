@@ -28,6 +28,7 @@ const STOP_BOUND: Duration = Duration::from_secs(15);
 pub struct Agent {
     name: String,
     home: TempDir,
+    data: PathBuf,
     /// Where it listens. Kept over restarts, since the others know it by this.
     port: Option<u16>,
     child: Option<Child>,
@@ -39,9 +40,11 @@ impl Agent {
     /// An agent that does not run yet.
     pub fn named(name: &str) -> Self {
         let home = tempfile::Builder::new().prefix("peerage-test-").tempdir();
+        let home = home.expect("a temporary folder can be made");
         Self {
             name: name.to_owned(),
-            home: home.expect("a temporary folder can be made"),
+            data: home.path().join("data"),
+            home,
             port: None,
             child: None,
             args: Vec::new(),
@@ -70,6 +73,13 @@ impl Agent {
         self
     }
 
+    /// Uses this data folder instead of one of its own.
+    #[must_use]
+    pub fn on_data(mut self, data: PathBuf) -> Self {
+        self.data = data;
+        self
+    }
+
     /// Forgets what [`Agent::args`] and [`Agent::env`] added.
     pub fn plain(&mut self) {
         self.args.clear();
@@ -82,8 +92,8 @@ impl Agent {
     }
 
     /// Its data folder.
-    pub fn data(&self) -> PathBuf {
-        self.home.path().join("data")
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Its socket.
@@ -197,13 +207,13 @@ impl Agent {
     /// Copies its data folder to `to`, which is replaced. The agent must not run.
     pub fn save_disk(&self, to: &Path) {
         assert!(self.child.is_none(), "the disk of a running agent changes while it is copied");
-        copy_folder(&self.data(), to);
+        copy_folder(self.data(), to);
     }
 
     /// Makes its data folder what [`Agent::save_disk`] saved. The agent must not run.
     pub fn restore_disk(&self, from: &Path) {
         assert!(self.child.is_none(), "the disk of a running agent cannot be replaced");
-        copy_folder(from, &self.data());
+        copy_folder(from, self.data());
     }
 
     /// A client of it.
