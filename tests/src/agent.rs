@@ -124,6 +124,8 @@ impl Agent {
     /// The thread that starts it must outlive it: the agent dies with that thread.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
+        // An empty file of its own, so that the host's does not count.
+        fs::write(self.config_path(), "").expect("a folder of the test can be written");
         let mut command = self.command();
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the log can be opened");
@@ -156,6 +158,7 @@ impl Agent {
 
     /// Runs the agent where it is expected to end by itself, within a bound.
     pub fn run_to_end(&mut self) -> Ran {
+        fs::write(self.config_path(), "").expect("a folder of the test can be written");
         let mut child = self
             .command()
             .stdin(Stdio::null())
@@ -331,11 +334,17 @@ impl Agent {
         self.file("agent.log")
     }
 
+    fn config_path(&self) -> PathBuf {
+        self.file("peerage.toml")
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(binary::peerage());
         clean(&mut command);
         command
             .arg("agent")
+            .arg("--config")
+            .arg(self.config_path())
             .arg("--data-dir")
             .arg(self.data())
             .arg("--socket")
