@@ -11,9 +11,11 @@ pub mod client;
 pub mod command;
 pub mod fleet;
 pub mod patience;
+pub mod skip;
 
 pub use agent::Agent;
 pub use client::{Client, Failure};
 pub use command::Ran;
 pub use fleet::Fleet;
 pub use patience::eventually;
+pub use skip::skipped;

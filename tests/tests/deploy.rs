@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use peerage_tests::{Ran, binary};
+use peerage_tests::{Ran, binary, skipped};
 
 /// The highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
@@ -11,8 +11,7 @@ const EXPOSURE_MAX: &str = "20";
 #[test]
 fn the_unit_is_valid_and_hardened() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: no systemd-analyze here (package systemd), so no unit can be checked");
-        return;
+        return skipped("no systemd-analyze here (package systemd) to check the unit with");
     }
     // The binary is not installed here, so a root is made in which it is.
     let root = tempfile::Builder::new().prefix("peerage-test-").tempdir().unwrap();

@@ -29,13 +29,15 @@ const PROTO: &[(&str, &[&str])] = &[
     ("vitals", &["id", "time", "codec"]),
 ];
 
-/// Modules of `agent`, each with all that it may use of `agent`. `ANY_TASK` stands for the tasks,
-/// which get handles of what they use.
+/// Modules of `agent`, each with all that it may use of `agent`.
 const AGENT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shutdown", &[]),
     ("log", &[]),
     ("config", &[]),
+    ("addresses", &[]),
+    ("happening", &[]),
+    ("receipts", &[]),
     ("store", &[]),
     ("mesh", &[]),
     ("replica", TASKS),
@@ -45,6 +47,10 @@ const AGENT: &[(&str, &[&str])] = &[
     ("admission", TASKS),
     ("membership", TASKS),
     ("events", TASKS),
+    ("gate", TASKS),
+    ("joining", TASKS),
+    ("node", TASKS),
+    ("seed", TASKS),
     ("api", TASKS),
     ("http", &["api"]),
     ("web", &["api"]),
@@ -52,10 +58,26 @@ const AGENT: &[(&str, &[&str])] = &[
     ("demo", &["cli"]),
 ];
 
-/// What the tasks may use.
+/// The tasks, and what they share: they get handles of each other.
 const TASKS: &[&str] = &[
-    "clock", "shutdown", "store", "mesh", "replica", "sync", "liveness", "vitals", "admission",
-    "membership", "events",
+    "clock",
+    "shutdown",
+    "store",
+    "mesh",
+    "replica",
+    "sync",
+    "liveness",
+    "vitals",
+    "admission",
+    "membership",
+    "events",
+    "gate",
+    "joining",
+    "node",
+    "seed",
+    "addresses",
+    "happening",
+    "receipts",
 ];
 
 /// Modules of `agent` that may use only so much of the rules; the others may use all.
@@ -166,7 +188,8 @@ fn broken(sources: &[(String, String)], allowed: &Table, rules: Option<&Table>) 
         if let Some(may) = rules.and_then(|rules| rules.get(module)) {
             for name in heads(&text, "peerage_proto::") {
                 if name.starts_with(|c: char| c.is_lowercase()) && !may.contains(&name) {
-                    wrong.push(format!("{module} uses the rules of {name}, which it need not know"));
+                    wrong
+                        .push(format!("{module} uses the rules of {name}, which it need not know"));
                 }
             }
         }

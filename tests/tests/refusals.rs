@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use peerage_tests::patience::{SOON, eventually, until};
-use peerage_tests::{Agent, Fleet, Ran};
+use peerage_tests::{Agent, Fleet, Ran, skipped};
 use serde_json::{Value, json};
 
 /// How a command ends that failed for a reason outside the agent.
@@ -163,8 +163,7 @@ fn a_node_that_cannot_be_dialled_back_is_refused_with_the_address_to_open() {
 #[test]
 fn a_clock_that_is_two_minutes_off_is_refused() {
     let Some(library) = faketime() else {
-        eprintln!("SKIPPED: no {FAKETIME} here (package faketime), so no clock can be shifted");
-        return;
+        return skipped(&format!("no {FAKETIME} here (package faketime) to shift a clock with"));
     };
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");

@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use peerage_tests::client::Events;
 use peerage_tests::patience::{LATER, SOON};
-use peerage_tests::{Agent, Fleet, Ran, binary};
+use peerage_tests::{Agent, Fleet, Ran, binary, skipped};
 use serde_json::{Value, json};
 
 /// The user and group that are nobody on every Linux system.
@@ -102,8 +102,7 @@ fn every_error_is_a_code_a_message_and_a_hint() {
 fn who_is_neither_root_nor_in_the_group_looks_but_does_not_touch() {
     let mut agent = Agent::named("pve-1");
     let Some(as_nobody) = nobody(&agent) else {
-        eprintln!("SKIPPED: only root can run a command as another user (setpriv)");
-        return;
+        return skipped("only root can run a command as another user (setpriv)");
     };
     agent.restart();
     agent.create("north");
