@@ -1,1 +1,21 @@
-//! Harness of the peerage tests.
+//! The harness of peerage's tests: real agents as processes, seen from outside.
+//!
+//! A test starts agents ([`Agent`], [`Fleet`]), talks with them over their sockets ([`Client`]) or
+//! by the command line ([`Ran`]), and waits for states with a bound ([`eventually`]). Every agent
+//! has a temporary folder and a port of its own, dies with the test that started it, and shows the
+//! end of its log when that test fails. Nothing here knows the agent's code: only its contract.
+
+pub mod agent;
+pub mod binary;
+pub mod client;
+pub mod command;
+pub mod fleet;
+pub mod patience;
+pub mod skip;
+
+pub use agent::Agent;
+pub use client::{Client, Failure};
+pub use command::Ran;
+pub use fleet::Fleet;
+pub use patience::eventually;
+pub use skip::skipped;

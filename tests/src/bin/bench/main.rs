@@ -1,0 +1,149 @@
+//! The bench: prints one table of what peerage costs and how fast it is, at several sizes.
+//!
+//! `cargo run --release -p peerage-tests --bin bench -- [--nodes 3,10,32] [--rows join,idle]
+//! [--runs 5]`. Agents are processes of the binary of the same profile, all on this machine, so
+//! that N agents share its cores: what is told for many is an upper bound.
+
+mod disk;
+mod idle;
+mod mesh;
+mod process;
+mod table;
+mod writes;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peerage_tests::{Agent, Fleet, binary};
+use table::Table;
+
+/// The groups of rows, in the order in which they are measured.
+const ROWS: [&str; 8] = ["join", "cold", "write", "down", "idle", "disk", "sustained", "documents"];
+
+/// How long a measured state may take before the bench gives up.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
+/// What to measure.
+#[derive(Debug)]
+struct Plan {
+    nodes: Vec<usize>,
+    rows: BTreeSet<String>,
+    runs: usize,
+}
+
+fn main() -> ExitCode {
+    let plan = match Plan::read(std::env::args().skip(1)) {
+        Ok(plan) => plan,
+        Err(wrong) => {
+            eprintln!(
+                "{wrong}\nusage: bench [--nodes 3,10,32] [--rows {}] [--runs 5]",
+                ROWS.join(",")
+            );
+            return ExitCode::from(2);
+        }
+    };
+    if cfg!(debug_assertions) {
+        eprintln!("This is a debug build: its figures tell nothing about a release.");
+    }
+    let mut table = Table::new(&plan.nodes);
+    let size = std::fs::metadata(binary::peerage()).map(|metadata| metadata.len()).unwrap_or(0);
+    for &nodes in &plan.nodes {
+        measure(nodes, &plan, &mut table);
+    }
+    println!("{table}");
+    println!("Size of the binary: {:.1} MB", size as f64 / 1e6);
+    println!(
+        "Medians of {} runs; 2 to {} agents share {} cores.",
+        plan.runs,
+        plan.nodes.iter().max().unwrap_or(&2),
+        thread::available_parallelism().map_or(1, usize::from)
+    );
+    ExitCode::SUCCESS
+}
+
+impl Plan {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let all = ROWS.iter().map(ToString::to_string).collect();
+        let mut plan = Self { nodes: vec![3, 10, 32], rows: all, runs: 5 };
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
+            let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+            match word.as_str() {
+                "--nodes" => plan.nodes = value.split(',').map(number).collect::<Result<_, _>>()?,
+                "--rows" => plan.rows = value.split(',').map(str::to_owned).collect(),
+                "--runs" => plan.runs = number(&value)?,
+                _ => return Err(format!("there is no option {word:?}")),
+            }
+        }
+        match plan.rows.iter().find(|row| !ROWS.contains(&row.as_str())) {
+            Some(row) => Err(format!("there is no row {row:?}")),
+            None if plan.nodes.iter().any(|&n| n < 2) || plan.runs == 0 => {
+                Err("two nodes and one run are the least".to_owned())
+            }
+            None => Ok(plan),
+        }
+    }
+}
+
+/// Measures all rows of the plan at one size.
+fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
+    let wants = |row: &str| plan.rows.contains(row);
+    let mut cell = |row: &str, figure: String| {
+        eprintln!("N = {nodes}: {row}: {figure}");
+        table.set(row, nodes, figure);
+    };
+    let mut fleet =
+        if wants("join") { mesh::join(nodes, plan.runs, &mut cell) } else { Fleet::found(nodes) };
+    if wants("cold") {
+        mesh::cold_start(&mut fleet, plan.runs, &mut cell);
+    }
+    if wants("write") {
+        writes::single(&fleet, &mut cell);
+    }
+    if wants("down") {
+        mesh::down(&mut fleet, plan.runs, &mut cell);
+    }
+    if wants("idle") {
+        idle::idle(&fleet, plan.runs, &mut cell);
+    }
+    if wants("disk") {
+        disk::isolated(&fleet, &mut cell);
+    }
+    if wants("sustained") {
+        writes::sustained(&fleet, plan.runs, &mut cell);
+    }
+    if wants("documents") {
+        // On agents that have not written anything else yet.
+        drop(fleet);
+        idle::documents(&Fleet::found(nodes), &mut cell);
+    }
+}
+
+/// How long it takes until all agents are as `right` says, from `started` on. Each is asked only
+/// until it is.
+fn until_all(agents: &[&Agent], started: Instant, right: impl Fn(&Agent) -> bool) -> Duration {
+    let mut waiting: Vec<_> = agents.to_vec();
+    while !waiting.is_empty() {
+        assert!(started.elapsed() < GIVE_UP, "{} agents never got there", waiting.len());
+        waiting.retain(|agent| !right(agent));
+        if !waiting.is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    started.elapsed()
+}
+
+/// The middle of the measured, as milliseconds.
+fn median_ms(measured: &[Duration]) -> String {
+    format!("{:.1} ms", quantile(measured, 0.5).as_secs_f64() * 1000.0)
+}
+
+/// The value below which this share of the measured lies.
+fn quantile<T: Copy + PartialOrd>(measured: &[T], share: f64) -> T {
+    let mut sorted = measured.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("what is measured is a number"));
+    let at = (share * (sorted.len() - 1) as f64).round() as usize;
+    sorted[at]
+}

@@ -1,0 +1,65 @@
+//! What is installed on a host, as far as it can be checked without one.
+
+use std::fs;
+use std::process::Command;
+
+use peerage_tests::{Ran, binary, skipped};
+
+/// The highest exposure that `systemd-analyze security` may find, in tenths.
+const EXPOSURE_MAX: &str = "20";
+
+#[test]
+fn the_unit_is_valid_and_hardened() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return skipped("no systemd-analyze here (package systemd) to check the unit with");
+    }
+    // The binary is not installed here, so a root is made in which it is.
+    let root = tempfile::Builder::new().prefix("peerage-test-").tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    let unit = at("usr/lib/systemd/system/peerage.service");
+    for folder in ["usr/bin", "usr/lib/systemd/system"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    fs::copy("/bin/true", at("usr/bin/peerage")).unwrap();
+    fs::copy(binary::workspace().join("deploy/peerage.service"), &unit).unwrap();
+    // Units that ours names, and that every host has.
+    for name in ["sysinit.target", "basic.target", "network-online.target", "shutdown.target"] {
+        fs::write(at("usr/lib/systemd/system").join(name), "[Unit]\nDescription=x\n").unwrap();
+    }
+
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--root"]).arg(root.path()).arg("peerage.service");
+    let verified = Ran::run(&mut verify, "").exits(0);
+    assert_eq!((verified.stdout.as_str(), verified.stderr.as_str()), ("", ""), "it is clean");
+
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--threshold", EXPOSURE_MAX]).arg(&unit);
+    let judged = Ran::run(&mut security, "").exits(0);
+    eprintln!("{}", judged.stdout.lines().last().unwrap_or_default());
+}
+
+#[test]
+fn the_example_config_shows_every_key_with_its_default() {
+    let example = fs::read_to_string(binary::workspace().join("deploy/peerage.toml")).unwrap();
+    assert!(
+        example.lines().all(|line| line.is_empty() || line.starts_with('#')),
+        "a fresh installation runs on the defaults"
+    );
+    // What the comments offer must be what the agent takes.
+    let offered: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+        // One way to join is enough, says the agent.
+        .filter(|line| !line.starts_with("join_file"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
+    fs::write(file.path(), &offered).unwrap();
+    let mut show = Command::new(binary::peerage());
+    show.args(["config", "show", "--config"]).arg(file.path());
+    let shown = Ran::run(&mut show, "").exits(0).stdout;
+    for key in offered.lines().filter_map(|line| line.split_once(" =")).map(|(key, _)| key) {
+        assert!(shown.contains(key), "{key:?} is not in {shown}");
+    }
+}
