@@ -313,6 +313,7 @@ impl Membership {
         if goodbye {
             self.liveness.goodbye().await;
         }
+        self.vitals.stop().await;
         self.stop.cancel();
         self.tasks.close();
         if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {

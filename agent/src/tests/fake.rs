@@ -197,6 +197,7 @@ impl Service for Fake {
             uptime_s: 3_700,
             boot: 4,
             addresses: vec![],
+            traffic: peerage_proto::api::node::Traffic::default(),
             notice: None,
         })
     }

@@ -93,8 +93,8 @@ pub struct VitalsHandle {
     own: watch::Sender<Vitals>,
     all: watch::Receiver<AllVitals>,
     digests: broadcast::Sender<DigestChanged>,
-    /// Closed when the last handle goes.
-    _alive: mpsc::Sender<()>,
+    /// Closed when the last handle goes; a word through it ends the task before that.
+    alive: mpsc::Sender<()>,
 }
 
 impl VitalsHandle {
@@ -133,7 +133,7 @@ impl VitalsHandle {
             greeted: None,
         };
         tokio::spawn(task.run(handles));
-        Self { own, all, digests, _alive: alive }
+        Self { own, all, digests, alive }
     }
 
     /// Changes what this node says of itself. What did not change is not sent again.
@@ -159,6 +159,13 @@ impl VitalsHandle {
     /// [`VitalsHandle::all`].
     pub fn digests(&self) -> broadcast::Receiver<DigestChanged> {
         self.digests.subscribe()
+    }
+
+    /// Ends the task, whatever handles there still are.
+    pub async fn stop(&self) {
+        // An error means that it is gone already.
+        let _ = self.alive.try_send(());
+        self.ended().await;
     }
 
     /// Returns when the task has ended.
