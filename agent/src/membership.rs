@@ -524,20 +524,19 @@ fn part_with(this: &Arc<Membership>, roster: &Roster) {
 async fn follow_mesh(this: Arc<Membership>) {
     use tokio::sync::broadcast::error::RecvError;
 
+    let meet = |peer: NodeId| {
+        this.liveness.met(peer);
+        // One of the two starts the session, so that they do not run two.
+        if this.me < peer {
+            let membership = this.clone();
+            this.spawn(async move { membership.synchronise(peer).await });
+        }
+    };
     let mut events = this.mesh.events();
-    for peer in this.mesh.peers() {
-        this.liveness.met(peer.peer);
-    }
+    this.mesh.peers().into_iter().for_each(|connected| meet(connected.peer));
     loop {
         match events.recv().await {
-            Ok(mesh::Event::Connected { peer, .. }) => {
-                this.liveness.met(peer);
-                // One of the two starts the session, so that they do not run two.
-                if this.me < peer {
-                    let membership = this.clone();
-                    this.spawn(async move { membership.synchronise(peer).await });
-                }
-            }
+            Ok(mesh::Event::Connected { peer, .. }) => meet(peer),
             Ok(mesh::Event::Disconnected { peer, reason }) => match reason {
                 DisconnectReason::ByPeer {
                     code: CloseCode::Shutdown | CloseCode::Leaving, ..

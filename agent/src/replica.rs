@@ -299,14 +299,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         let Group { outputs, asked, replies, .. } = group;
         self.replica.committed(&outputs.commit);
         if outputs.notify.iter().any(|change| change.path.is_reserved()) {
-            let roster = Roster::of(&self.replica);
-            self.roster.send_if_modified(|current| {
-                let changed = **current != roster;
-                if changed {
-                    *current = Arc::new(roster);
-                }
-                changed
-            });
+            self.publish_roster();
         }
         let (asked, plain): (Vec<_>, Vec<_>) =
             outputs.send.into_iter().partition(|change| asked.contains(&change.dot));
@@ -324,9 +317,24 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
     }
 
+    fn publish_roster(&self) {
+        let roster = Roster::of(&self.replica);
+        self.roster.send_if_modified(|current| {
+            let changed = **current != roster;
+            if changed {
+                *current = Arc::new(roster);
+            }
+            changed
+        });
+    }
+
+    /// Goes on from what the disk holds. What this process writes from here on is written under a
+    /// new incarnation: whether the failed commit is on disk after all, nobody can say.
     async fn reload(&mut self) -> Result<(), Arc<str>> {
         let reloaded = self.disk.reload().await;
         self.replica = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
+        self.publish_roster();
+        self.progress.send_replace(progress(&self.replica));
         Ok(())
     }
 }
