@@ -12,9 +12,8 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::binary;
 use crate::client::{Client, Events, Failure};
-use crate::command::Ran;
+use crate::command::{self, Ran};
 use crate::patience::{SOON, eventually};
 
 /// How much of its log an agent shows when its test fails.
@@ -236,9 +235,8 @@ impl Agent {
 
     /// The command that [`Agent::cli`] runs.
     pub fn cli_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary::peerage());
+        let mut command = command::peerage();
         command.arg("--socket").arg(self.socket()).args(args);
-        clean(&mut command);
         command
     }
 
@@ -339,8 +337,7 @@ impl Agent {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::peerage());
-        clean(&mut command);
+        let mut command = command::peerage();
         command
             .arg("agent")
             .arg("--config")
@@ -391,17 +388,6 @@ pub fn exit_of(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
         }
         thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// Takes away the settings of whoever runs the tests, so that only the test's own count.
-pub fn clean(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PEERAGE_") {
-            command.env_remove(name);
-        }
-    }
-    // The agent must not take the test for a service manager.
-    command.env_remove("NOTIFY_SOCKET");
 }
 
 /// Makes the kernel kill the process when the thread that starts it ends, however it ends.

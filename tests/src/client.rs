@@ -329,3 +329,62 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_with_its_words() {
+        let text = r#"{"code":"refused","message":"it is used up","hint":"ask for another"}"#;
+        let head = format!("HTTP/1.1 409 Conflict\r\nContent-Length: {}\r\n\r\n", text.len());
+        let failure = answered(&format!("{head}{text}"), |client| client.get("members"));
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.code(), "refused");
+        failure.says(&["used up", "ANOTHER"]);
+    }
+
+    #[test]
+    fn an_answer_in_chunks_is_put_together() {
+        let text =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n";
+        let answer = answered(text, |client| client.get("members"));
+        assert_eq!(answer.unwrap(), json!([1, 2]));
+    }
+
+    #[test]
+    fn events_are_told_apart_wherever_chunks_end() {
+        let parts = [": hello\n\nid: 7\nda", "ta: {\"x\":1}\n\nid: 8\ndata: 2\n", "\n"];
+        let chunks = parts.map(|part| format!("{:x}\r\n{part}\r\n", part.len())).concat();
+        let text = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+        let mut events = answered(&text, |client| client.events("events", None)).unwrap();
+        let bound = Duration::from_secs(5);
+        let told = [events.next(bound).unwrap(), events.next(bound).unwrap()];
+        assert_eq!(
+            told.map(|event| (event.id, event.data)),
+            [("7".to_owned(), json!({"x": 1})), ("8".to_owned(), json!(2)),]
+        );
+        assert!(events.next(bound).is_none(), "the stream has ended");
+    }
+
+    /// Asks something of a socket that answers this.
+    fn answered<T>(text: &str, ask: impl FnOnce(Client) -> T) -> T {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1000];
+                assert!(stream.read(&mut request).unwrap() > 0);
+                stream.write_all(text.as_bytes()).unwrap();
+            });
+            ask(Client::new(socket))
+        })
+    }
+}

@@ -5,6 +5,26 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::binary;
+
+/// A command of the binary that is tested, without the settings of whoever runs the tests.
+pub fn peerage() -> Command {
+    let mut command = Command::new(binary::peerage());
+    clean(&mut command);
+    command
+}
+
+/// Takes away the settings of whoever runs the tests, so that only the test's own count.
+pub fn clean(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PEERAGE_") {
+            command.env_remove(name);
+        }
+    }
+    // The agent must not take the test for a service manager.
+    command.env_remove("NOTIFY_SOCKET");
+}
+
 /// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Ran {

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use peerage_tests::agent::{clean, exit_of};
-use peerage_tests::binary;
+use peerage_tests::agent::exit_of;
+use peerage_tests::command;
 use peerage_tests::patience::{LATER, SOON, until};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -55,8 +55,7 @@ fn a_demo_that_is_killed_takes_its_agents_and_its_folder_with_it() {
 
 /// Starts the demo with its temporary files below `temp`.
 fn demo(args: &[&str], temp: &Path) -> Child {
-    let mut command = Command::new(binary::peerage());
-    clean(&mut command);
+    let mut command = command::peerage();
     command.arg("demo").args(args).env("TMPDIR", temp);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

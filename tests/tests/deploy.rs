@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use peerage_tests::{Ran, binary, skipped};
+use peerage_tests::{Ran, binary, command, skipped};
 
 /// The highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
@@ -56,7 +56,7 @@ fn the_example_config_shows_every_key_with_its_default() {
         .collect();
     let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
     fs::write(file.path(), &offered).unwrap();
-    let mut show = Command::new(binary::peerage());
+    let mut show = command::peerage();
     show.args(["config", "show", "--config"]).arg(file.path());
     let shown = Ran::run(&mut show, "").exits(0).stdout;
     for key in offered.lines().filter_map(|line| line.split_once(" =")).map(|(key, _)| key) {

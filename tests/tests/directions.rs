@@ -51,6 +51,9 @@ const AGENT: &[(&str, &[&str])] = &[
     ("joining", TASKS),
     ("node", TASKS),
     ("seed", TASKS),
+    ("supervision", TASKS),
+    // It takes the configuration's own form of where the Join Information is.
+    ("unattended", &["config", "api", "joining", "node"]),
     ("api", TASKS),
     ("http", &["api"]),
     ("web", &["api"]),
@@ -84,8 +87,8 @@ const TASKS: &[&str] = &[
 const RULES: &[(&str, &[&str])] =
     &[("cli", &["api"]), ("demo", &["api"]), ("http", &["api", "access"]), ("web", &["api"])];
 
-/// The modules that put everything together, and may see everything.
-const ROOTS: [&str; 3] = ["main", "lib", "daemon"];
+/// The modules that put everything together, or test it so, and may see everything.
+const ROOTS: [&str; 4] = ["main", "lib", "daemon", "tests"];
 
 #[test]
 fn the_rules_know_each_other_in_one_direction() {
