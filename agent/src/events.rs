@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, watch};
 /// How many things the ring keeps.
 const RING_MAX: usize = 4096;
 
+/// How many bytes of things the ring keeps; one that is larger alone is kept alone.
+const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How many things wait for a follower before it is let go as too slow.
 const FOLLOWER_QUEUE_MAX: usize = 256;
 
@@ -36,26 +39,30 @@ pub struct Gone(pub String);
 struct Ring<T> {
     next: u64,
     things: VecDeque<(u64, u64, T)>,
+    bytes: usize,
 }
 
 /// A ring of things, and those who follow it. Cloning shares it.
 pub struct Feed<T> {
     boot: u64,
+    /// How many bytes a thing takes, about.
+    weight: fn(&T) -> usize,
     ring: Arc<Mutex<Ring<T>>>,
     grown: watch::Sender<u64>,
 }
 
 impl<T> Clone for Feed<T> {
     fn clone(&self) -> Self {
-        Self { boot: self.boot, ring: self.ring.clone(), grown: self.grown.clone() }
+        let Self { boot, weight, ring, grown } = self;
+        Self { boot: *boot, weight: *weight, ring: ring.clone(), grown: grown.clone() }
     }
 }
 
 impl<T: Clone + Send + 'static> Feed<T> {
-    /// An empty feed of one run of the agent.
-    pub fn new(boot: u64) -> Self {
-        let ring = Ring { next: 1, things: VecDeque::new() };
-        Self { boot, ring: Arc::new(Mutex::new(ring)), grown: watch::channel(0).0 }
+    /// An empty feed of one run of the agent; `weight` tells how many bytes a thing takes, about.
+    pub fn new(boot: u64, weight: fn(&T) -> usize) -> Self {
+        let ring = Ring { next: 1, things: VecDeque::new(), bytes: 0 };
+        Self { boot, weight, ring: Arc::new(Mutex::new(ring)), grown: watch::channel(0).0 }
     }
 
     /// Tells of a thing.
@@ -63,10 +70,13 @@ impl<T: Clone + Send + 'static> Feed<T> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let number = ring.next;
         ring.next += 1;
-        if ring.things.len() == RING_MAX {
-            ring.things.pop_front();
-        }
+        ring.bytes += (self.weight)(&thing);
         ring.things.push_back((number, at_ms, thing));
+        while ring.things.len() > RING_MAX || (ring.bytes > RING_BYTES_MAX && ring.things.len() > 1)
+        {
+            let Some((_, _, oldest)) = ring.things.pop_front() else { break };
+            ring.bytes -= (self.weight)(&oldest);
+        }
         drop(ring);
         self.grown.send_replace(number);
     }
@@ -159,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_follower_gets_each_thing_once_and_goes_on_where_it_stopped() {
-        let feed = Feed::new(7);
+        let feed = Feed::new(7, |_| 8);
         (1..=3).for_each(|n| feed.tell(n, 0));
         assert_eq!(numbers(feed.follow(None, false).unwrap()).await, [1, 2, 3]);
         let place = feed.latest();
@@ -172,8 +182,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_things_push_out_more_of_the_old() {
+        let feed = Feed::new(7, |_| RING_BYTES_MAX / 2);
+        (1..=5).for_each(|n| feed.tell(n, 0));
+        assert_eq!(numbers(feed.follow(None, false).unwrap()).await, [4, 5]);
+    }
+
+    #[tokio::test]
     async fn what_is_no_longer_held_is_refused_not_skipped() {
-        let feed = Feed::new(7);
+        let feed = Feed::new(7, |_| 8);
         let place = feed.latest();
         (0..=RING_MAX as u64).for_each(|n| feed.tell(n, 0));
         for id in [place.as_str(), "6-9", "7-99999", "x"] {

@@ -6,6 +6,9 @@ use peerage_proto::replica::SignedChange;
 use peerage_proto::roster::{Roster, RosterEvent};
 use serde_json::{Value, json};
 
+/// How many fields of a change are named.
+const FIELDS_TOLD: usize = 16;
+
 /// A thing that happened in the Data Center, as this node saw it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
@@ -20,6 +23,12 @@ pub struct Happening {
 }
 
 impl Happening {
+    /// How many bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        const SHELL: usize = 512;
+        SHELL + self.message.len()
+    }
+
     /// Something about this node itself.
     pub fn here(kind: &'static str, name: &str, message: String) -> Self {
         Self { kind, node: Some(name.to_owned()), message, data: Value::Null }
@@ -80,7 +89,7 @@ impl Happening {
         let on = roster.name_of(&change.dot.writer.node);
         let who = &change.actor.who;
         let touched = change.set.keys().chain(&change.unset).map(|field| field.as_str());
-        let touched = touched.collect::<Vec<_>>();
+        let touched = touched.take(FIELDS_TOLD).collect::<Vec<_>>();
         let message = if change.remove {
             format!("{} removed by {who} on {on}", change.path)
         } else {

@@ -152,8 +152,8 @@ impl Node {
         let notice = image.meta.get(META_NOTICE).and_then(|n| serde_json::from_slice(n).ok());
         let node = Arc::new(Self {
             limits: Limits::default(),
-            changes: Feed::new(parts.boot),
-            happenings: Feed::new(parts.boot),
+            changes: Feed::new(parts.boot, |change| change.bytes().len()),
+            happenings: Feed::new(parts.boot, Happening::bytes),
             notice: watch::Sender::new(notice),
             turning: Mutex::default(),
             ended,

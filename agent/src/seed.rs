@@ -87,7 +87,8 @@ impl Surroundings for MeshSurroundings {
         if let Ok(connection) = &dialled {
             connection.close(CloseCode::Done.number().into(), b"reached");
         }
-        stranger.shutdown(CloseCode::Done, "done").await;
+        // Saying goodbye takes a round trip that the joiner need not wait for.
+        tokio::spawn(async move { stranger.shutdown(CloseCode::Done, "done").await });
         dialled.map(drop).map_err(|error| error.to_string())
     }
 
