@@ -1,6 +1,6 @@
 //! Power cuts, restarts and old disks: what was acknowledged is there, and stays there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -68,29 +68,29 @@ fn every_acknowledged_write_survives_twenty_kills_in_the_middle_of_writing() {
     let mut acknowledged: Vec<(String, u64)> = Vec::new();
     for round in 0..KILLS {
         let path = format!("round/{round}");
-        let killed = AtomicBool::new(false);
-        let last = thread::scope(|scope| {
-            let (client, path, killed) = (fleet[1].client(), &path, &killed);
-            let writer = scope.spawn(move || {
-                let mut last = None;
+        // How many writes were acknowledged: one more than the number of the last one.
+        let (count, killed) = (AtomicU64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (client, path, count, killed) = (fleet[1].client(), &path, &count, &killed);
+            scope.spawn(move || {
                 for i in 0u64.. {
                     match client.patch(&format!("settings/{path}"), &json!({"set": {"i": i}})) {
-                        Ok(_) => last = Some(i),
+                        Ok(_) => count.store(i + 1, Ordering::Release),
                         Err(failure) => {
                             assert!(killed.load(Ordering::Acquire), "before the kill: {failure}");
                             break;
                         }
                     }
                 }
-                last
             });
+            let acknowledged = || count.load(Ordering::Acquire);
+            until("writes are acknowledged", LATER, acknowledged, |count| *count > round % 5);
             // Each round cuts at another point of the commit's cycle.
-            thread::sleep(Duration::from_micros(40_000 + round * 1_370));
+            thread::sleep(Duration::from_micros(round * 370));
             killed.store(true, Ordering::Release);
             fleet[1].kill();
-            writer.join().expect("every write before the kill was acknowledged")
         });
-        acknowledged.push((path, last.expect("some write was acknowledged")));
+        acknowledged.push((path, count.into_inner() - 1));
         fleet[1].restart();
         // What was acknowledged is there at once, and what was not may be there or not.
         let (path, last) = acknowledged.last().expect("one was pushed");
