@@ -74,7 +74,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let addresses = advertised(&configured, bound);
 
     let membership = watch::Sender::new(None);
-    let gate = NodeGate { me: key.node_id(), membership: membership.subscribe(), clock };
+    let entering = watch::Sender::new(false);
+    let gate = NodeGate {
+        me: key.node_id(),
+        membership: membership.subscribe(),
+        entering: entering.subscribe(),
+        clock,
+    };
     let mut router = Router::new();
     let lend = |receiver| Arc::new(Mutex::new(receiver));
     let inbound = Inbound {
@@ -105,6 +111,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         mesh,
         inbound,
         membership,
+        entering,
         broken,
     };
     let node = Node::begin(parts, image).await?;

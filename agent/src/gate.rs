@@ -26,6 +26,8 @@ pub struct NodeGate {
     pub me: NodeId,
     /// The membership; none while the node is standalone.
     pub membership: watch::Receiver<Option<Arc<Membership>>>,
+    /// Whether the node is just becoming a member.
+    pub entering: watch::Receiver<bool>,
     /// The time.
     pub clock: Clock,
 }
@@ -37,6 +39,11 @@ impl NodeGate {
 }
 
 impl Gate for NodeGate {
+    async fn settled(&self) {
+        // An error means that the node is gone: then nothing will change any more.
+        let _ = self.entering.clone().wait_for(|entering| !entering).await;
+    }
+
     fn hello(&self) -> Option<Hello> {
         let membership = self.membership()?;
         let hello = membership.hello();

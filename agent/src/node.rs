@@ -126,6 +126,8 @@ pub struct NodeParts {
     pub inbound: Inbound,
     /// Where the membership is shown to the mesh's gate.
     pub membership: watch::Sender<Option<Arc<Membership>>>,
+    /// Set while the node becomes a member, for the mesh's gate.
+    pub entering: watch::Sender<bool>,
     /// Told when the disk fails for good.
     pub broken: mpsc::Sender<Arc<str>>,
 }
@@ -309,6 +311,7 @@ impl Node {
             limits: self.limits.clone(),
             clock: self.parts.clock,
         };
+        let _entering = Entering::begin(&self.parts.entering);
         let dialler = JoinDialler(self.parts.mesh.clone());
         let admission = joiner.join(&information, &secret, &dialler).await?;
         self.enter(admission.replica, &admission.outputs).await?;
@@ -494,6 +497,22 @@ async fn follow_ends(node: Arc<Node>, mut ends: mpsc::Receiver<End>) {
                 return;
             }
         }
+    }
+}
+
+/// Says that the node becomes a member, for as long as it lives.
+struct Entering<'a>(&'a watch::Sender<bool>);
+
+impl<'a> Entering<'a> {
+    fn begin(entering: &'a watch::Sender<bool>) -> Self {
+        entering.send_replace(true);
+        Self(entering)
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
     }
 }
 

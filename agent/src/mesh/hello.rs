@@ -26,6 +26,13 @@ const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// Decides who may be a peer, and speaks for this node.
 pub trait Gate: Send + Sync + 'static {
+    /// Returns once it is settled what this node says of itself. One that is just joining is known
+    /// to the others a moment before it knows itself; whoever dials it then is kept waiting, for
+    /// the time of a hello at most, rather than refused.
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// What this node says of itself now; `None` while it is in no Data Center, when it neither
     /// dials nor accepts members. Called for every connection: the wall clock in it is compared
     /// with the peer's.
@@ -40,6 +47,10 @@ pub trait Gate: Send + Sync + 'static {
 }
 
 impl<G: Gate> Gate for Arc<G> {
+    fn settled(&self) -> impl Future<Output = ()> + Send {
+        G::settled(self)
+    }
+
     fn hello(&self) -> Option<Hello> {
         G::hello(self)
     }
@@ -64,6 +75,7 @@ pub enum Verdict {
 
 /// The same as [`Gate`], for a pool that need not know which one.
 pub(super) trait AnyGate: Send + Sync {
+    fn settled<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     fn hello(&self) -> Option<Hello>;
     fn judge<'a>(
         &'a self,
@@ -74,6 +86,10 @@ pub(super) trait AnyGate: Send + Sync {
 }
 
 impl<G: Gate> AnyGate for G {
+    fn settled<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(Gate::settled(self))
+    }
+
     fn hello(&self) -> Option<Hello> {
         Gate::hello(self)
     }
@@ -168,6 +184,7 @@ pub(super) async fn welcome(
         let (mut send, mut recv) = connection.accept_bi().await?;
         let hello = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
         let theirs = Hello::decode(&hello);
+        gate.settled().await;
         let ours = gate.hello();
         let verdict = match (&theirs, &ours) {
             (Err(error), _) => refuse(RefusalCode::Malformed, format!("not a hello: {error}")),
