@@ -25,7 +25,7 @@ pub fn advertised(configured: &[(IpAddr, Option<u16>)], bound: SocketAddr) -> Ve
 fn interface_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut ips: Vec<IpAddr> = interfaces.iter().map(|interface| interface.ip()).collect();
-    ips.retain(|ip| is_reachable(ip));
+    ips.retain(is_reachable);
     ips.sort_by_key(|ip| (ip.is_ipv6(), *ip));
     ips.dedup();
     if ips.is_empty() { vec![Ipv4Addr::LOCALHOST.into()] } else { ips }
