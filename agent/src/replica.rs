@@ -401,5 +401,5 @@ fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred
 }
 
 fn progress(replica: &Replica) -> Progress {
-    Progress { digest: replica.durable_vector().digest() }
+    Progress { digest: replica.digest() }
 }

@@ -3,7 +3,10 @@
 //! A test starts agents ([`Agent`], [`Fleet`]), talks with them over their sockets ([`Client`]) or
 //! by the command line ([`Ran`]), and waits for states with a bound ([`eventually`]). Every agent
 //! has a temporary folder and a port of its own, dies with the test that started it, and shows the
-//! end of its log when that test fails. Nothing here knows the agent's code: only its contract.
+//! end of its log when that test fails. None of this knows the agent's code: only its contract.
+//!
+//! Beside it stands [`sim`], which runs the rules alone, without agents, through thousands of
+//! worlds that go wrong.
 
 pub mod agent;
 pub mod binary;
@@ -11,6 +14,7 @@ pub mod client;
 pub mod command;
 pub mod fleet;
 pub mod patience;
+pub mod sim;
 pub mod skip;
 
 pub use agent::Agent;

@@ -16,7 +16,7 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
     if let Some(membership) = &membership {
         let summary = membership.replica.read(|replica| SettingsSummary {
             documents: replica.documents("").count() as u64,
-            digest: replica.durable_vector().digest(),
+            digest: replica.digest(),
             bytes: replica.bytes() as u64,
             conflicts: replica.conflicts().count() as u64,
         });

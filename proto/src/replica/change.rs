@@ -80,11 +80,12 @@ pub struct Change {
     /// Whether it removes the document: every field that is not later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,
-    /// For each field that it touches, the changes that its writer saw there and so means to
-    /// supersede. What is not named here was not seen: it stays, as a conflict.
+    /// For each field that it touches, what its writer saw there and so means to supersede: of each
+    /// writer the latest change to the field, which stands for the earlier ones. What is not named
+    /// here was not seen: it stays, as a conflict.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub based_on: BTreeMap<Field, Vec<Dot>>,
-    /// The removals of the document that its writer saw.
+    /// The removals of the document that its writer saw: of each writer the latest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals_seen: Vec<Dot>,
     /// Who asked.

@@ -2,10 +2,14 @@
 //!
 //! The state is a function of the *set* of changes merged, which makes the merge commutative,
 //! associative and idempotent (Shapiro et al., "Conflict-free Replicated Data Types", 2011). For
-//! each field, the changes that touched it and that no other change names as seen are its
-//! *siblings*. The latest sibling is what the field shows; the others were written without
-//! knowledge of it, and stay as conflicts until a change names them. A removal hides every field
-//! that is not later.
+//! each field, the changes that touched it and that no other change had seen are its *siblings*.
+//! The latest sibling is what the field shows; the others were written without knowledge of it, and
+//! stay as conflicts until a change has seen them. A removal hides every field that is not later.
+//!
+//! A change says of each field all that its writer had seen there, not only the last of it (dotted
+//! version vector sets: Almeida et al., "Scalable and Accurate Causality Tracking for Eventually
+//! Consistent Stores", 2014). So the siblings alone say all that was superseded: what history
+//! forgets in between, no node that comes late or starts again can take for a conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +17,7 @@ use serde_json::Value;
 
 use super::change::{SignedChange, Stamp};
 use super::path::{Field, Path};
-use super::vector::Dot;
+use super::vector::{Dot, Vector};
 
 /// How two writes to one field are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,33 +43,36 @@ fn law(path: &Path, field: &Field) -> Law {
 #[derive(Debug, Clone, Default)]
 struct Register {
     siblings: BTreeMap<Stamp, Dot>,
-    /// Superseded before they arrived; empty but for changes on their way.
-    awaited: BTreeSet<Dot>,
+    /// Up to which of each writer's changes any change merged had seen this register. A writer sees
+    /// what it wrote before, so one number names them all. Invariant: covers no sibling.
+    seen: Vector,
 }
 
 impl Register {
     fn insert(&mut self, stamp: Stamp, dot: Dot) {
-        if !self.awaited.remove(&dot) {
+        if !self.seen.covers(&dot) {
             self.siblings.insert(stamp, dot);
         }
     }
 
-    fn supersede(&mut self, seen: &[Dot], arrived: &impl Fn(&Dot) -> bool) {
+    fn supersede(&mut self, seen: &[Dot]) {
         for dot in seen {
-            let before = self.siblings.len();
-            self.siblings.retain(|_, sibling| sibling != dot);
-            if self.siblings.len() == before && !arrived(dot) {
-                self.awaited.insert(*dot);
-            }
+            self.seen.raise(dot.writer, dot.seq);
         }
+        self.siblings.retain(|_, sibling| !self.seen.covers(sibling));
     }
 
     fn latest(&self) -> Option<Stamp> {
         self.siblings.last_key_value().map(|(stamp, _)| *stamp)
     }
 
+    /// What a write says that it saw: for each writer, the latest change to this register.
     fn dots(&self) -> Vec<Dot> {
-        self.siblings.values().copied().collect()
+        let mut seen = self.seen.clone();
+        for dot in self.siblings.values() {
+            seen.raise(dot.writer, dot.seq);
+        }
+        seen.iter().map(|(writer, seq)| Dot { writer: *writer, seq: *seq }).collect()
     }
 }
 
@@ -93,18 +100,19 @@ pub struct Conflict {
 #[derive(Debug, Clone, Default)]
 pub struct Document {
     fields: BTreeMap<Field, Register>,
+    /// The removals that no later write had seen: those are in conflict with what shows.
     removals: Register,
-    /// The latest removal ever known, superseded or not: fields not later than it do not show.
-    removed_at: Option<Stamp>,
+    /// The removals that no later removal had seen. They alone say what they superseded, whatever
+    /// was written since; and fields not later than the latest do not show.
+    tombs: Register,
     /// All changes that are kept, in the order of their stamps.
     history: BTreeMap<Stamp, SignedChange>,
     history_bytes: usize,
 }
 
 impl Document {
-    /// Merges a change that was not merged before. `arrived` tells of other changes whether they
-    /// were.
-    pub(super) fn merge(&mut self, change: SignedChange, arrived: impl Fn(&Dot) -> bool) {
+    /// Merges a change that was not merged before.
+    pub(super) fn merge(&mut self, change: SignedChange) {
         let (stamp, dot) = (change.stamp(), change.dot);
         for field in change.set.keys().chain(&change.unset) {
             if law(&change.path, field) == Law::Terminal {
@@ -116,15 +124,15 @@ impl Document {
         }
         for (field, seen) in &change.based_on {
             if law(&change.path, field) == Law::LastWriterWins {
-                self.fields.entry(field.clone()).or_default().supersede(seen, &arrived);
+                self.fields.entry(field.clone()).or_default().supersede(seen);
             }
         }
         if change.remove {
             self.removals.insert(stamp, dot);
-            self.removed_at = self.removed_at.max(Some(stamp));
+            self.tombs.insert(stamp, dot);
+            self.tombs.supersede(&change.removals_seen);
         }
-        self.removals.supersede(&change.removals_seen, &arrived);
-        self.fields.retain(|_, r| !r.siblings.is_empty() || !r.awaited.is_empty());
+        self.removals.supersede(&change.removals_seen);
         self.history_bytes += change.bytes().len();
         self.history.insert(stamp, change);
     }
@@ -136,15 +144,6 @@ impl Document {
         let register = self.fields.entry(field.clone()).or_default();
         register.siblings.insert(change.stamp(), change.dot);
         register.siblings = register.siblings.pop_first().into_iter().collect();
-    }
-
-    /// Forgets which superseded changes are on their way where `arrived` says that they came, or
-    /// never will.
-    pub(super) fn settle_awaited(&mut self, arrived: impl Fn(&Dot) -> bool) {
-        for register in self.fields.values_mut().chain([&mut self.removals]) {
-            register.awaited.retain(|dot| !arrived(dot));
-        }
-        self.fields.retain(|_, r| !r.siblings.is_empty() || !r.awaited.is_empty());
     }
 
     /// The fields that show, with the change that says each.
@@ -164,10 +163,15 @@ impl Document {
     fn shown(&self, field: &Field) -> Option<(&Value, &SignedChange)> {
         let stamp = self.fields.get(field)?.latest()?;
         let change = self.history.get(&stamp)?;
-        if law(&change.path, field) == Law::LastWriterWins && Some(stamp) < self.removed_at {
+        if law(&change.path, field) == Law::LastWriterWins && Some(stamp) < self.removed_at() {
             return None;
         }
         Some((change.set.get(field)?, change))
+    }
+
+    /// The latest removal ever known: fields not later than it do not show.
+    fn removed_at(&self) -> Option<Stamp> {
+        self.tombs.latest()
     }
 
     /// Whether any field shows.
@@ -203,13 +207,13 @@ impl Document {
         held.collect()
     }
 
-    /// The fields that a removal supersedes: all that any change still holds.
-    pub(super) fn held_fields(&self) -> impl Iterator<Item = &Field> {
+    /// The fields that a removal supersedes: all that were ever touched.
+    pub(super) fn touched_fields(&self) -> impl Iterator<Item = &Field> {
         self.fields.keys()
     }
 
-    /// The removals that nothing known supersedes.
-    pub(super) fn removals(&self) -> Vec<Dot> {
+    /// What a write must say that it saw of removals.
+    pub(super) fn removals_seen(&self) -> Vec<Dot> {
         self.removals.dots()
     }
 
@@ -234,8 +238,12 @@ impl Document {
 
     fn conflict(&self, field: &Field, register: &Register) -> Option<Conflict> {
         let latest = register.latest()?;
+        let decided = law(&self.history.get(&latest)?.path, field) == Law::Terminal;
+        if decided {
+            return None;
+        }
         if register.siblings.len() == 1
-            && Some(latest) > self.removed_at
+            && Some(latest) > self.removed_at()
             && self.removals.siblings.is_empty()
         {
             return None;
@@ -249,9 +257,9 @@ impl Document {
             let change = self.history.get(stamp)?.clone();
             Some(Side { value: None, change })
         });
-        if Some(latest) < self.removed_at {
+        if Some(latest) < self.removed_at() {
             // The removal did not know of these writes; it hides them all.
-            let removal = self.history.get(&self.removed_at?)?.clone();
+            let removal = self.history.get(&self.removed_at()?)?.clone();
             sides.insert(0, Side { value: None, change: removal });
         } else {
             sides.extend(removals);
@@ -278,8 +286,8 @@ impl Document {
     }
 
     fn holding(&self) -> BTreeSet<Stamp> {
-        let registers = self.fields.values().chain([&self.removals]);
-        registers.flat_map(|r| r.siblings.keys().copied()).chain(self.removed_at).collect()
+        let registers = self.fields.values().chain([&self.removals, &self.tombs]);
+        registers.flat_map(|r| r.siblings.keys().copied()).collect()
     }
 
     /// Takes out the superseded changes that are beyond what history keeps: not among the `keep`

@@ -10,33 +10,33 @@ use serde_json::json;
 
 use super::*;
 
-const DC: DataCenterId = DataCenterId([7; 16]);
+pub(super) const DC: DataCenterId = DataCenterId([7; 16]);
 
-fn key(n: u8) -> Keypair {
+pub(super) fn key(n: u8) -> Keypair {
     Keypair::from_seed([n + 1; 32])
 }
 
-fn replica(n: u8) -> Replica {
+pub(super) fn replica(n: u8) -> Replica {
     Replica::new(DC, key(n), Limits::default())
 }
 
-fn now(wall_ms: u64) -> Now {
+pub(super) fn now(wall_ms: u64) -> Now {
     Now { mono: Duration::from_millis(wall_ms), wall_ms }
 }
 
-fn actor() -> Actor {
+pub(super) fn actor() -> Actor {
     Actor { who: "root".into(), via: "test".into() }
 }
 
-fn path() -> Path {
+pub(super) fn path() -> Path {
     "storage/nas1".parse().unwrap()
 }
 
-fn field(n: u8) -> Field {
+pub(super) fn field(n: u8) -> Field {
     ["a", "b", "c"][n as usize % 3].parse().unwrap()
 }
 
-fn set(n: u8, value: u8) -> Edit {
+pub(super) fn set(n: u8, value: u8) -> Edit {
     Edit { set: [(field(n), json!(value))].into(), ..Edit::default() }
 }
 
@@ -97,7 +97,7 @@ fn history(steps: &[Step]) -> Vec<SignedChange> {
 }
 
 /// All that a document shows and remembers, as text.
-fn shown(replica: &Replica) -> String {
+pub(super) fn shown(replica: &Replica) -> String {
     let Some(document) = replica.document(&path()) else { return String::new() };
     let fields: Vec<_> = document.fields().map(|(f, v, c)| (f, v, c.stamp())).collect();
     let conflicts: Vec<_> = document
@@ -251,7 +251,9 @@ fn what_is_terminal_is_undone_by_no_later_write_and_no_removal() {
         }
     }
     for node in [&a, &b] {
-        assert_eq!(node.document(&member).unwrap().value("removed"), Some(&json!("by b")));
+        let document = node.document(&member).unwrap();
+        assert_eq!(document.value("removed"), Some(&json!("by b")));
+        assert!(document.conflicts().is_empty(), "what is decided is in no conflict");
     }
 }
 

@@ -8,12 +8,13 @@
 pub mod change;
 pub mod document;
 #[cfg(test)]
+mod forgetting;
+#[cfg(test)]
 mod laws;
 pub mod path;
 pub mod sync;
 pub mod vector;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use serde_json::Value;
 pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
 pub use document::{Conflict, Document, Side};
 pub use path::{Field, NameError, Path};
+use vector::digest;
 pub use vector::{Dot, Vector, Writer};
 
 use crate::codec;
@@ -230,8 +232,7 @@ impl Replica {
         let mut replica = Self::new(datacenter, key, limits);
         for change in changes.into_iter().filter(|c| c.datacenter == datacenter) {
             replica.clock.observe(change.at, now);
-            // What a change supersedes may come later in this very loop: nothing has arrived.
-            replica.insert(change, |_| false);
+            replica.insert(change);
         }
         let stated = seen.iter().map(|(w, seq)| (*w, *seq)).collect::<Vec<_>>();
         let logged = replica.log.keys().map(|writer| (*writer, 0)).collect::<Vec<_>>();
@@ -240,10 +241,6 @@ impl Replica {
         }
         replica.stored_seen = seen;
         replica.durable = replica.vector.clone();
-        let vector = &replica.vector;
-        for document in replica.documents.values_mut() {
-            document.settle_awaited(|dot| vector.covers(dot));
-        }
         replica
     }
 
@@ -277,11 +274,11 @@ impl Replica {
             return Ok((Written { change: None, stamp: document.stamp() }, Outputs::default()));
         }
         let based_on = if edit.remove {
-            document.seen(document.held_fields())
+            document.seen(document.touched_fields())
         } else {
             document.seen(edit.set.keys().chain(&edit.unset))
         };
-        let removals_seen = document.removals();
+        let removals_seen = document.removals_seen();
         let writer = *self.writer.get_or_insert(Writer { node: self.key.node_id(), incarnation });
         // A write must beat what the document holds, even where that came from a clock far ahead,
         // which the local clock does not follow; and no two changes of a document share a stamp.
@@ -362,20 +359,16 @@ impl Replica {
                 commit.rises.push((*writer, self.vector.seen(writer)));
             }
         }
-        if !commit.ops.is_empty() {
-            let vector = &self.vector;
-            for document in self.documents.values_mut() {
-                document.settle_awaited(|dot| vector.covers(dot));
-            }
-        }
         Outputs { commit, ..Outputs::default() }
     }
 
     /// Notes that a commit is on disk. Commits are handed back in the order in which they came.
     pub fn committed(&mut self, commit: &Commit) {
         for op in &commit.ops {
-            if let StoreOp::Put { dot, .. } = op {
-                self.undurable.remove(dot);
+            match op {
+                StoreOp::Put { dot, .. } => drop(self.undurable.remove(dot)),
+                StoreOp::Forget(dot) => self.forget(dot),
+                StoreOp::Seen(..) => {}
             }
         }
         for (writer, seq) in &commit.rises {
@@ -407,12 +400,7 @@ impl Replica {
         outputs.commit.ops.push(put);
         self.undurable.insert(dot);
 
-        let (log, vector) = (&self.log, &self.vector);
-        let arrived = |dot: &Dot| {
-            vector.covers(dot) || log.get(&dot.writer).is_some_and(|l| l.contains_key(&dot.seq))
-        };
-        let document = self.documents.entry(path.clone()).or_default();
-        document.merge(change.clone(), arrived);
+        self.documents.entry(path.clone()).or_default().merge(change.clone());
         self.note(change);
         if self.rise(dot.writer, 0) {
             outputs.commit.rises.push((dot.writer, self.vector.seen(&dot.writer)));
@@ -422,9 +410,9 @@ impl Replica {
         outputs
     }
 
-    fn insert(&mut self, change: SignedChange, arrived: impl Fn(&Dot) -> bool) {
+    fn insert(&mut self, change: SignedChange) {
         let path = change.path.clone();
-        self.documents.entry(path.clone()).or_default().merge(change.clone(), arrived);
+        self.documents.entry(path.clone()).or_default().merge(change.clone());
         self.note(change);
         self.note_conflicts(&path);
     }
@@ -462,10 +450,6 @@ impl Replica {
         let forgettable = |dot: &Dot| self.vector.covers(dot);
         for change in document.prune(history_changes, before_ms, history_bytes, forgettable) {
             let Dot { writer, seq } = change.dot;
-            self.bytes -= change.bytes().len();
-            if let Entry::Occupied(mut log) = self.log.entry(writer) {
-                log.get_mut().remove(&seq);
-            }
             // Without this the gap in the writer's changes would look like something not seen.
             let seen = self.vector.seen(&writer);
             if self.stored_seen.seen(&writer) < seq {
@@ -473,6 +457,15 @@ impl Replica {
                 commit.ops.push(StoreOp::Seen(writer, seen));
             }
             commit.ops.push(StoreOp::Forget(change.dot));
+        }
+    }
+
+    /// Only what is forgotten on the disk is forgotten here: until then other nodes get the old
+    /// change, for they cannot get the new one yet.
+    fn forget(&mut self, dot: &Dot) {
+        let log = self.log.get_mut(&dot.writer);
+        if let Some(change) = log.and_then(|log| log.remove(&dot.seq)) {
+            self.bytes -= change.bytes().len();
         }
     }
 
@@ -499,6 +492,18 @@ impl Replica {
     /// All that was merged and is on disk: what other nodes may be told.
     pub fn durable_vector(&self) -> &Vector {
         &self.durable
+    }
+
+    /// Sixteen hex digits that are the same where the same is on disk: what two nodes compare. The
+    /// vector alone would not do: a change that came without one before it lies above the vector,
+    /// and stays there if the one before it is lost with its writer.
+    pub fn digest(&self) -> String {
+        let above = self.log.iter().flat_map(|(writer, log)| {
+            let dots = log.range(self.durable.seen(writer).saturating_add(1)..);
+            dots.map(|(seq, _)| Dot { writer: *writer, seq: *seq })
+        });
+        let above: Vec<Dot> = above.filter(|dot| !self.undurable.contains(dot)).collect();
+        if above.is_empty() { self.durable.digest() } else { digest(&(&self.durable, above)) }
     }
 
     /// The changes merged that are not on disk yet.

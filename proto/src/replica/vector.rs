@@ -97,9 +97,14 @@ impl Vector {
     /// Sixteen hex digits that are the same for the same vector: what two nodes compare to see
     /// whether they hold the same.
     pub fn digest(&self) -> String {
-        let hash = Sha256::digest(codec::encode(self));
-        data_encoding::HEXLOWER.encode(&hash[..8])
+        digest(self)
     }
+}
+
+/// Sixteen hex digits of the hash of a value's binary form.
+pub(super) fn digest<T: Serialize>(value: &T) -> String {
+    let hash = Sha256::digest(codec::encode(value));
+    data_encoding::HEXLOWER.encode(&hash[..8])
 }
 
 impl From<Vec<(Writer, u64)>> for Vector {

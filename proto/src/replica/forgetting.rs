@@ -1,0 +1,120 @@
+//! What history forgets must not show: neither in what a node holds, nor in what it tells.
+//!
+//! Each of these was found by the simulation, or by looking for what it might find.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::laws::{DC, actor, field, key, now, path, replica, set, shown};
+use super::*;
+
+/// A replica that keeps no more history than it must, for changes that come in any order.
+fn forgetful(n: u8) -> Replica {
+    let limits = Limits {
+        history_changes: 0,
+        history_age: Duration::ZERO,
+        history_bytes: 0,
+        ..Limits::default()
+    };
+    Replica::new(DC, key(n), limits)
+}
+
+/// Merges and stores.
+fn keep(node: &mut Replica, changes: &[SignedChange]) {
+    for change in changes {
+        let outputs = node.merge(change.clone(), false, now(9000));
+        node.committed(&outputs.commit);
+    }
+}
+
+fn write_stored(node: &mut Replica, edit: Edit, wall_ms: u64) -> SignedChange {
+    let (written, outputs) = node.write(&path(), edit, actor(), 1, now(wall_ms)).unwrap();
+    node.committed(&outputs.commit);
+    written.change.expect("the write says something new")
+}
+
+/// What `late` lacks, taken from a node that has forgotten what it could.
+fn catch_up(late: &mut Replica, from: &Replica) {
+    let (changes, vector) = from.delta(late.durable_vector());
+    keep(late, &changes);
+    let outputs = late.absorb(&vector);
+    late.committed(&outputs.commit);
+}
+
+/// Of three writes to one field, each with knowledge of the one before,
+/// history forgot the middle one. A node that had only the first took the third for a write that
+/// did not know of it, and so did the node itself when it was started again.
+#[test]
+fn what_history_forgot_in_the_middle_makes_no_conflict() {
+    let both = Edit { set: [(field(0), json!(1)), (field(1), json!(1))].into(), ..Edit::default() };
+    let (mut x, mut y, mut z) = (replica(0), replica(1), replica(2));
+    let first = write_stored(&mut x, both, 1000);
+    keep(&mut y, std::slice::from_ref(&first));
+    let second = write_stored(&mut y, set(0, 2), 2000);
+    keep(&mut z, &[first.clone(), second.clone()]);
+    let third = write_stored(&mut z, set(0, 3), 3000);
+    let (mut whole, mut late) = (forgetful(3), forgetful(4));
+    keep(&mut whole, &[first.clone(), second.clone(), third]);
+    assert!(whole.change(&second.dot).is_none(), "the second is forgotten");
+    keep(&mut late, &[first]);
+    catch_up(&mut late, &whole);
+    let (kept, seen) = whole.delta(&Vector::default());
+    let again = Replica::load(DC, key(3), Limits::default(), kept, seen, now(9000));
+    for node in [&whole, &late, &again] {
+        assert_eq!(node.conflicts().count(), 0);
+        assert_eq!(shown(node), shown(&whole));
+    }
+}
+
+/// The same with two removals that did not know of each other, of which the earlier is forgotten.
+#[test]
+fn what_a_forgotten_removal_saw_makes_no_conflict() {
+    let remove = || Edit { remove: true, ..Edit::default() };
+    let (mut x, mut y, mut z) = (replica(0), replica(1), replica(2));
+    let first = write_stored(&mut x, set(0, 1), 1000);
+    keep(&mut y, std::slice::from_ref(&first));
+    let removal = write_stored(&mut y, remove(), 2000);
+    let other = write_stored(&mut z, set(1, 1), 2500);
+    let other_removal = write_stored(&mut z, remove(), 3000);
+    let (mut whole, mut late) = (forgetful(3), forgetful(4));
+    keep(&mut whole, &[first.clone(), removal, other, other_removal]);
+    let _ = write_stored(&mut whole, set(2, 1), 4000);
+    keep(&mut late, &[first]);
+    catch_up(&mut late, &whole);
+    assert_eq!(shown(&late), shown(&whole));
+    assert_eq!(late.conflicts().count(), 0);
+}
+
+/// A write made an old change forgettable, and
+/// a session before the commit sent neither, under a vector that covered the old one.
+#[test]
+fn a_change_is_told_until_what_superseded_it_is_on_disk() {
+    let mut node = forgetful(0);
+    let first = write_stored(&mut node, set(0, 1), 1000);
+    let (_, outputs) = node.write(&path(), set(0, 2), actor(), 1, now(2000)).unwrap();
+    let dots = |node: &Replica| -> Vec<Dot> {
+        node.delta(&Vector::default()).0.iter().map(|change| change.dot).collect()
+    };
+    assert_eq!(dots(&node), [first.dot]);
+    let before = node.bytes();
+    node.committed(&outputs.commit);
+    assert_eq!(dots(&node), [Dot { seq: 2, ..first.dot }]);
+    assert!(node.bytes() < before, "what is forgotten takes no room");
+}
+
+/// A change came without the one before it, which was lost with its writer: the vector does not
+/// tell who has it.
+#[test]
+fn a_change_beyond_a_gap_shows_in_the_digest() {
+    let mut lost = replica(0);
+    let _ = write_stored(&mut lost, set(0, 1), 1000);
+    let second = write_stored(&mut lost, set(1, 1), 2000);
+    let (mut has, mut lacks) = (replica(1), replica(2));
+    keep(&mut has, &[second]);
+    assert_eq!(has.durable_vector(), lacks.durable_vector());
+    assert_ne!(has.digest(), lacks.digest());
+    catch_up(&mut lacks, &has);
+    assert_eq!(has.digest(), lacks.digest());
+    assert_eq!(shown(&has), shown(&lacks));
+}

@@ -1,0 +1,218 @@
+//! What operators do: edits that collide, on few documents, and the coming and going of nodes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use peerage_proto::id::NodeId;
+use peerage_proto::replica::{Document, Edit, Field, Path, Replica, SignedChange, WriteError};
+use peerage_proto::roster::{self, NodeName, Roster, Standing};
+use peerage_proto::time::Now;
+use serde_json::json;
+
+use super::{Event, LEAVING_MS, World};
+use crate::sim::dice::Dice;
+use crate::sim::host::Fate;
+use crate::sim::network::HostId;
+use crate::sim::promise::{Broken, Promise, hold};
+
+const PATHS: [&str; 3] = ["storage/nas1", "options", "users/ann"];
+const FIELDS: [&str; 3] = ["server", "size", "enabled"];
+
+/// Names are few, so that they are taken twice.
+const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+
+impl World {
+    /// Writes on a node. It may be refused for what the write asks, never for want of others.
+    pub(super) fn write(&mut self, id: HostId, path: &Path, edit: Edit) -> Result<(), Broken> {
+        let host = &mut self.hosts[id.0];
+        let now = host.now(self.time_ms);
+        let Some(process) = &mut host.process else { return Ok(()) };
+        let knew = self.ledger.known_to(process.replica(), path);
+        match process.write(path, edit, now) {
+            Ok((written, effects)) => {
+                if let Some(change) = written {
+                    let (set, unset) = (change.set.keys().collect::<Vec<_>>(), &change.unset);
+                    let what = if change.remove { "removes" } else { "writes" };
+                    self.log.note(
+                        self.time_ms,
+                        format_args!("{id} {what} {change:?} set {set:?} unset {unset:?}"),
+                    );
+                    shows_at_once(process.replica(), &change)?;
+                    let number = change.dot;
+                    let earlier = self.ledger.enter(change, id, knew);
+                    hold(Promise::OneNumberOneChange, earlier.is_none(), || {
+                        format!("{number:?} is given twice, first to {earlier:?}")
+                    })?;
+                }
+                self.apply(id, effects)
+            }
+            Err(WriteError::NoDocument(_) | WriteError::NoField { .. }) => Ok(()),
+            Err(error) => hold(Promise::AlwaysWritable, false, || format!("{id}: {error}")),
+        }
+    }
+
+    /// Has one node admit another, which starts on an empty disk and waits to be greeted.
+    pub(super) fn admit(&mut self, by: HostId, newcomer: HostId) -> Result<(), Broken> {
+        if self.hosts[newcomer.0].process.is_none() {
+            self.start(newcomer);
+        }
+        self.note(format_args!("{by} admits {newcomer}"));
+        let id = self.hosts[newcomer.0].node_id();
+        let (own, now) = (self.hosts[by.0].node_id(), self.hosts[by.0].now(self.time_ms));
+        let Some(process) = self.hosts[by.0].member() else { return Ok(()) };
+        let (path, edit) = admission(&mut self.dice, process.roster(), id, own, now);
+        self.write(by, &path, edit)?;
+        self.sessions += 1;
+        let session = self.sessions;
+        let Some(process) = &mut self.hosts[by.0].process else { return Ok(()) };
+        let effects = process.greet(id, session);
+        self.apply(by, effects)
+    }
+
+    /// Something that an operator does, on any node that is up and belongs.
+    pub(super) fn work(&mut self) -> Result<(), Broken> {
+        let able: Vec<HostId> =
+            self.host_ids().filter(|id| self.hosts[id.0].member().is_some()).collect();
+        let Some(&any) = self.dice.pick(&able) else { return Ok(()) };
+        let here = match self.at_work {
+            Some(id) if able.contains(&id) && self.dice.chance(40) => id,
+            _ => any,
+        };
+        self.at_work = Some(here);
+        let Some(process) = self.hosts[here.0].member() else { return Ok(()) };
+        let (own, now) = (self.hosts[here.0].node_id(), self.hosts[here.0].now(self.time_ms));
+        let other = HostId(self.dice.below(self.hosts.len() as u64) as usize);
+        let node = self.hosts[other.0].node_id();
+        let standing = process.roster().member(&node).map(|m| m.standing.clone());
+        let (path, edit) = match (Deed::next(&mut self.dice), standing) {
+            (Deed::Rename, _) => renaming(&mut self.dice, process.roster(), own),
+            (Deed::Remove, Some(Standing::Member)) if self.budget.removals > 0 => {
+                self.budget.removals -= 1;
+                self.note(format_args!("{here} removes {other}"));
+                (roster::member_path(&node), Roster::removal(own, "root", now.wall_ms))
+            }
+            (Deed::Meddle, Some(Standing::Removed(_))) => meddling(&mut self.dice, node),
+            // Also one that was removed: by a node that has not heard of it, or that has.
+            (Deed::Admit, None | Some(Standing::Removed(_)))
+                if self.hosts[other.0].fate == Fate::There =>
+            {
+                return self.admit(here, other);
+            }
+            (Deed::Leave, _) if self.budget.leavings > 0 => {
+                self.budget.leavings -= 1;
+                let run = process.run;
+                self.note(format_args!("{here} leaves"));
+                self.schedule(LEAVING_MS, Event::Stop { host: here, run });
+                (roster::member_path(&own), Roster::leaving(own, "root", now.wall_ms))
+            }
+            _ => edit(&mut self.dice, process.replica()),
+        };
+        self.write(here, &path, edit)
+    }
+}
+
+/// Whoever writes on a node reads it there, whatever the node knew and whatever its clock says.
+fn shows_at_once(replica: &Replica, change: &SignedChange) -> Result<(), Broken> {
+    if change.path.is_reserved() {
+        // What is decided for ever does not yield to a later write.
+        return Ok(());
+    }
+    let shown =
+        |field: &Field| replica.document(&change.path).and_then(|d| d.value(field.as_str()));
+    let holds = change.set.iter().all(|(field, value)| shown(field) == Some(value))
+        && change.unset.iter().all(|field| shown(field).is_none())
+        && !(change.remove && replica.document(&change.path).is_some_and(Document::exists));
+    hold(Promise::AlwaysWritable, holds, || {
+        format!("{change:?} does not show where it was written")
+    })
+}
+
+/// What an operator does to a Data Center.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Edit,
+    Rename,
+    Admit,
+    Remove,
+    /// Tries to bring back a removed member by writing to its record.
+    Meddle,
+    Leave,
+}
+
+impl Deed {
+    fn next(dice: &mut Dice) -> Self {
+        dice.weighted(&[
+            (36, Self::Edit),
+            (2, Self::Rename),
+            (6, Self::Admit),
+            (6, Self::Remove),
+            (8, Self::Meddle),
+            (2, Self::Leave),
+        ])
+    }
+}
+
+/// An edit of a setting that makes sense on this replica, or nearly.
+fn edit(dice: &mut Dice, replica: &Replica) -> (Path, Edit) {
+    let path: Path = PATHS[dice.below(3) as usize].parse().expect("the paths are well-formed");
+    let field = || -> [Field; 3] { FIELDS.map(|f| f.parse().expect("the fields are well-formed")) };
+    let mut edit = Edit::default();
+    match dice.below(20) {
+        0..=13 => {
+            for field in field() {
+                if dice.chance(50) {
+                    edit.set.insert(field, json!(dice.below(4)));
+                }
+            }
+        }
+        14..=16 => drop(edit.unset.insert(field()[dice.below(3) as usize].clone())),
+        17 => edit.remove = true,
+        _ => edit = revert(dice, replica, &path),
+    }
+    (path, edit)
+}
+
+/// The document as it stood after one of its changes: what `settings revert` writes.
+fn revert(dice: &mut Dice, replica: &Replica, path: &Path) -> Edit {
+    let Some(document) = replica.document(path) else { return Edit::default() };
+    let stamps: Vec<String> = document.history().map(|(c, _)| c.stamp().to_string()).collect();
+    let then = dice.pick(&stamps).and_then(|stamp| document.as_of(stamp)).unwrap_or_default();
+    let gone = document.fields().map(|(field, _, _)| field.clone());
+    Edit { unset: gone.filter(|f| !then.contains_key(f)).collect(), set: then, ..Edit::default() }
+}
+
+/// A name that no current member has, as far as this node knows.
+fn free_name(dice: &mut Dice, roster: &Roster) -> NodeName {
+    let free: Vec<&str> =
+        NAMES.into_iter().filter(|name| roster.holder_of(name).is_none()).collect();
+    let name = dice.pick(&free).copied().unwrap_or("z");
+    name.parse().expect("the names are well-formed")
+}
+
+/// The founding of the Data Center on a node: the record of the Data Center and its own.
+pub(super) fn founding(dice: &mut Dice, founder: NodeId, now: Now) -> [(Path, Edit); 2] {
+    let (member, own) = admission(dice, &Roster::default(), founder, founder, now);
+    [(roster::datacenter_path(), Roster::founding("Home Lab", now.wall_ms)), (member, own)]
+}
+
+/// The admission of a node by another.
+fn admission(dice: &mut Dice, roster: &Roster, id: NodeId, by: NodeId, now: Now) -> (Path, Edit) {
+    let name = free_name(dice, roster);
+    let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, id.0[0]), 4747));
+    let edit = roster.admission(&id, &name, &[address], by, None, now.wall_ms);
+    (roster::member_path(&id), edit)
+}
+
+/// Another name for a member.
+fn renaming(dice: &mut Dice, roster: &Roster, id: NodeId) -> (Path, Edit) {
+    (roster::member_path(&id), Roster::renaming(&free_name(dice, roster)))
+}
+
+/// What would bring a removed member back if its removal were a write like any other.
+fn meddling(dice: &mut Dice, id: NodeId) -> (Path, Edit) {
+    let removed: Field = "removed".parse().expect("the field is well-formed");
+    let edit = match dice.chance(50) {
+        true => Edit { unset: [removed].into(), ..Edit::default() },
+        false => Edit { remove: true, ..Edit::default() },
+    };
+    (roster::member_path(&id), edit)
+}

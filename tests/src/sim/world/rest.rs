@@ -1,0 +1,136 @@
+//! What must hold when all is well again: every member holds and shows the same, and it is what
+//! was written.
+
+use std::collections::BTreeSet;
+
+use peerage_proto::replica::{Dot, Path, Replica};
+use peerage_proto::roster::Standing;
+
+use super::World;
+use crate::sim::host::Fate;
+use crate::sim::network::HostId;
+use crate::sim::process::Process;
+use crate::sim::promise::{Broken, Promise, hold};
+use crate::sim::reference::Shown;
+
+/// Checks all promises of a world that has come to rest.
+///
+/// # Errors
+/// The first promise that does not hold.
+pub(super) fn check(world: &World) -> Result<(), Broken> {
+    let members = members(world);
+    let known = everywhere(world, &members)?;
+    for (id, process) in &members {
+        the_removed_are_out(world, *id, process)?;
+        names_are_unique(*id, process)?;
+        shows_what_was_written(world, *id, process, &known)?;
+    }
+    Ok(())
+}
+
+/// The running members that know of each other: all but those that were removed, and those whose
+/// admission was lost with the disk of the only node that knew of it.
+fn members(world: &World) -> Vec<(HostId, &Process)> {
+    let running = world.host_ids().filter_map(|id| Some((id, world.hosts[id.0].member()?)));
+    let mut members: Vec<(HostId, &Process)> = running.collect();
+    loop {
+        let heard_of = |id: HostId| {
+            let node = world.hosts[id.0].node_id();
+            members
+                .iter()
+                .any(|(other, process)| *other != id && process.roster().is_current(&node))
+        };
+        let kept: Vec<_> = members.iter().filter(|(id, _)| heard_of(*id)).copied().collect();
+        if kept.len() == members.len() || kept.is_empty() {
+            return members;
+        }
+        members = kept;
+    }
+}
+
+/// All that any member holds is held by every member. Answers with it.
+fn everywhere(world: &World, members: &[(HostId, &Process)]) -> Result<BTreeSet<Dot>, Broken> {
+    let mut known = BTreeSet::new();
+    for (dot, entry) in world.ledger.entries() {
+        let (holding, lacking): (Vec<HostId>, Vec<HostId>) =
+            members.iter().map(|(id, _)| *id).partition(|id| world.hosts[id.0].disk.holds(dot));
+        if holding.is_empty() {
+            continue;
+        }
+        known.insert(*dot);
+        let promise = match world.hosts[entry.writer.0].fate {
+            Fate::Destroyed => Promise::Equality,
+            _ => Promise::AcknowledgedMeansKept,
+        };
+        hold(promise, lacking.is_empty(), || {
+            let names =
+                |ids: &[HostId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            format!("{:?} is on {}, not on {}", entry.change, names(&holding), names(&lacking))
+        })?;
+    }
+    Ok(known)
+}
+
+fn shows_what_was_written(
+    world: &World,
+    id: HostId,
+    process: &Process,
+    known: &BTreeSet<Dot>,
+) -> Result<(), Broken> {
+    let host = &world.hosts[id.0];
+    let stored = host.stored_replica(world.time_ms, world.limits.clone());
+    let paths: BTreeSet<&Path> = world.ledger.entries().map(|(_, e)| &e.change.path).collect();
+    for path in paths {
+        let expected = Shown::by_definition(&world.ledger, known, path);
+        let shown = |replica: &Replica| replica.document(path).map(Shown::of).unwrap_or_default();
+        let found = shown(process.replica());
+        hold(Promise::AlwaysWritable, found == expected, || {
+            format!("{id} shows {path} as\n  {found:?}\nand what was written is\n  {expected:?}")
+        })?;
+        let found = shown(&stored);
+        hold(Promise::AcknowledgedMeansKept, found == expected, || {
+            format!("started again, {id} shows {path} as\n  {found:?}\nnot as\n  {expected:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Who is removed in one roster neither belongs nor goes on as if it did, if it can hear of it.
+fn the_removed_are_out(world: &World, id: HostId, process: &Process) -> Result<(), Broken> {
+    let removed = process.roster().all().filter(|m| matches!(m.standing, Standing::Removed(_)));
+    let removed: BTreeSet<_> = removed.map(|m| m.id).collect();
+    let own = world.hosts[id.0].node_id();
+    for host in world.host_ids().filter(|h| removed.contains(&world.hosts[h.0].node_id())) {
+        let goes_on = world.hosts[host.0].member().is_some_and(|p| p.peers().contains(&own));
+        hold(Promise::RemovedStaysRemoved, !goes_on, || {
+            format!("{id} knows that {host} was removed, and {host} goes on as a member")
+        })?;
+    }
+    for (dot, entry) in world.ledger.entries() {
+        let removal = entry.change.path.as_str().starts_with("@member/")
+            && entry.change.set.contains_key("removed");
+        if removal && world.hosts[id.0].disk.holds(dot) {
+            let node = entry.change.path.as_str().trim_start_matches("@member/").parse().ok();
+            let out = node.is_some_and(|node| removed.contains(&node));
+            hold(Promise::RemovedStaysRemoved, out, || {
+                format!("{id} holds {:?}, and its roster does not", entry.change)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn names_are_unique(id: HostId, process: &Process) -> Result<(), Broken> {
+    let mut taken = BTreeSet::new();
+    for member in process.roster().current() {
+        hold(Promise::NamesAreUnique, taken.insert(&member.name), || {
+            format!("{id} shows two members as {}", member.name)
+        })?;
+        let mut claims = process.roster().current().filter(|m| m.given_name == member.given_name);
+        let earlier = claims.any(|m| m.admitted < member.admitted);
+        hold(Promise::NamesAreUnique, earlier != (member.name == member.given_name), || {
+            format!("{id} shows {} as {}", member.given_name, member.name)
+        })?;
+    }
+    Ok(())
+}
