@@ -30,7 +30,7 @@ const DATAGRAMS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 256;
 const FRAMES_MAX: usize = 64;
 const SESSIONS_MAX: usize = 32;
-const JOINERS_MAX: usize = 32;
+const JOINERS_MAX: usize = 128;
 
 /// How many threads serve the agent: it waits more than it computes.
 const WORKERS_MAX: usize = 4;

@@ -17,6 +17,7 @@ use peerage_proto::replica::{Limits, Outputs, Replica};
 use peerage_proto::roster::Roster;
 use peerage_proto::wire::WIRE_VERSION;
 use quinn::{Connection, RecvStream, SendStream};
+use rand::RngExt;
 use serde_bytes::ByteBuf;
 use tokio::time::{Instant, timeout};
 
@@ -29,6 +30,14 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the seed may take for its next frame; it asks others and dials back in between.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For how long seeds that are busy, or that hang up in the middle, are asked again: many hosts may
+/// be joining at once.
+const BUSY_FOR: Duration = Duration::from_secs(30);
+
+/// The waits in between, in milliseconds, drawn anew each time so that the many do not march in
+/// step.
+const BUSY_WAIT_MS: std::ops::Range<u64> = 50..500;
 
 /// Why joining failed. This node is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +107,27 @@ impl Joiner {
     /// # Errors
     /// [`JoinError`]; nothing has changed here, and the same string can be used again.
     pub async fn join(
+        &self,
+        information: &JoinInformation,
+        secret: &Secret,
+        dialler: &impl Dialler,
+    ) -> Result<Admission, JoinError> {
+        let until = Instant::now() + BUSY_FOR;
+        loop {
+            let outcome = self.ask_all(information, secret, dialler).await;
+            let busy = matches!(
+                outcome,
+                Err(JoinError::BrokeOff(_) | JoinError::Refused { refusal: Refusal::Busy(_), .. })
+            );
+            if !busy || Instant::now() > until {
+                return outcome;
+            }
+            let wait = rand::rng().random_range(BUSY_WAIT_MS);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+    }
+
+    async fn ask_all(
         &self,
         information: &JoinInformation,
         secret: &Secret,

@@ -39,7 +39,7 @@ const HANDSHAKES_BURST: f64 = 1000.0;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections on the join protocol at once, and how long one may last.
-pub(super) const JOINS_MAX: usize = 16;
+pub(super) const JOINS_MAX: usize = 128;
 const JOIN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Counts who is at the door.
