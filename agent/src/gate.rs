@@ -72,7 +72,7 @@ impl Gate for NodeGate {
             return Verdict::Welcome;
         }
         // Who is a stranger here, or came back after it left, shows how it was admitted.
-        merge_proof(&membership.replica, &roster, &hello.proof).await;
+        merge_proof(&membership.replica, &hello.proof).await;
         let roster = membership.roster();
         match roster.member(&peer).map(|member| &member.standing) {
             Some(Standing::Member) => Verdict::Welcome,
@@ -127,26 +127,21 @@ async fn ended(
     Refusal { evidence, ..Refusal::new(code, message) }
 }
 
-/// Merges the admissions of a proof, each of which must be written by a member known before it.
-async fn merge_proof(replica: &ReplicaHandle, roster: &Roster, proof: &[ByteBuf]) {
-    let mut known: Vec<NodeId> = roster.current().map(|member| member.id).collect();
-    let mut changes = Vec::new();
+/// Merges the admissions of a proof, each of which must be written by a current member. The roster
+/// is asked again after each: an admission may be genuine and yet of another Data Center, or of a
+/// node that was removed since, and then it gives nobody the right to admit the next.
+async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
-        let admitted = change.path.as_str().strip_prefix("@member/").and_then(|id| id.parse().ok());
-        let Some(admitted) = admitted.filter(|_| change.set.contains_key("admitted")) else {
-            return;
-        };
-        if !known.contains(&change.dot.writer.node) {
+        let admits = change.path.as_str().starts_with("@member/")
+            && change.set.contains_key("admitted")
+            && replica.roster().borrow().is_current(&change.dot.writer.node);
+        if !admits {
             continue;
         }
-        known.push(admitted);
-        changes.push(change);
-    }
-    if !changes.is_empty()
-        && let Err(error) = replica.merge(changes, true).await
-    {
-        warn!(%error, "the proof of a new member could not be kept");
+        if let Err(error) = replica.merge(vec![change], true).await {
+            return warn!(%error, "the proof of a new member could not be kept");
+        }
     }
 }
 
@@ -165,5 +160,85 @@ async fn merge_evidence(membership: &Membership, peer: NodeId, me: NodeId, evide
         warn!("refused as one who left or was removed, with no evidence that holds; staying");
     } else if let Err(error) = membership.replica.merge(changes, false).await {
         warn!(%error, "the end of this node's membership could not be kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::id::DataCenterId;
+    use peerage_proto::identity::Keypair;
+    use peerage_proto::replica::{Actor, Edit, Limits, Replica};
+
+    use super::*;
+    use crate::replica::memory;
+
+    fn key(n: u8) -> Keypair {
+        Keypair::from_seed([n; 32])
+    }
+
+    /// A replica written by one node, and its changes as bytes of a proof.
+    struct Pen(Replica, Clock);
+
+    impl Pen {
+        fn new(n: u8, datacenter: u8) -> Self {
+            let id = DataCenterId([datacenter; 16]);
+            Self(Replica::new(id, key(n), Limits::default()), Clock::start())
+        }
+
+        fn write(&mut self, member: u8, edit: Edit) -> ByteBuf {
+            let actor = Actor { who: "root".into(), via: "test".into() };
+            let path = member_path(&key(member).node_id());
+            let written = self.0.write(&path, edit, actor, rand::random(), self.1.now());
+            let (written, outputs) = written.expect("the write is in bounds");
+            self.0.committed(&outputs.commit);
+            ByteBuf::from(written.change.expect("it says something new").bytes().to_vec())
+        }
+
+        fn admit(&mut self, member: u8) -> ByteBuf {
+            let name = format!("n{member}").parse().expect("a name");
+            let (id, by) = (key(member).node_id(), self.0.node_id());
+            let edit = Roster::of(&self.0).admission(&id, &name, &[], by, None, 1);
+            self.write(member, edit)
+        }
+
+        fn serve(self) -> ReplicaHandle {
+            memory::serve(self.0, self.1)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_known_by_a_chain_of_admissions_that_begins_at_a_member() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let mut second = Pen::new(2, 1);
+        let mut elsewhere = Pen::new(1, 1);
+        let proof = [elsewhere.admit(2), second.admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert!(replica.roster().borrow().is_current(&key(3).node_id()));
+    }
+
+    /// Its admission was genuine, and is still on its disk: shown again, it must not make the
+    /// removed node's word count.
+    #[tokio::test]
+    async fn a_removed_node_brings_nobody_in_by_showing_its_own_old_admission() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let old = founder.admit(2);
+        let _ = founder.write(2, Roster::removal(key(1).node_id(), "root", 1));
+        let proof = [old, Pen::new(2, 1).admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert_eq!(replica.roster().borrow().member(&key(3).node_id()), None);
+    }
+
+    #[tokio::test]
+    async fn an_admission_to_another_data_center_opens_no_door_here() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let proof = [Pen::new(1, 9).admit(2), Pen::new(2, 1).admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert_eq!(replica.roster().borrow().current().count(), 1);
     }
 }
