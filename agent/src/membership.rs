@@ -7,16 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use futures_util::FutureExt;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
 use peerage_proto::replica::{Actor, Replica, SignedChange};
 use peerage_proto::roster::{Roster, Standing, admission_chain, member_path};
+use peerage_proto::time::Now;
 use peerage_proto::vitals::Vitals;
 use peerage_proto::wire::{CloseCode, Hello, StreamKind, WIRE_VERSION};
 use rand::SeedableRng;
@@ -226,7 +229,7 @@ impl Membership {
         let own = Vitals {
             version: Some(parts.version),
             boot: Some(boot),
-            started_ms: Some(clock.now().wall_ms - clock.now().mono.as_millis() as u64),
+            started_ms: Some(started_ms(clock.now())),
             addresses: parts.addresses.iter().map(SocketAddr::to_string).collect(),
             ..Vitals::default()
         };
@@ -271,7 +274,10 @@ impl Membership {
         });
         let ended = parts.ended.clone();
         this.spawn(async move {
-            if let Err(cause) = task.run().await {
+            // A bug in the rules must not leave an agent that looks alive and answers nothing.
+            let outcome = AssertUnwindSafe(task.run()).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err("the replica's task panicked".into()));
+            if let Err(cause) = outcome {
                 let _ = ended.send(End::Disk(cause)).await;
             }
         });
@@ -378,6 +384,11 @@ impl Membership {
     }
 }
 
+/// When the agent started, by its clock now; zero where that was set back to before.
+fn started_ms(now: Now) -> u64 {
+    now.wall_ms.saturating_sub(now.mono.as_millis() as u64)
+}
+
 fn others(me: NodeId, roster: &Roster) -> BTreeSet<NodeId> {
     roster.current().map(|member| member.id).filter(|id| *id != me).collect()
 }
@@ -406,7 +417,9 @@ async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
         this.spawn(async move {
             let outbox = MeshOutbox(membership.mesh.clone());
             let Membership { replica, receipts, mesh, .. } = &*membership;
-            if let Err(error) = take_push(from, &bytes, replica, receipts, &outbox).await {
+            if let Err(error) =
+                take_push(from, &bytes, replica, receipts, &outbox).await
+            {
                 warn!(peer = %from.short(), %error, "a push came to nothing");
                 if error.is_the_peers_fault() {
                     mesh.close(from, CloseCode::Protocol, &error.to_string());
@@ -525,6 +538,10 @@ async fn follow_mesh(this: Arc<Membership>) {
     use tokio::sync::broadcast::error::RecvError;
 
     let meet = |peer: NodeId| {
+        if !this.roster().is_current(&peer) {
+            // It was put out between its hello and now.
+            return this.mesh.close(peer, CloseCode::Removed, "no longer a member");
+        }
         this.liveness.met(peer);
         // One of the two starts the session, so that they do not run two.
         if this.me < peer {
