@@ -418,7 +418,7 @@ async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
             let outbox = MeshOutbox(membership.mesh.clone());
             let Membership { replica, receipts, mesh, .. } = &*membership;
             if let Err(error) =
-                take_push(from, &bytes, replica, receipts, &outbox).await
+                take_push(membership.me, from, &bytes, replica, receipts, &outbox).await
             {
                 warn!(peer = %from.short(), %error, "a push came to nothing");
                 if error.is_the_peers_fault() {

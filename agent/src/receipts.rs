@@ -17,10 +17,13 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// Starts to collect the receipts of a change; until the guard is dropped.
-    pub fn expect(self: &Arc<Self>, dot: Dot) -> Expected {
-        self.waiting().entry(dot).or_default().0 += 1;
-        Expected { receipts: self.clone(), dot }
+    /// Starts to collect the receipts of changes, all of which a node must have; until the guard
+    /// is dropped.
+    pub fn expect(self: &Arc<Self>, dots: BTreeSet<Dot>) -> Expected {
+        let mut waiting = self.waiting();
+        dots.iter().for_each(|dot| waiting.entry(*dot).or_default().0 += 1);
+        drop(waiting);
+        Expected { receipts: self.clone(), dots }
     }
 
     /// Notes that a node has these changes on its disk.
@@ -49,18 +52,19 @@ impl Receipts {
     }
 }
 
-/// The receipts of one change, collected while this lives.
+/// The receipts of a write's changes, collected while this lives.
 #[derive(Debug)]
 pub struct Expected {
     receipts: Arc<Receipts>,
-    dot: Dot,
+    dots: BTreeSet<Dot>,
 }
 
 impl Expected {
-    /// The nodes that sent a receipt so far.
+    /// The nodes that sent a receipt of each of the changes so far.
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let waiting = self.receipts.waiting();
-        waiting.get(&self.dot).map(|(_, nodes)| nodes.clone()).unwrap_or_default()
+        let sets = self.dots.iter().filter_map(|dot| Some(waiting.get(dot)?.1.clone()));
+        sets.reduce(|all, nodes| &all & &nodes).unwrap_or_default()
     }
 
     /// Waits until `enough` says so of the nodes that sent a receipt, or until the deadline;
@@ -85,11 +89,40 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         let mut waiting = self.receipts.waiting();
-        if let Some((count, _)) = waiting.get_mut(&self.dot) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.dot);
+        for dot in &self.dots {
+            if let Some((count, _)) = waiting.get_mut(dot) {
+                *count -= 1;
+                if *count == 0 {
+                    waiting.remove(dot);
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::replica::Writer;
+
+    use super::*;
+
+    fn dot(seq: u64) -> Dot {
+        Dot { writer: Writer { node: NodeId([1; 32]), incarnation: 1 }, seq }
+    }
+
+    #[test]
+    fn a_node_counts_once_it_has_every_change_of_a_write() {
+        let receipts = Arc::new(Receipts::default());
+        let both = receipts.expect([dot(1), dot(2)].into());
+        let one = receipts.expect([dot(2)].into());
+        let [a, b] = [NodeId([2; 32]), NodeId([3; 32])];
+        receipts.note(a, [dot(2)]);
+        receipts.note(b, [dot(1), dot(2), dot(9)]);
+        assert_eq!(both.nodes(), [b].into());
+        assert_eq!(one.nodes(), [a, b].into());
+        drop(both);
+        assert_eq!(one.nodes(), [a, b].into());
+        drop(one);
+        assert!(receipts.waiting().is_empty());
     }
 }

@@ -4,11 +4,12 @@
 //! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
 //! task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peerage_proto::replica::{
-    Actor, Commit, Dot, Edit, Outputs, Path, Replica, SignedChange, Vector, WriteError, Written,
+    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, SignedChange, Vector, WriteError,
+    Written,
 };
 use peerage_proto::roster::Roster;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -351,25 +352,27 @@ fn decide(
 ) {
     match request {
         Request::Write { path, edit, actor, receipt, reply } => {
+            let touched: BTreeSet<_> = edit.set.keys().cloned().collect();
             match replica.write(&path, edit, actor, rand::random(), clock.now()) {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok((written, outputs)) => {
                     next.writes |= written.change.is_some();
                     next.outputs.extend(outputs);
                     let receipts = receipt.then(|| {
-                        let change = match &written.change {
-                            Some(change) => change.clone(),
+                        let dots = match &written.change {
+                            Some(change) => BTreeSet::from([change.dot]),
                             // The others may lack what stands there already: it goes out again.
                             None => {
-                                let change = replica.document(&path)?.latest()?.clone();
-                                next.outputs.send.push(change.clone());
-                                change
+                                let standing = saying(replica, &path, &touched);
+                                let dots = standing.keys().copied().collect();
+                                next.outputs.send.extend(standing.into_values());
+                                dots
                             }
                         };
-                        next.asked.insert(change.dot);
-                        Some(receipts.expect(change.dot))
+                        next.asked.extend(&dots);
+                        receipts.expect(dots)
                     });
-                    let acknowledged = Acknowledged { written, receipts: receipts.flatten() };
+                    let acknowledged = Acknowledged { written, receipts };
                     next.replies.push(Box::new(move |committed| {
                         let outcome = committed.clone().map(|()| acknowledged);
                         let _ = reply.send(outcome.map_err(WriteFailure::Disk));
@@ -392,6 +395,13 @@ fn decide(
             if writing || next.writes { next.replies.push(reply) } else { reply(&Ok(())) }
         }
     }
+}
+
+/// The changes that say what these fields of a document show.
+fn saying(replica: &Replica, path: &Path, fields: &BTreeSet<Field>) -> BTreeMap<Dot, SignedChange> {
+    let shown = replica.document(path).into_iter().flat_map(|document| document.fields());
+    let shown = shown.filter(|(field, _, _)| fields.contains(*field));
+    shown.map(|(_, _, change)| (change.dot, change.clone())).collect()
 }
 
 fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred {

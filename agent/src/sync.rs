@@ -1,7 +1,7 @@
 //! Brings replicas together: pushes what is new at once, takes in what others push, and runs the
 //! sessions of anti-entropy that repair what pushes missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +64,12 @@ impl<B: Outbox> Pusher<B> {
         };
         // Who was just put out is told so, with the rest.
         let gone = before.into_iter().filter(|node| !self.others.contains(node));
-        let (mut told, relay) = targets(&self.others, &mut self.rng);
+        // Who waits for receipts asks everyone: what is known already nobody would pass on, and
+        // what is passed on asks for no receipt.
+        let (mut told, relay) = match receipt {
+            true => (self.others.clone(), false),
+            false => targets(&self.others, &mut self.rng),
+        };
         told.extend(gone);
         for changes in chunks(changes) {
             let frame = Bytes::from(PushFrame::Changes { changes, relay, receipt }.encode());
@@ -106,11 +111,12 @@ impl SyncError {
     }
 }
 
-/// Takes in one frame of a peer's push stream. Returns when its changes are on this node's disk.
+/// Takes in one frame of a peer's push stream, as node `me`. Returns when its changes are on this node's disk.
 ///
 /// # Errors
 /// [`SyncError`]; the frame came to nothing.
 pub async fn take_push<B: Outbox>(
+    me: NodeId,
     from: NodeId,
     frame: &[u8],
     replica: &ReplicaHandle,
@@ -123,11 +129,15 @@ pub async fn take_push<B: Outbox>(
             let changes = verified(changes)?;
             let mut owed: BTreeMap<NodeId, Vec<Dot>> = BTreeMap::new();
             for change in changes.iter().filter(|_| receipt) {
-                owed.entry(change.dot.writer.node).or_default().push(change.dot);
+                // Who pushes may wait for a change that another wrote: it asked for what stood
+                // there already.
+                for node in BTreeSet::from([change.dot.writer.node, from]) {
+                    owed.entry(node).or_default().push(change.dot);
+                }
             }
             replica.merge(changes, relay).await?;
-            for (writer, dots) in owed {
-                outbox.enqueue(writer, PushFrame::Receipt(dots).encode().into());
+            for (node, dots) in owed.into_iter().filter(|(node, _)| *node != me) {
+                outbox.enqueue(node, PushFrame::Receipt(dots).encode().into());
             }
         }
     }
@@ -220,4 +230,97 @@ async fn read<R: AsyncRead + Unpin>(recv: &mut R) -> Result<SyncFrame, SyncError
     let frame = timeout(FRAME_TIMEOUT, read_frame(recv, FRAME_BYTES_MAX)).await;
     let frame = frame.map_err(|_| SyncError::Peer("fell silent"))??;
     Ok(SyncFrame::decode(&frame.ok_or(SyncError::Peer("ended the stream too early"))?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use peerage_proto::id::DataCenterId;
+    use peerage_proto::identity::Keypair;
+    use peerage_proto::replica::{Actor, Edit, Limits, Replica};
+    use peerage_proto::roster::member_path;
+    use serde_bytes::ByteBuf;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::replica::memory;
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<(NodeId, PushFrame)>>);
+
+    impl Outbox for Sent {
+        fn enqueue(&self, peer: NodeId, frame: Bytes) {
+            let frame = PushFrame::decode(&frame).expect("it was encoded here");
+            self.0.lock().expect("no test panics with it").push((peer, frame));
+        }
+    }
+
+    fn key(n: u8) -> Keypair {
+        Keypair::from_seed([n; 32])
+    }
+
+    fn replica(n: u8) -> Replica {
+        Replica::new(DataCenterId([1; 16]), key(n), Limits::default())
+    }
+
+    fn write(replica: &mut Replica, path: &str, edit: Edit) -> SignedChange {
+        let actor = Actor { who: "root".into(), via: "test".into() };
+        let path = path.parse().expect("a path");
+        let written = replica.write(&path, edit, actor, 1, Clock::start().now());
+        let (written, outputs) = written.expect("the write is in bounds");
+        replica.committed(&outputs.commit);
+        written.change.expect("it says something new")
+    }
+
+    /// `settings set --wait all` of what another node had set before waited in vain: the receipts
+    /// all went to that node.
+    #[tokio::test]
+    async fn who_waits_for_a_change_that_another_wrote_gets_the_receipts_too() {
+        let [me, writer, waiting] = [1, 2, 3].map(|n| key(n).node_id());
+        let set = [("f".parse().expect("a field"), 1.into())].into();
+        let change = write(&mut replica(2), "x/y", Edit { set, ..Edit::default() });
+        let frame = PushFrame::Changes {
+            changes: vec![ByteBuf::from(change.bytes().to_vec())],
+            relay: false,
+            receipt: true,
+        };
+        let (here, sent) = (memory::serve(replica(1), Clock::start()), Sent::default());
+        let receipts = Receipts::default();
+        let took = take_push(me, waiting, &frame.encode(), &here, &receipts, &sent).await;
+        took.expect("the frame holds");
+        let mut sent = sent.0.into_inner().expect("no test panics with it");
+        sent.sort_by_key(|(node, _)| *node);
+        let mut expected = [writer, waiting].map(|n| (n, PushFrame::Receipt(vec![change.dot])));
+        expected.sort_by_key(|(node, _)| *node);
+        assert_eq!(sent, expected);
+    }
+
+    /// Above 64 members a write is passed on by a few, and those further away sent no receipt:
+    /// `--wait majority` was never reached.
+    #[tokio::test]
+    async fn where_receipts_are_wanted_every_member_is_asked_however_many_there_are() {
+        let mut founder = replica(1);
+        for n in 1..=80 {
+            let (id, name) = (key(n).node_id(), format!("n{n}").parse().expect("a name"));
+            let roster = Roster::of(&founder);
+            let admission = roster.admission(&id, &name, &[], key(1).node_id(), None, 1);
+            let _ = write(&mut founder, member_path(&id).as_str(), admission);
+        }
+        let set = [("f".parse().expect("a field"), 1.into())].into();
+        let change = write(&mut founder, "x/y", Edit { set, ..Edit::default() });
+        let (_, roster) = watch::channel(Arc::new(Roster::of(&founder)));
+        let sent = Arc::new(Sent::default());
+        let mut pusher = Pusher::new(key(1).node_id(), sent.clone(), roster, 1);
+        let told = |sent: &Sent| std::mem::take(&mut *sent.0.lock().expect("no test panics"));
+        pusher.push(std::slice::from_ref(&change), false);
+        assert!(told(&sent).len() < 79);
+        pusher.push(&[change], true);
+        let told = told(&sent);
+        assert_eq!(told.len(), 79);
+        let direct = |(_, frame): &(NodeId, PushFrame)| {
+            matches!(frame, PushFrame::Changes { relay: false, receipt: true, .. })
+        };
+        assert!(told.iter().all(direct));
+    }
 }
