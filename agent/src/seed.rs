@@ -8,7 +8,7 @@ use peerage_proto::admission::exchange::{UsesAnswer, UsesQuestion};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 
 use crate::admission::{Admitter, Surroundings, refuse_as_standalone};
@@ -83,13 +83,20 @@ impl Surroundings for MeshSurroundings {
         let nowhere = |_: NodeId| Vec::new();
         let stranger = Mesh::start(&self.key, underlay, Closed, nowhere, Router::new());
         let stranger = stranger.map_err(|e| e.to_string())?;
-        let dialled = stranger.dial_join(node, &[address]).await;
-        if let Ok(connection) = &dialled {
-            connection.close(CloseCode::Done.number().into(), b"reached");
-        }
-        // Saying goodbye takes a round trip that the joiner need not wait for.
-        tokio::spawn(async move { stranger.shutdown(CloseCode::Done, "done").await });
-        dialled.map(drop).map_err(|error| error.to_string())
+        let (tell, told) = oneshot::channel();
+        // On a task of its own: whoever asks stops waiting once another address answered, or after
+        // a while, and the stranger with its socket must go away all the same. Saying goodbye takes
+        // a round trip that the joiner need not wait for.
+        tokio::spawn(async move {
+            let dialled = stranger.dial_join(node, &[address]).await;
+            if let Ok(connection) = &dialled {
+                connection.close(CloseCode::Done.number().into(), b"reached");
+            }
+            // Nobody may be waiting any more.
+            let _ = tell.send(dialled.map(drop).map_err(|error| error.to_string()));
+            stranger.shutdown(CloseCode::Done, "done").await;
+        });
+        told.await.unwrap_or_else(|_| Err("the dial-back was cut off".into()))
     }
 
     async fn ask_uses(&self, member: NodeId, question: UsesQuestion) -> Option<UsesAnswer> {
