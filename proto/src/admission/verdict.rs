@@ -342,7 +342,10 @@ fn judge_terms(
     request: &JoinRequest,
 ) -> Result<NodeName, Refusal> {
     match roster.member(&terms.issuer).map(|m| &m.standing) {
-        Some(Standing::Member | Standing::Left(_)) => {}
+        Some(Standing::Member) => {}
+        // What it issued while it belonged holds on, and that is on record. Whatever else it signs
+        // gives no way back in without a member's token.
+        Some(Standing::Left(_)) if is_on_record(terms, roster) => {}
         standing => {
             let removed = standing.is_some();
             return Err(Refusal::Issuer { issuer: terms.issuer_name.clone(), removed });
@@ -370,6 +373,17 @@ fn judge_terms(
         }
         None => Ok(name),
     }
+}
+
+/// Whether the Data Center's own record of an invitation says what its terms say.
+fn is_on_record(terms: &Terms, roster: &Roster) -> bool {
+    roster.invite(&terms.invite).is_some_and(|record| {
+        record.issuer == terms.issuer
+            && record.expires_ms == terms.expires_ms
+            && record.uses == terms.uses
+            && record.node_name == terms.node_name
+            && record.strict == terms.strict
+    })
 }
 
 /// Checks that an invitation which admitted so many may admit one more.
@@ -553,6 +567,29 @@ mod tests {
         let (path, edit) = removal(1);
         scene.write(path, edit);
         assert_eq!(scene.judged(3, "pve-3").unwrap_err().code(), "issuer");
+    }
+
+    /// A node that left signed itself a new invitation and was in again, with no member's word.
+    #[test]
+    fn of_an_issuer_that_left_only_what_is_on_record_holds() {
+        let mut scene = Scene::new();
+        let (issuer, terms) = (key(1).node_id(), scene.terms.clone());
+        scene.write(member_path(&issuer), Roster::leaving(issuer, "root", 1));
+        assert_eq!(scene.judged(1, "pve-1").unwrap_err().code(), "issuer");
+        let record = InviteRecord {
+            id: terms.invite,
+            issuer,
+            created_ms: terms.issued_ms,
+            expires_ms: terms.expires_ms,
+            uses: terms.uses,
+            node_name: terms.node_name,
+            strict: terms.strict,
+            revoked: false,
+        };
+        scene.write(invite_path(&record.id), Roster::inviting(&record));
+        assert!(scene.judged(2, "pve-2").is_ok());
+        scene.terms.uses = None;
+        assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "issuer");
     }
 
     #[test]
