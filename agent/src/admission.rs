@@ -29,6 +29,10 @@ use crate::clock::Clock;
 use crate::mesh::{FrameError, read_frame, write_frame};
 use crate::replica::{ReplicaHandle, WriteFailure};
 
+/// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
+/// once.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long the joiner may take for its next frame.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -94,11 +98,25 @@ impl Pending {
         joiners.keys().filter(|node| **node != joiner).take(LISTED_MAX).copied().collect()
     }
 
+    /// Forgets one that is over.
     fn forget(&self, invite: InviteId, joiner: NodeId) {
         let mut invites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(joiners) = invites.get_mut(&invite) {
             joiners.remove(&joiner);
         }
+    }
+}
+
+/// Forgets an admission under way when it is over, however it ended.
+struct Forgotten<'a> {
+    pending: &'a Pending,
+    invite: InviteId,
+    joiner: NodeId,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        self.pending.forget(self.invite, self.joiner);
     }
 }
 
@@ -165,7 +183,7 @@ impl<S: Surroundings> Admitter<S> {
         connection: &Connection,
         joiner: NodeId,
     ) -> Result<(), AdmissionError> {
-        let (mut send, mut recv) = within(connection.accept_bi()).await??;
+        let (mut send, mut recv) = in_time(connection.accept_bi()).await??;
         let (request, binding) = match first_request(connection, &mut recv).await? {
             Ok(request) => request,
             Err(refusal) => return refuse(&mut send, refusal).await,
@@ -194,6 +212,7 @@ impl<S: Surroundings> Admitter<S> {
         binding: &Binding,
     ) -> Result<Judged, Stop> {
         let judged = self.judge(request, joiner, binding)?;
+        let _pending = Forgotten { pending: &self.pending, invite: judged.terms.invite, joiner };
         if !judged.already {
             self.check_uses(&judged.terms, joiner).await?;
         }
@@ -209,8 +228,11 @@ impl<S: Surroundings> Admitter<S> {
         if read(recv).await? != JoinerFrame::Ready {
             return Err(AdmissionError::Joiner("said something out of turn").into());
         }
+        if !judged.already {
+            // Once more, right before the write: another member may have let someone in meanwhile.
+            self.check_uses(&judged.terms, joiner).await?;
+        }
         let judged = self.write_admission(request, joiner, binding).await?;
-        self.pending.forget(judged.terms.invite, joiner);
         let record = member_path(&joiner);
         let admission = self.replica.read(move |replica| {
             let history = replica.document(&record).into_iter().flat_map(|d| d.history());
@@ -277,10 +299,14 @@ impl<S: Surroundings> Admitter<S> {
             return Err(Refusal::Revoked);
         }
         let admitted = answers.iter().flat_map(|answer| &answer.admitted).copied();
-        // Of two that are let in at once the one with the lower id goes first, on every member.
-        let pending = answers.iter().flat_map(|a| &a.pending).copied().filter(|id| *id < joiner);
-        let used: BTreeSet<_> = admitted.chain(pending).filter(|id| *id != joiner).collect();
-        uses_left(terms, used.len())
+        let mut used: BTreeSet<_> = admitted.filter(|id| *id != joiner).collect();
+        uses_left(terms, used.len())?;
+        // Of two that are let in at once the one with the lower id goes first, on every member. It
+        // may still fail, so that the other is told to come again rather than that all is used.
+        used.extend(answers.iter().flat_map(|a| &a.pending).filter(|id| **id < joiner));
+        uses_left(terms, used.len()).map_err(|_| {
+            Refusal::Busy("other nodes are just being let in by the same Join Information".into())
+        })
     }
 
     async fn check_reachable(&self, request: &JoinRequest, joiner: NodeId) -> Result<(), Refusal> {
@@ -367,7 +393,7 @@ pub async fn answer(
 /// # Errors
 /// [`AdmissionError`].
 pub async fn refuse_as_standalone(connection: &Connection) -> Result<(), AdmissionError> {
-    let (mut send, mut recv) = within(connection.accept_bi()).await??;
+    let (mut send, mut recv) = in_time(connection.accept_bi()).await??;
     let wanted = match first_request(connection, &mut recv).await? {
         Ok((request, _)) => {
             let signature = request.terms_signature.try_into().unwrap_or([0; 64]);
@@ -385,7 +411,7 @@ async fn first_request(
     connection: &Connection,
     recv: &mut RecvStream,
 ) -> Result<FirstRequest, AdmissionError> {
-    let frame = within(read_frame(recv, REQUEST_BYTES_MAX)).await??;
+    let frame = in_time(read_frame(recv, REQUEST_BYTES_MAX)).await??;
     let frame = frame.ok_or(AdmissionError::Joiner("said nothing"))?;
     Ok(match JoinerFrame::decode(&frame) {
         Ok(JoinerFrame::Request(request)) => binding(connection).map(|b| (request, b)),
@@ -398,7 +424,7 @@ async fn refuse(send: &mut SendStream, refusal: Refusal) -> Result<(), Admission
     write(send, &MemberFrame::Refused(refusal)).await?;
     let _ = send.finish();
     // The last frame is on its way until the joiner has it.
-    let _ = timeout(FRAME_TIMEOUT, send.stopped()).await;
+    let _ = timeout(STRANGER_TIMEOUT, send.stopped()).await;
     Ok(())
 }
 
@@ -410,6 +436,10 @@ async fn read(recv: &mut RecvStream) -> Result<JoinerFrame, AdmissionError> {
 
 async fn write(send: &mut SendStream, frame: &MemberFrame) -> Result<(), AdmissionError> {
     Ok(within(write_frame(send, &frame.encode(), FRAME_BYTES_MAX)).await??)
+}
+
+async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, AdmissionError> {
+    timeout(STRANGER_TIMEOUT, step).await.map_err(|_| AdmissionError::Joiner("said nothing"))
 }
 
 async fn within<T>(step: impl Future<Output = T>) -> Result<T, AdmissionError> {
