@@ -141,10 +141,14 @@ impl Joiner {
             let outcome = self.ask(&information.invitation, secret, &connection).await;
             connection.close(0u32.into(), b"done");
             match outcome {
-                // What only this seed, or only now, stands in the way, another may do.
+                // What only this seed, or only now, stands in the way, another may do; one that
+                // answers for another Data Center left or was removed since.
                 Err(JoinError::Refused {
                     refusal:
-                        Refusal::Busy(_) | Refusal::IssuerSilent { .. } | Refusal::Issuer { .. },
+                        Refusal::Busy(_)
+                        | Refusal::IssuerSilent { .. }
+                        | Refusal::Issuer { .. }
+                        | Refusal::WrongDataCenter { .. },
                     ..
                 })
                 | Err(JoinError::BrokeOff(_)) => busy = outcome.err(),
