@@ -23,6 +23,7 @@ use quinn::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock::{Clock, rfc3339};
@@ -141,6 +142,8 @@ pub struct Node {
     notice: watch::Sender<Option<Notice>>,
     /// Whoever founds, joins, leaves or parks holds this.
     turning: Mutex<()>,
+    /// Whether the agent was told to stop.
+    stopping: CancellationToken,
     ended: mpsc::Sender<End>,
 }
 
@@ -158,6 +161,7 @@ impl Node {
             happenings: Feed::new(parts.boot, Happening::bytes),
             notice: watch::Sender::new(notice),
             turning: Mutex::default(),
+            stopping: CancellationToken::new(),
             ended,
             parts,
         });
@@ -313,7 +317,10 @@ impl Node {
         };
         let _entering = Entering::begin(&self.parts.entering);
         let dialler = JoinDialler(self.parts.mesh.clone());
-        let admission = joiner.join(&information, &secret, &dialler).await?;
+        // Seeds may be slow, and an agent that is told to stop does not wait for them.
+        let joining = joiner.join(&information, &secret, &dialler);
+        let admission = self.stopping.run_until_cancelled(joining).await;
+        let admission = admission.ok_or(WriteFailure::Stopping)??;
         self.enter(admission.replica, &admission.outputs).await?;
         let membership = self.membership().ok_or(NodeError::Standalone)?;
         let datacenter = membership.roster().datacenter_name.clone();
@@ -356,6 +363,7 @@ impl Node {
 
     /// Stops: the others are told that the agent goes, and everything is on disk.
     pub async fn stop(&self) {
+        self.stopping.cancel();
         let _turn = self.turning.lock().await;
         if let Some(membership) = self.membership() {
             membership.stop(true).await;
@@ -369,6 +377,10 @@ impl Node {
         let _turn = self.turning.lock().await;
         let Some(membership) = self.membership() else { return Ok(()) };
         let roster = membership.roster();
+        if roster.is_current(&self.id()) {
+            // It was said of a membership that ended meanwhile, not of this one.
+            return Ok(());
+        }
         let datacenter = &roster.datacenter_name;
         let (removed, ending) = match standing {
             Standing::Removed(ending) => (true, ending),
