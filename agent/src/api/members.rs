@@ -177,6 +177,8 @@ pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) 
         .name
         .parse()
         .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
+    // No name is given twice here between the look and the write.
+    let _alone = membership.last_look.lock().await;
     let roster = membership.roster();
     let member = current(&roster, &request.node)?;
     if let Some(holder) = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id) {
