@@ -31,7 +31,12 @@ pub(super) fn events(node: &Node, request: &FollowEvents) -> Answer<Items<Event>
     let (sender, items) = mpsc::channel(ITEMS_MAX);
     tokio::spawn(async move {
         let mut followed = followed;
-        while let Some(numbered) = followed.recv().await {
+        loop {
+            let numbered = tokio::select! {
+                () = sender.closed() => return,
+                numbered = followed.recv() => numbered,
+            };
+            let Some(numbered) = numbered else { return };
             if sender.send(event(numbered)).await.is_err() {
                 return;
             }
