@@ -33,7 +33,7 @@ const SESSIONS_MAX: usize = 32;
 const JOINERS_MAX: usize = 128;
 
 /// How many threads serve the agent: it waits more than it computes.
-const WORKERS_MAX: usize = 4;
+const WORKERS_MAX: usize = 1;
 
 /// How often the whole journal is read back and verified.
 const SELF_CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);

@@ -430,13 +430,16 @@ fn ending(by: NodeId, who: &str, at_ms: u64) -> Value {
 fn member(path: &Path, document: &Document) -> Option<Member> {
     let id: NodeId = path.as_str().strip_prefix("@member/")?.parse().ok()?;
     let removed = document.value("removed").map(read_ending);
-    let left = document.value("left").map(read_ending);
-    let admission = document.fields().find(|(field, _, _)| field.as_str() == "admitted");
+    let said = |name: &str| document.fields().find(|(field, _, _)| field.as_str() == name);
+    let (admission, left) = (said("admitted"), said("left"));
     let (admitted, stamp) = match (&admission, &removed) {
         (Some((_, value, change)), _) => ((*value).clone(), change.stamp()),
         (None, Some(_)) => (Value::Null, document.stamp()?),
         (None, None) => return None,
     };
+    // Who admitted it again need not have heard yet that it left: the later of the two holds.
+    let left = left.filter(|(_, _, change)| change.stamp() > stamp);
+    let left = left.map(|(_, value, _)| read_ending(value));
     let given_name = match document.value("name").and_then(Value::as_str) {
         Some(name) if name.parse::<NodeName>().is_ok() => name.to_owned(),
         _ => format!("node-{}", id.short()),
@@ -576,6 +579,20 @@ mod tests {
         assert!(!Roster::of(&a).is_current(&id));
         admit(&mut a, 3, "pve-3", 3000);
         assert!(Roster::of(&a).is_current(&id));
+    }
+
+    #[test]
+    fn a_node_admitted_again_by_one_who_had_not_heard_that_it_left_is_back() {
+        let (mut a, mut b) = (replica(1), replica(2));
+        let first = admit(&mut a, 3, "pve-3", 1000);
+        merge(&mut b, first);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        let leaving = Roster::leaving(id, "root", 2000);
+        let left = write(&mut a, &member_path(&id), leaving, 2000);
+        let again = admit(&mut b, 3, "pve-3", 3000);
+        merge(&mut a, again);
+        merge(&mut b, left);
+        assert!(Roster::of(&a).is_current(&id) && Roster::of(&b).is_current(&id));
     }
 
     #[test]
