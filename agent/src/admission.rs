@@ -343,15 +343,11 @@ impl<S: Surroundings> Admitter<S> {
         let _alone = self.last_look.lock().await;
         let judged = self.judge(request, joiner, binding)?;
         let roster = self.roster();
-        let known = roster.member(&joiner).map(|member| member.addresses.as_slice());
-        let edit = if !judged.already {
-            let (invite, at_ms) = (Some(judged.terms.invite), self.clock.now().wall_ms);
-            roster.admission(&joiner, &judged.name, &request.addresses, self.me, invite, at_ms)
-        } else if known != Some(&request.addresses) {
-            Roster::addressing(&request.addresses)
-        } else {
-            return Ok(judged);
-        };
+        // Also who is a member already is admitted anew: it may have left, which this node need not
+        // have heard yet, and the later of the two holds.
+        let (invite, at_ms) = (Some(judged.terms.invite), self.clock.now().wall_ms);
+        let addresses = &request.addresses;
+        let edit = roster.admission(&joiner, &judged.name, addresses, self.me, invite, at_ms);
         let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
         let written = self.replica.write(member_path(&joiner), edit, actor, false).await;
         written.map_err(AdmissionError::Own)?;
