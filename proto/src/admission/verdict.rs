@@ -265,7 +265,7 @@ pub struct Judged {
     pub terms: Terms,
     /// The name that the joiner gets.
     pub name: NodeName,
-    /// Whether it was admitted before, so that nothing is to be written.
+    /// Whether it is a member already; then the invitation need not hold any more.
     pub already: bool,
 }
 
