@@ -85,6 +85,12 @@ pub enum NodeError {
     /// The disk failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The node is out of its last Data Center, and what it had there is still in its store.
+    #[error(
+        "this node is standalone now, but what it had in its last Data Center could not be put \
+         aside yet: {0}"
+    )]
+    PutAside(#[source] StoreError),
     /// What was to be written does not fit.
     #[error(transparent)]
     Rule(#[from] WriteError),
@@ -133,6 +139,14 @@ pub struct NodeParts {
     pub broken: mpsc::Sender<Arc<str>>,
 }
 
+/// What whoever founds, joins, leaves or parks must know.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Why the last membership ended, as long as what the node had in it is still in the store
+    /// because it could not be put aside. No other membership begins before it is.
+    left_over: Option<&'static str>,
+}
+
 /// The node.
 pub struct Node {
     parts: NodeParts,
@@ -141,7 +155,7 @@ pub struct Node {
     happenings: Feed<Happening>,
     notice: watch::Sender<Option<Notice>>,
     /// Whoever founds, joins, leaves or parks holds this.
-    turning: Mutex<()>,
+    turning: Mutex<Turn>,
     /// Whether the agent was told to stop.
     stopping: CancellationToken,
     ended: mpsc::Sender<End>,
@@ -172,7 +186,12 @@ impl Node {
                 node.start(replica).await;
             }
             // A departure was cut off after its commit: what was left is put aside now.
-            None if !image.changes.is_empty() => drop(node.put_aside("left").await?),
+            None if !image.changes.is_empty() => {
+                let mut turn = node.turning.lock().await;
+                if let Err(error) = node.put_aside(&mut turn, "left").await {
+                    error!("{error}");
+                }
+            }
             None => {}
         }
         tokio::spawn(follow_ends(node.clone(), ends));
@@ -252,9 +271,10 @@ impl Node {
     /// # Errors
     /// [`NodeError`].
     pub async fn create(&self, name: &str, who: &str) -> Result<Arc<Membership>, NodeError> {
-        let _turn = self.turning.lock().await;
+        let mut turn = self.turning.lock().await;
         self.check_standalone()?;
         let name = datacenter_name(name)?;
+        self.make_room(&mut turn).await?;
         let datacenter = DataCenterId(rand::random());
         let mut replica = Replica::new(datacenter, self.parts.key.clone(), self.limits.clone());
         let (me, now) = (self.id(), self.now());
@@ -292,7 +312,7 @@ impl Node {
         password: Option<&str>,
         name: Option<&str>,
     ) -> Result<(Arc<Membership>, String), NodeError> {
-        let _turn = self.turning.lock().await;
+        let mut turn = self.turning.lock().await;
         self.check_standalone()?;
         let information = JoinInformation::parse(token)?;
         let secret = match (&information.secret, password) {
@@ -307,6 +327,7 @@ impl Node {
             Some(name) => name.parse::<NodeName>()?,
             None => self.parts.name.clone(),
         };
+        self.make_room(&mut turn).await?;
         let joiner = Joiner {
             key: self.parts.key.clone(),
             name: name.to_string(),
@@ -334,7 +355,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`].
     pub async fn leave(&self, who: &str) -> Result<Farewell, NodeError> {
-        let _turn = self.turning.lock().await;
+        let mut turn = self.turning.lock().await;
         let membership = self.membership().ok_or(NodeError::Standalone)?;
         let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
         let actor = Actor { who: who.to_owned(), via: "socket".into() };
@@ -349,7 +370,7 @@ impl Node {
         };
         membership.stop(true).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
-        let backup = self.step_out(None, "left").await?;
+        let backup = self.step_out(&mut turn, None, "left").await?;
         let names = |nodes: Vec<&NodeId>| nodes.into_iter().map(|id| roster.name_of(id)).collect();
         self.tell("left", format!("{who} left {}", roster.datacenter_name));
         Ok(Farewell {
@@ -374,7 +395,7 @@ impl Node {
 
     /// Puts itself aside after its membership was ended by others.
     async fn park(&self, standing: &Standing) -> Result<(), NodeError> {
-        let _turn = self.turning.lock().await;
+        let mut turn = self.turning.lock().await;
         let Some(membership) = self.membership() else { return Ok(()) };
         let roster = membership.roster();
         if roster.is_current(&self.id()) {
@@ -411,9 +432,7 @@ impl Node {
         warn!("{}", notice.message);
         self.tell(if removed { "removed" } else { "left" }, notice.message.clone());
         let reason = if removed { "removed" } else { "left" };
-        let backup = self.step_out(Some(notice), reason).await?;
-        info!(backup = %backup.display(), "what it had is kept");
-        Ok(())
+        self.step_out(&mut turn, Some(notice), reason).await.map(drop)
     }
 
     fn check_standalone(&self) -> Result<(), NodeError> {
@@ -442,7 +461,12 @@ impl Node {
     }
 
     /// Becomes standalone; what the replica held is put aside.
-    async fn step_out(&self, notice: Option<Notice>, reason: &str) -> Result<PathBuf, NodeError> {
+    async fn step_out(
+        &self,
+        turn: &mut Turn,
+        notice: Option<Notice>,
+        reason: &'static str,
+    ) -> Result<PathBuf, NodeError> {
         let mut writes = vec![Write::MetaDelete { name: META_DATACENTER }];
         if let Some(notice) = &notice {
             let value = serde_json::to_vec(notice).expect("a notice is plain text");
@@ -451,12 +475,26 @@ impl Node {
         self.parts.store.commit(writes).await?;
         self.parts.membership.send_replace(None);
         self.notice.send_replace(notice);
-        Ok(self.put_aside(reason).await?)
+        self.put_aside(turn, reason).await
     }
 
-    async fn put_aside(&self, reason: &str) -> Result<PathBuf, StoreError> {
+    /// Puts aside what the last membership left in the store, and tells where.
+    async fn put_aside(&self, turn: &mut Turn, reason: &'static str) -> Result<PathBuf, NodeError> {
+        turn.left_over = Some(reason);
         let at = rfc3339(self.now().wall_ms).replace(':', "");
-        self.parts.store.archive(&format!("{reason}-{at}")).await
+        let put = self.parts.store.archive(&format!("{reason}-{at}")).await;
+        let backup = put.map_err(NodeError::PutAside)?;
+        turn.left_over = None;
+        info!(backup = %backup.display(), "what it had is kept");
+        Ok(backup)
+    }
+
+    /// Makes room in the store for another membership.
+    async fn make_room(&self, turn: &mut Turn) -> Result<(), NodeError> {
+        match turn.left_over {
+            Some(reason) => self.put_aside(turn, reason).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     async fn start(&self, replica: Replica) {

@@ -192,3 +192,25 @@ fn is_told(agent: &Agent, by: &str) {
     let failure = agent.try_set("a/b", json!({"x": "after"})).expect_err("it is not in it");
     assert_eq!(failure.code(), "refused", "{failure}");
 }
+
+/// A full disk kept the backup from being made; the next Data Center then took the old one's place
+/// on disk, and an agent that was started in between did not come up.
+#[test]
+fn what_could_not_be_put_aside_is_put_aside_before_anything_takes_its_place() {
+    let mut node = Agent::start("pve-1");
+    node.create("north");
+    node.set("storage/nas1", json!({"path": "/srv"}));
+    let backups = node.data().join("backup");
+    fs::write(&backups, "in the way").unwrap();
+
+    node.cli(&["leave"]).exits(1).says(&["standalone now", "could not be put aside"]);
+    node.cli(&["create", "south"]).exits(1).says(&["could not be put aside"]);
+    node.stop();
+    node.restart();
+    assert_eq!(node.status()["datacenter"], Value::Null);
+
+    fs::remove_file(&backups).unwrap();
+    node.cli(&["create", "south"]).exits(0);
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), 1);
+    assert_eq!(node.documents(), json!([]));
+}

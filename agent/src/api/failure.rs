@@ -88,6 +88,8 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
         }
         NodeError::Write(failure) => not_written(failure),
         NodeError::Rule(rule) => not_written(rule.into()),
+        NodeError::PutAside(_) => ApiError::new(ErrorCode::Failed, message)
+            .hint("it is tried again before this node founds or joins, and when the agent starts"),
         NodeError::Store(_) => ApiError::new(ErrorCode::Failed, message),
     }
 }
