@@ -345,7 +345,10 @@ impl<S: Surroundings> Admitter<S> {
         let roster = self.roster();
         // Also who is a member already is admitted anew: it may have left, which this node need not
         // have heard yet, and the later of the two holds.
-        let (invite, at_ms) = (Some(judged.terms.invite), self.clock.now().wall_ms);
+        // It used up the invitation that it was first let in by, and no other.
+        let member = roster.member(&joiner).filter(|member| member.is_current());
+        let invite = member.map_or(Some(judged.terms.invite), |member| member.invite);
+        let at_ms = self.clock.now().wall_ms;
         let addresses = &request.addresses;
         let edit = roster.admission(&joiner, &judged.name, addresses, self.me, invite, at_ms);
         let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };

@@ -1,5 +1,6 @@
 //! Joining where seeds hang or left, where hosts come all at once, and what must not stay behind.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,6 +88,31 @@ fn of_many_that_come_at_once_as_many_are_let_in_as_the_invitation_says() {
     until("both members know them", SOON, members, |count| *count == 2 + USES);
     let refused = outcomes.into_iter().filter_map(Result::err);
     refused.for_each(|failure| _ = failure.says(&["used up"]));
+}
+
+/// The first invitation was open again, and the second, which nobody had looked at, used up.
+#[test]
+fn a_member_that_lost_its_data_and_joins_again_uses_no_second_invitation() {
+    let seed = Agent::start("pve-1");
+    seed.create("north");
+    let [first, second] =
+        ["pve-*", "*-2"].map(|names| seed.invite(json!({"uses": 1, "node_name": names})));
+    let mut node = Agent::start("pve-2");
+    node.join(&first).unwrap();
+    node.kill();
+    fs::remove_file(node.data().join("journal")).unwrap();
+    node.restart();
+
+    node.join(&second).unwrap();
+
+    let invites = seed.client().get("invites").unwrap();
+    let used: BTreeMap<_, _> = invites
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|invite| (invite["node_name"].as_str().unwrap(), &invite["used"]))
+        .collect();
+    assert_eq!(json!(used), json!({"pve-*": 1, "*-2": 0}));
 }
 
 /// Both looked before either wrote, and both were told that it was done.
