@@ -38,6 +38,9 @@ use crate::store::{Image, Store, StoreError, Write};
 /// How long a node that leaves waits for those alive to confirm that they heard.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a node that left can do.
+const LEFT_HINT: &str = "join again with new Join Information (`peerage invite` on a member)";
+
 /// Under which names the store keeps what is this node's own.
 const META_DATACENTER: &str = "datacenter";
 const META_NOTICE: &str = "notice";
@@ -370,7 +373,18 @@ impl Node {
         };
         membership.stop(true).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
-        let backup = self.step_out(&mut turn, None, "left").await?;
+        // Kept over restarts, so that Join Information that stays in the configuration does not
+        // bring the node back against the operator's word.
+        let notice = Notice {
+            message: format!(
+                "{who} took this node out of {} at {}",
+                roster.datacenter_name,
+                rfc3339(self.now().wall_ms)
+            ),
+            hint: LEFT_HINT.into(),
+            removed: false,
+        };
+        let backup = self.step_out(&mut turn, Some(notice), "left").await?;
         let names = |nodes: Vec<&NodeId>| nodes.into_iter().map(|id| roster.name_of(id)).collect();
         self.tell("left", format!("{who} left {}", roster.datacenter_name));
         Ok(Farewell {
@@ -423,7 +437,7 @@ impl Node {
         } else {
             Notice {
                 message: format!("this node left {datacenter} on {at}, as the others tell it"),
-                hint: "join again with new Join Information (`peerage invite` on a member)".into(),
+                hint: LEFT_HINT.into(),
                 removed,
             }
         };

@@ -214,3 +214,23 @@ fn what_could_not_be_put_aside_is_put_aside_before_anything_takes_its_place() {
     assert_eq!(fs::read_dir(&backups).unwrap().count(), 1);
     assert_eq!(node.documents(), json!([]));
 }
+
+/// The Join Information in its unit still held, and the next start of the host undid the leaving.
+#[test]
+fn a_node_that_left_does_not_join_by_itself_when_it_starts_again() {
+    let founder = Agent::start("pve-1");
+    founder.create("north");
+    let token = founder.invite(json!({}));
+    let mut node = Agent::named("pve-2").args(&["--join", &token]);
+    node.restart();
+    let datacenter = |node: &Agent| node.status()["datacenter"]["name"].clone();
+    until("it has joined by itself", SOON, || datacenter(&node), |name| name == "north");
+
+    node.cli(&["leave"]).exits(0);
+    node.stop();
+    node.restart();
+
+    let log = || node.log();
+    until("it says that it does not join", SOON, log, |log| log.contains("not joining by itself"));
+    assert_eq!(datacenter(&node), Value::Null);
+}
