@@ -49,6 +49,9 @@ const PUSHES_AT_ONCE: usize = 32;
 /// How many sessions of others are served at once.
 const SESSIONS_SERVED_MAX: usize = 8;
 
+/// How many sessions this node runs at once because of what it compared.
+const SESSIONS_BEGUN_MAX: usize = 4;
+
 /// How often this node looks whether it and another hold the same.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
@@ -414,6 +417,10 @@ async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
     while let Some(Frame { from, bytes }) = frames.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let membership = this.clone();
+        if !membership.roster().is_current(&from) {
+            // Put out just now: its connection is about to be closed.
+            continue;
+        }
         this.spawn(async move {
             let outbox = MeshOutbox(membership.mesh.clone());
             let Membership { replica, receipts, mesh, .. } = &*membership;
@@ -605,8 +612,9 @@ async fn tell_vitals(this: Arc<Membership>) {
     }
 }
 
-/// Runs a session with one of those who hold something else than this node, one at a time.
+/// Runs a session with one of those who hold something else than this node, now and then.
 async fn compare_digests(this: Arc<Membership>) {
+    let room = Arc::new(Semaphore::new(SESSIONS_BEGUN_MAX));
     let mut ticks = tokio::time::interval(COMPARE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Since when each member's digest differs, and what the two were when this node last looked.
@@ -634,9 +642,14 @@ async fn compare_digests(this: Arc<Membership>) {
         }
         differing = still;
         let chosen = due.choose(&mut rand::rng()).copied();
-        if let Some(peer) = chosen {
+        // A peer that hangs holds one place, and not the sessions with the others.
+        if let (Some(peer), Ok(place)) = (chosen, room.clone().try_acquire_owned()) {
             differing.remove(&peer);
-            this.synchronise(peer).await;
+            let membership = this.clone();
+            this.spawn(async move {
+                membership.synchronise(peer).await;
+                drop(place);
+            });
         }
     }
 }

@@ -486,7 +486,11 @@ impl Node {
             let value = serde_json::to_vec(notice).expect("a notice is plain text");
             writes.push(Write::Meta { name: META_NOTICE, value });
         }
-        self.parts.store.commit(writes).await?;
+        if let Err(error) = self.parts.store.commit(writes).await {
+            // The tasks of the membership are gone, and it cannot end: only a new start helps.
+            let _ = self.ended.try_send(End::Disk(error.to_string().into()));
+            return Err(error.into());
+        }
         self.parts.membership.send_replace(None);
         self.notice.send_replace(notice);
         self.put_aside(turn, reason).await

@@ -52,7 +52,8 @@ pub enum WriteFailure {
     /// The disk did not take it.
     #[error("it could not be put on disk: {0}")]
     Disk(Arc<str>),
-    /// The node is on its way out of the Data Center, or the agent stops.
+    /// The node is on its way out of the Data Center, or the agent stops; whether it was written
+    /// before that, nobody can say.
     #[error("this node is just leaving the Data Center, or its agent stops")]
     Stopping,
 }

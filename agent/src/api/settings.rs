@@ -124,6 +124,11 @@ async fn write(
 ) -> Answer<WriteOutcome> {
     let path = Path::setting(path).map_err(|e| bad_name(&e))?;
     let membership = node.membership().ok_or_else(standalone)?;
+    let of = u32::try_from(membership.roster().current().count()).unwrap_or(u32::MAX);
+    if wait.needed(of) > of.max(1) {
+        let message = format!("there are {of} nodes: a write cannot be on {wait} of them");
+        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    }
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
     let deadline = timeout.map_or(WAIT_DEFAULT, Span::duration).min(WAIT_MAX);
     let deadline = Instant::now() + deadline;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::path::{Field, Path};
-use super::vector::{Dot, Writer};
+use super::vector::{Dot, SEQ_MAX, Writer};
 use crate::codec::{self, DecodeError};
 use crate::id::DataCenterId;
 use crate::identity::{BadSignature, Domain, Keypair, SIGNATURE_LEN};
@@ -25,6 +25,10 @@ const VERSION: u8 = 1;
 /// How large a change may be, envelope included. A document is at most
 /// [`super::DOCUMENT_BYTES_MAX`], and one change can write all of it; the rest is names and dots.
 pub const CHANGE_BYTES_MAX: usize = super::DOCUMENT_BYTES_MAX + 256 * 1024;
+
+/// The last millisecond of the year 9999. A later stamp is nobody's clock: it would leave no room
+/// for the stamps of those who write after it.
+const WALL_MS_MAX: u64 = 253_402_300_799_999;
 
 /// When a change was made, and by whom where two were made at once: a total order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,7 +115,7 @@ pub enum ChangeError {
     /// Not signed by the node that it names.
     #[error(transparent)]
     Signature(#[from] BadSignature),
-    /// A sequence number of zero, or a value that nests too deep.
+    /// A number or a time that no change has, or a value that nests too deep.
     #[error("a change says {0}")]
     Content(&'static str),
 }
@@ -152,8 +156,11 @@ impl SignedChange {
     pub fn trust(bytes: Arc<[u8]>) -> Result<Self, ChangeError> {
         let (_, body) = envelope(&bytes)?;
         let change = codec::decode::<Change>(body, CHANGE_BYTES_MAX)?;
-        if change.dot.seq == 0 {
-            return Err(ChangeError::Content("that it is its writer's change number 0"));
+        if change.dot.seq == 0 || change.dot.seq > SEQ_MAX {
+            return Err(ChangeError::Content("a number that no change of a writer has"));
+        }
+        if change.at.wall_ms() > WALL_MS_MAX {
+            return Err(ChangeError::Content("that it was made after the year 9999"));
         }
         if change.set.values().any(|value| codec::json_depth(value) > codec::JSON_DEPTH_MAX) {
             return Err(ChangeError::Content("a value that nests too deep"));
@@ -240,6 +247,21 @@ mod tests {
         let read = SignedChange::verify(bytes.clone()).unwrap();
         assert_eq!(*read, sample(&key));
         assert_eq!(*read.bytes(), bytes);
+    }
+
+    #[test]
+    fn what_no_writer_says_is_refused_though_it_is_signed() {
+        let key = Keypair::from_seed([1; 32]);
+        let mut late = sample(&key);
+        late.at = Hlc(u64::MAX);
+        let mut last = sample(&key);
+        last.dot.seq = u64::MAX;
+        let mut none = sample(&key);
+        none.dot.seq = 0;
+        for change in [late, last, none] {
+            let bytes = SignedChange::sign(change, &key).bytes().clone();
+            assert!(matches!(SignedChange::verify(bytes), Err(ChangeError::Content(_))));
+        }
     }
 
     proptest! {

@@ -14,6 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::codec;
 use crate::id::NodeId;
 
+/// The highest sequence number that is believed: a writer that makes a million changes a second
+/// takes two thousand years to it, and one more still fits behind.
+pub(super) const SEQ_MAX: u64 = 1 << 56;
+
 /// One run of a node's writing: its sequence numbers start at 1 and have no gaps where it wrote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Writer {
@@ -108,10 +112,11 @@ pub(super) fn digest<T: Serialize>(value: &T) -> String {
 }
 
 impl From<Vec<(Writer, u64)>> for Vector {
-    /// Takes the highest where a writer is named twice, and drops zeros.
+    /// Takes the highest where a writer is named twice, and drops zeros and what nobody can have
+    /// written.
     fn from(entries: Vec<(Writer, u64)>) -> Self {
         let mut vector = Self::default();
-        for (writer, seq) in entries {
+        for (writer, seq) in entries.into_iter().filter(|(_, seq)| *seq <= SEQ_MAX) {
             vector.raise(writer, seq);
         }
         vector
