@@ -10,7 +10,7 @@ use peerage_proto::wire::StreamKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::addresses::advertised;
 use crate::api::Agent;
@@ -125,6 +125,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::spawn(unattended::join(node.clone(), source, config.name.clone()));
     }
     let addresses: Vec<_> = node.addresses().iter().map(SocketAddr::to_string).collect();
+    if let Some(name) =
+        config.name.filter(|name| node.membership().is_some() && *name != node.name())
+    {
+        let is = node.name();
+        warn!(
+            "{is} is this node's name in its Data Center; `peerage rename {is} {name}` changes it"
+        );
+    }
     info!(node = node.name(), id = %node.id().short(), boot, at = addresses.join(" "), "started");
     let supervised = tokio::spawn(supervision::report(node.clone()));
 

@@ -3,6 +3,9 @@
 //! Founding, joining, leaving and being put out take turns here. Each is one commit on disk, so a
 //! crash finds the node on one side or on the other.
 
+mod disk;
+mod error;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +15,10 @@ use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::replica::{
-    Actor, Commit, Edit, Limits, Outputs, Path, Replica, SignedChange, Vector, WriteError,
+    Actor, Edit, Limits, Outputs, Path, Replica, SignedChange, WriteError,
 };
 use peerage_proto::roster::{
-    NameError, NodeName, Roster, Standing, datacenter_name, datacenter_path, member_path,
+    NodeName, Roster, Standing, datacenter_name, datacenter_path, member_path,
 };
 use peerage_proto::time::Now;
 use peerage_proto::wire::CloseCode;
@@ -29,11 +32,15 @@ use tracing::{error, info, warn};
 use crate::clock::{Clock, rfc3339};
 use crate::events::Feed;
 use crate::happening::Happening;
-use crate::joining::{Dialler, JoinError, Joiner};
+use crate::joining::{Dialler, Joiner};
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
-use crate::replica::{Disk, WriteFailure};
+use crate::replica::WriteFailure;
 use crate::store::{Image, Store, StoreError, Write};
+
+pub use error::NodeError;
+
+use disk::{StoreDisk, loaded};
 
 /// How long a node that leaves waits for those alive to confirm that they heard.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,49 +61,6 @@ pub struct Notice {
     pub hint: String,
     /// Whether this node's key was put out for good.
     pub removed: bool,
-}
-
-/// Why the node did not go over to the other side. It is where it was.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// It belongs to a Data Center already.
-    #[error("this node is already a member of {name} ({id})", id = .id.short())]
-    AlreadyMember {
-        /// The Data Center's name.
-        name: String,
-        /// Its id.
-        id: DataCenterId,
-    },
-    /// It belongs to none.
-    #[error("this node is in no Data Center")]
-    Standalone,
-    /// Not a name.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Not Join Information, or not its password.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The Join Information has no secret, and no password was given.
-    #[error("this Join Information was made without its secret")]
-    PasswordNeeded,
-    /// The seeds did not let it in.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// A write was refused.
-    #[error(transparent)]
-    Write(#[from] WriteFailure),
-    /// The disk failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The node is out of its last Data Center, and what it had there is still in its store.
-    #[error(
-        "this node is standalone now, but what it had in its last Data Center could not be put \
-         aside yet: {0}"
-    )]
-    PutAside(#[source] StoreError),
-    /// What was to be written does not fit.
-    #[error(transparent)]
-    Rule(#[from] WriteError),
 }
 
 /// How a node left.
@@ -591,47 +555,4 @@ impl Dialler for JoinDialler {
     async fn dial(&self, node: NodeId, address: SocketAddr) -> Result<Connection, String> {
         self.0.dial_join(node, &[address]).await.map_err(|error| error.to_string())
     }
-}
-
-/// The store as the disk of one replica.
-#[derive(Clone)]
-struct StoreDisk {
-    store: Store,
-    datacenter: DataCenterId,
-    key: Keypair,
-    limits: Limits,
-    clock: Clock,
-}
-
-impl Disk for StoreDisk {
-    async fn commit(&self, commit: &Commit) -> Result<(), Arc<str>> {
-        let writes = commit.ops.iter().cloned().map(Write::Replica).collect::<Vec<_>>();
-        self.store.commit(writes).await.map_err(|error| Arc::from(error.to_string()))
-    }
-
-    async fn reload(&self) -> Result<Replica, Arc<str>> {
-        let image = self.store.load().await.map_err(|error| Arc::from(error.to_string()))?;
-        Ok(loaded(self.datacenter, self.clone(), image))
-    }
-}
-
-/// The replica that an image holds. A change that does not read is left out; it comes back from the
-/// others.
-fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) -> Replica {
-    let mut seen = image.seen;
-    let changes = image.changes.into_iter().filter_map(|bytes| match SignedChange::trust(bytes) {
-        Ok(change) => Some(change),
-        Err(error) => {
-            error!(%error, "a stored change does not read");
-            None
-        }
-    });
-    let changes: Vec<_> = changes.collect();
-    for dot in &image.damage.changes {
-        for (_, seq) in seen.iter_mut().filter(|(writer, _)| *writer == dot.writer) {
-            *seq = (*seq).min(dot.seq - 1);
-        }
-    }
-    let now = disk.clock.now();
-    Replica::load(datacenter, disk.key, disk.limits, changes, Vector::from(seen), now)
 }

@@ -1,0 +1,149 @@
+//! What follows from changes of who belongs, who is connected, and who is alive.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::roster::{Roster, Standing};
+use peerage_proto::wire::CloseCode;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::{End, Membership, others};
+use crate::clock::Clock;
+use crate::events::Feed;
+use crate::happening::Happening;
+use crate::mesh::{self, DisconnectReason};
+
+/// How long a peer that was put out stays connected, to hear so.
+const PARTING_LINGER: Duration = Duration::from_secs(1);
+
+/// Up to how many members this node connects with all of them at once, rather than when needed.
+const CONNECT_ALL_MAX: usize = 64;
+
+/// Acts on every change of who belongs.
+pub(super) async fn follow_roster(
+    this: Arc<Membership>,
+    members: watch::Sender<BTreeSet<NodeId>>,
+    happenings: Feed<Happening>,
+    clock: Clock,
+    ended: mpsc::Sender<End>,
+) {
+    let mut rosters = this.replica.roster();
+    let mut before = rosters.borrow_and_update().clone();
+    connect_with(&this, &before, &Roster::default());
+    loop {
+        let roster = rosters.borrow_and_update().clone();
+        for event in roster.events_since(&before) {
+            let happening = Happening::of_roster(&event, &roster);
+            info!("{}", happening.message);
+            happenings.tell(happening, clock.now().wall_ms);
+        }
+        members.send_if_modified(|current| {
+            let now = others(this.me, &roster);
+            let changed = *current != now;
+            *current = now;
+            changed
+        });
+        this.renew_hello().await;
+        connect_with(&this, &roster, &before);
+        part_with(&this, &roster);
+        match roster.member(&this.me).map(|me| &me.standing) {
+            Some(Standing::Member) | None => {}
+            Some(standing) => {
+                let _ = ended.send(End::Standing(standing.clone())).await;
+                return;
+            }
+        }
+        before = roster;
+        if rosters.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connects with members that are new, so that each is seen at once.
+fn connect_with(this: &Arc<Membership>, roster: &Roster, before: &Roster) {
+    if roster.current().count() > CONNECT_ALL_MAX {
+        return;
+    }
+    let new = roster.current().map(|m| m.id).filter(|id| *id != this.me && !before.is_current(id));
+    for peer in new {
+        let membership = this.clone();
+        this.spawn(async move {
+            if let Err(error) = membership.mesh.connect(peer).await {
+                debug!(peer = %peer.short(), %error, "not connected");
+            }
+        });
+    }
+}
+
+/// Hangs up on peers that no longer belong, once they had the time to hear of it.
+fn part_with(this: &Arc<Membership>, roster: &Roster) {
+    let gone = roster.all().filter(|m| !m.is_current() && this.mesh.is_connected(m.id));
+    for peer in gone.map(|member| member.id) {
+        let membership = this.clone();
+        this.spawn(async move {
+            tokio::time::sleep(PARTING_LINGER).await;
+            if !membership.roster().is_current(&peer) {
+                membership.mesh.close(peer, CloseCode::Removed, "no longer a member");
+            }
+        });
+    }
+}
+
+/// Tells the failure detector what connections say, and catches up with whom it meets.
+pub(super) async fn follow_mesh(this: Arc<Membership>) {
+    let meet = |peer: NodeId| {
+        if !this.roster().is_current(&peer) {
+            // It was put out between its hello and now.
+            return this.mesh.close(peer, CloseCode::Removed, "no longer a member");
+        }
+        this.liveness.met(peer);
+        // One of the two starts the session, so that they do not run two.
+        if this.me < peer {
+            let membership = this.clone();
+            this.spawn(async move { membership.synchronise(peer).await });
+        }
+    };
+    let mut events = this.mesh.events();
+    this.mesh.peers().into_iter().for_each(|connected| meet(connected.peer));
+    loop {
+        match events.recv().await {
+            Ok(mesh::Event::Connected { peer, .. }) => meet(peer),
+            Ok(mesh::Event::Disconnected { peer, reason }) => match reason {
+                DisconnectReason::ByPeer {
+                    code: CloseCode::Shutdown | CloseCode::Leaving, ..
+                } => this.liveness.left(peer),
+                DisconnectReason::Here { .. } | DisconnectReason::ByPeer { .. } => {}
+                DisconnectReason::Silent
+                | DisconnectReason::Reset
+                | DisconnectReason::Failed(_) => this.liveness.evidence(peer),
+            },
+            Ok(mesh::Event::Unreachable { peer, .. }) => this.liveness.evidence(peer),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+pub(super) async fn follow_liveness(
+    this: Arc<Membership>,
+    happenings: Feed<Happening>,
+    clock: Clock,
+) {
+    let mut events = this.liveness.events();
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                let happening = Happening::of_liveness(&event, &this.roster());
+                info!("{}", happening.message);
+                happenings.tell(happening, clock.now().wall_ms);
+            }
+            Err(RecvError::Lagged(missed)) => warn!(missed, "changes of liveness went by untold"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What arrives from members: carried to whoever owns it, in bounded numbers at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::CloseCode;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tracing::{debug, warn};
+
+use super::Membership;
+use crate::liveness::Heard;
+use crate::mesh::{Datagram, Frame, Mesh, Message, Session};
+use crate::sync::{Outbox, session, take_push};
+use crate::vitals::Received;
+
+/// How many pushed frames are verified and merged at once.
+const PUSHES_AT_ONCE: usize = 32;
+
+/// How many sessions of others are served at once.
+const SESSIONS_SERVED_MAX: usize = 8;
+
+/// A queue of the mesh, lent to one membership after the other.
+pub type Lent<T> = Arc<Mutex<mpsc::Receiver<T>>>;
+
+/// Where the mesh hands in what arrives from members.
+#[derive(Clone)]
+pub struct Inbound {
+    /// For the failure detector.
+    pub datagrams: Lent<Datagram>,
+    /// For the vitals.
+    pub vitals: Lent<Message>,
+    /// For the replica.
+    pub frames: Lent<Frame>,
+    /// For anti-entropy.
+    pub sessions: Lent<Session>,
+    /// Questions about invitations.
+    pub questions: Lent<Session>,
+}
+
+/// The mesh as the outbox of pushes.
+pub struct MeshOutbox(pub Mesh);
+
+impl Outbox for MeshOutbox {
+    fn enqueue(&self, peer: NodeId, frame: Bytes) {
+        self.0.push(peer, frame);
+    }
+}
+
+pub(super) async fn carry_datagrams(from: Lent<Datagram>, to: mpsc::Sender<Heard>) {
+    let mut from = from.lock().await;
+    while let Some(Datagram { from, bytes }) = from.recv().await {
+        // A full queue loses datagrams, as a network would.
+        let _ = to.try_send(Heard { from, bytes });
+    }
+}
+
+pub(super) async fn carry_messages(from: Lent<Message>, to: mpsc::Sender<Received>) {
+    let mut from = from.lock().await;
+    while let Some(Message { from, bytes }) = from.recv().await {
+        let _ = to.try_send(Received { from, bytes });
+    }
+}
+
+pub(super) async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
+    let mut frames = frames.lock().await;
+    let room = Arc::new(Semaphore::new(PUSHES_AT_ONCE));
+    while let Some(Frame { from, bytes }) = frames.recv().await {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let membership = this.clone();
+        if !membership.roster().is_current(&from) {
+            // Put out just now: its connection is about to be closed.
+            continue;
+        }
+        this.spawn(async move {
+            let outbox = MeshOutbox(membership.mesh.clone());
+            let Membership { replica, receipts, mesh, .. } = &*membership;
+            if let Err(error) =
+                take_push(membership.me, from, &bytes, replica, receipts, &outbox).await
+            {
+                warn!(peer = %from.short(), %error, "a push came to nothing");
+                if error.is_the_peers_fault() {
+                    mesh.close(from, CloseCode::Protocol, &error.to_string());
+                }
+            }
+            drop(place);
+        });
+    }
+}
+
+pub(super) async fn serve_sessions(this: Arc<Membership>, sessions: Lent<Session>) {
+    let mut sessions = sessions.lock().await;
+    let room = Arc::new(Semaphore::new(SESSIONS_SERVED_MAX));
+    while let Some(Session { from, send, recv }) = sessions.recv().await {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let membership = this.clone();
+        this.spawn(async move {
+            let Membership { replica, receipts, .. } = &*membership;
+            if let Err(error) = session(from, send, recv, replica, receipts).await {
+                debug!(peer = %from.short(), %error, "a session ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+pub(super) async fn answer_questions(this: Arc<Membership>, questions: Lent<Session>) {
+    let mut questions = questions.lock().await;
+    while let Some(Session { from, mut send, mut recv }) = questions.recv().await {
+        let membership = this.clone();
+        this.spawn(async move {
+            let roster = membership.roster();
+            let pending = &membership.pending;
+            if let Err(error) =
+                crate::admission::answer(&roster, pending, &mut send, &mut recv).await
+            {
+                debug!(peer = %from.short(), %error, "a question was not answered");
+            }
+        });
+    }
+}

@@ -1,0 +1,354 @@
+//! The tasks of a node that belongs to a Data Center, from joining or starting until it leaves or
+//! is put out.
+//!
+//! Everything here is wired by channels that never block an owner: the mesh hands in datagrams,
+//! messages, frames and sessions; the replica, the failure detector and the vitals each own their
+//! state; this file only carries between them.
+
+mod comparing;
+mod following;
+mod inbound;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::identity::Keypair;
+use peerage_proto::liveness::State;
+use peerage_proto::replica::{Replica, SignedChange};
+use peerage_proto::roster::{Roster, Standing, admission_chain};
+use peerage_proto::time::Now;
+use peerage_proto::vitals::Vitals;
+use peerage_proto::wire::{Hello, StreamKind, WIRE_VERSION};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_bytes::ByteBuf;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::admission::Pending;
+use crate::clock::Clock;
+use crate::events::Feed;
+use crate::happening::Happening;
+use crate::liveness::{self, Heard, LivenessHandle};
+use crate::mesh::Mesh;
+use crate::receipts::Receipts;
+use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask};
+use crate::sync::{Pusher, session};
+use crate::vitals::{self, Received, VitalsHandle};
+
+pub use inbound::{Inbound, Lent, MeshOutbox};
+
+use comparing::{compare_digests, correct_addresses, tell_vitals};
+use following::{follow_liveness, follow_mesh, follow_roster};
+use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
+
+/// How long [`Membership::stop`] waits for the tasks to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many admissions a hello shows: this node's, and those that led to it.
+const PROOF_LINKS: usize = 8;
+
+/// Where commits go out to: the others, and those who watch here.
+struct Out {
+    pusher: Pusher<MeshOutbox>,
+    changes: Feed<SignedChange>,
+    happenings: Feed<Happening>,
+    roster: watch::Receiver<Arc<Roster>>,
+    clock: Clock,
+}
+
+impl Outlet for Out {
+    fn push(&mut self, changes: &[SignedChange], receipt: bool) {
+        self.pusher.push(changes, receipt);
+    }
+
+    fn tell(&mut self, changes: &[SignedChange]) {
+        let at_ms = self.clock.now().wall_ms;
+        let settings = changes.iter().filter(|change| !change.path.is_reserved());
+        for change in settings {
+            let happening = Happening::of_change(change, &self.roster.borrow());
+            self.happenings.tell(happening, at_ms);
+            self.changes.tell(change.clone(), at_ms);
+        }
+    }
+}
+
+/// What a membership is made of.
+pub struct Parts<D> {
+    /// This node's key.
+    pub key: Keypair,
+    /// The number of this start of the agent.
+    pub boot: u64,
+    /// The version of the agent.
+    pub version: String,
+    /// Where this node is reached.
+    pub addresses: Vec<SocketAddr>,
+    /// The time.
+    pub clock: Clock,
+    /// The replica, as the disk holds it.
+    pub replica: Replica,
+    /// The disk.
+    pub disk: Arc<D>,
+    /// The mesh.
+    pub mesh: Mesh,
+    /// What arrives by it.
+    pub inbound: Inbound,
+    /// Where changes of settings are told.
+    pub changes: Feed<SignedChange>,
+    /// Where everything else is told.
+    pub happenings: Feed<Happening>,
+    /// Told when this node no longer belongs, or when its disk cannot be used any more.
+    pub ended: mpsc::Sender<End>,
+}
+
+/// Why a membership ends by itself.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// The node was removed, or is held to have left.
+    Standing(Standing),
+    /// The disk fails for good.
+    Disk(Arc<str>),
+}
+
+/// A running membership.
+pub struct Membership {
+    /// The Data Center.
+    pub datacenter: DataCenterId,
+    /// This node.
+    pub me: NodeId,
+    /// The replica.
+    pub replica: ReplicaHandle,
+    /// The failure detector.
+    pub liveness: LivenessHandle,
+    /// The vitals.
+    pub vitals: VitalsHandle,
+    /// The admissions under way.
+    pub pending: Arc<Pending>,
+    /// Held for the last look before an admission is written.
+    pub last_look: Arc<Mutex<()>>,
+    /// The mesh.
+    pub mesh: Mesh,
+    receipts: Arc<Receipts>,
+    hello: watch::Sender<Hello>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What [`Membership::open`] still needs.
+pub struct Opening {
+    inbound: Inbound,
+    members: watch::Sender<BTreeSet<NodeId>>,
+    heard: mpsc::Sender<Heard>,
+    received: mpsc::Sender<Received>,
+    happenings: Feed<Happening>,
+    addresses: Vec<SocketAddr>,
+    clock: Clock,
+    ended: mpsc::Sender<End>,
+}
+
+impl Membership {
+    /// Starts what this node knows by itself. Once the mesh's gate can see the membership,
+    /// [`Membership::open`] lets the others in.
+    pub async fn start<D: Disk>(parts: Parts<D>) -> (Arc<Self>, Opening) {
+        let Parts { key, boot, clock, mesh, replica, .. } = parts;
+        let (me, datacenter) = (key.node_id(), replica.datacenter());
+        let receipts = Arc::new(Receipts::default());
+        let outlet = |roster: watch::Receiver<Arc<Roster>>| {
+            let outbox = Arc::new(MeshOutbox(mesh.clone()));
+            let pusher = Pusher::new(me, outbox, roster.clone(), rand::random());
+            let (changes, happenings) = (parts.changes.clone(), parts.happenings.clone());
+            Out { pusher, changes, happenings, roster, clock }
+        };
+        let (task, replica) =
+            ReplicaTask::new(replica, parts.disk, outlet, receipts.clone(), clock);
+        let members = watch::Sender::new(others(me, &replica.roster().borrow()));
+        let (heard, inbox) = mpsc::channel(liveness::INBOX_LEN);
+        let datagrams = {
+            let mesh = mesh.clone();
+            move |node: NodeId, datagram: Bytes| mesh.send_datagram(node, datagram)
+        };
+        let rng = StdRng::seed_from_u64(rand::random());
+        let liveness = LivenessHandle::spawn(
+            me,
+            boot,
+            rng,
+            clock.zero(),
+            members.subscribe(),
+            inbox,
+            datagrams,
+        );
+        let own = Vitals {
+            version: Some(parts.version),
+            boot: Some(boot),
+            started_ms: Some(started_ms(clock.now())),
+            addresses: parts.addresses.iter().map(SocketAddr::to_string).collect(),
+            ..Vitals::default()
+        };
+        let (received, vitals_inbox) = mpsc::channel(vitals::INBOX_LEN);
+        let messages = {
+            let mesh = mesh.clone();
+            move |node: NodeId, message: Bytes| {
+                mesh.send_message(node, StreamKind::Chitchat, message);
+            }
+        };
+        let vitals = VitalsHandle::spawn(
+            me,
+            boot,
+            datacenter,
+            own,
+            members.subscribe(),
+            vitals_inbox,
+            messages,
+        );
+        let hello = Hello {
+            wire_version: WIRE_VERSION,
+            datacenter,
+            name: String::new(),
+            boot,
+            wall_ms: 0,
+            addresses: parts.addresses.clone(),
+            proof: Vec::new(),
+        };
+        let this = Arc::new(Self {
+            datacenter,
+            me,
+            replica,
+            liveness,
+            vitals,
+            pending: Arc::default(),
+            last_look: Arc::default(),
+            mesh,
+            receipts,
+            hello: watch::Sender::new(hello),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let ended = parts.ended.clone();
+        this.spawn(async move {
+            // A bug in the rules must not leave an agent that looks alive and answers nothing.
+            let outcome = AssertUnwindSafe(task.run()).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err("the replica's task panicked".into()));
+            if let Err(cause) = outcome {
+                let _ = ended.send(End::Disk(cause)).await;
+            }
+        });
+        this.renew_hello().await;
+        let opening = Opening {
+            inbound: parts.inbound,
+            members,
+            heard,
+            received,
+            happenings: parts.happenings,
+            addresses: parts.addresses,
+            clock,
+            ended: parts.ended,
+        };
+        (this, opening)
+    }
+
+    /// Begins to talk with the others.
+    pub fn open(self: &Arc<Self>, opening: Opening) {
+        let Opening { inbound, members, heard, received, happenings, addresses, clock, ended } =
+            opening;
+        let this = || self.clone();
+        self.spawn(carry_datagrams(inbound.datagrams, heard));
+        self.spawn(carry_messages(inbound.vitals, received));
+        self.spawn(take_frames(this(), inbound.frames));
+        self.spawn(serve_sessions(this(), inbound.sessions));
+        self.spawn(answer_questions(this(), inbound.questions));
+        self.spawn(follow_mesh(this()));
+        self.spawn(follow_liveness(this(), happenings.clone(), clock));
+        self.spawn(follow_roster(this(), members, happenings, clock, ended));
+        self.spawn(tell_vitals(this()));
+        self.spawn(vitals::host::tell_samples(self.vitals.clone()));
+        self.spawn(compare_digests(this()));
+        self.spawn(correct_addresses(this(), addresses));
+    }
+
+    /// Ends all tasks; with a goodbye, the others are told first.
+    pub async fn stop(&self, goodbye: bool) {
+        if goodbye {
+            self.liveness.goodbye().await;
+        }
+        self.vitals.stop().await;
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
+            warn!("some tasks of the membership are slow to end");
+        }
+    }
+
+    /// The members, as of the last commit.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.replica.roster().borrow().clone()
+    }
+
+    /// What this node says first to a peer; the clock in it is not set.
+    pub fn hello(&self) -> Hello {
+        self.hello.borrow().clone()
+    }
+
+    /// The current members that are believed to be alive, without this node.
+    pub fn alive(&self) -> BTreeSet<NodeId> {
+        let standings = self.liveness.standings().borrow().clone();
+        let roster = self.roster();
+        let alive = |id: &NodeId| standings.get(id).is_some_and(|s| s.state == State::Alive);
+        roster.current().map(|m| m.id).filter(|id| *id != self.me && alive(id)).collect()
+    }
+
+    /// Runs a session with a member now.
+    pub async fn synchronise(&self, peer: NodeId) {
+        let outcome = match self.mesh.open(peer, StreamKind::Sync).await {
+            Ok((send, recv)) => session(peer, send, recv, &self.replica, &self.receipts).await,
+            Err(error) => return debug!(peer = %peer.short(), %error, "no session"),
+        };
+        match outcome {
+            Ok(report) if report.sent + report.received > 0 => {
+                info!(
+                    peer = self.roster().name_of(&peer),
+                    sent = report.sent,
+                    received = report.received,
+                    "caught up"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => debug!(peer = %peer.short(), %error, "a session ended early"),
+        }
+    }
+
+    async fn renew_hello(&self) {
+        let me = self.me;
+        let chain = self.replica.read(move |replica| admission_chain(replica, &me, PROOF_LINKS));
+        let chain = chain.await.unwrap_or_default();
+        let name = self.roster().name_of(&me);
+        self.hello.send_modify(|hello| {
+            hello.name = name;
+            hello.proof = chain.iter().map(|c| ByteBuf::from(c.bytes().to_vec())).collect();
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled_owned(task).await;
+        });
+    }
+}
+
+/// When the agent started, by its clock now; zero where that was set back to before.
+fn started_ms(now: Now) -> u64 {
+    now.wall_ms.saturating_sub(now.mono.as_millis() as u64)
+}
+
+fn others(me: NodeId, roster: &Roster) -> BTreeSet<NodeId> {
+    roster.current().map(|member| member.id).filter(|id| *id != me).collect()
+}

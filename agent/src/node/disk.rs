@@ -1,0 +1,55 @@
+//! The store as the disk of one Data Center's replica.
+
+use std::sync::Arc;
+
+use peerage_proto::id::DataCenterId;
+use peerage_proto::identity::Keypair;
+use peerage_proto::replica::{Commit, Limits, Replica, SignedChange, Vector};
+use tracing::error;
+
+use crate::clock::Clock;
+use crate::replica::Disk;
+use crate::store::{Image, Store, Write};
+
+/// The store as the disk of one replica.
+#[derive(Clone)]
+pub(super) struct StoreDisk {
+    pub(super) store: Store,
+    pub(super) datacenter: DataCenterId,
+    pub(super) key: Keypair,
+    pub(super) limits: Limits,
+    pub(super) clock: Clock,
+}
+
+impl Disk for StoreDisk {
+    async fn commit(&self, commit: &Commit) -> Result<(), Arc<str>> {
+        let writes = commit.ops.iter().cloned().map(Write::Replica).collect::<Vec<_>>();
+        self.store.commit(writes).await.map_err(|error| Arc::from(error.to_string()))
+    }
+
+    async fn reload(&self) -> Result<Replica, Arc<str>> {
+        let image = self.store.load().await.map_err(|error| Arc::from(error.to_string()))?;
+        Ok(loaded(self.datacenter, self.clone(), image))
+    }
+}
+
+/// The replica that an image holds. A change that does not read is left out; it comes back from the
+/// others.
+pub(super) fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) -> Replica {
+    let mut seen = image.seen;
+    let changes = image.changes.into_iter().filter_map(|bytes| match SignedChange::trust(bytes) {
+        Ok(change) => Some(change),
+        Err(error) => {
+            error!(%error, "a stored change does not read");
+            None
+        }
+    });
+    let changes: Vec<_> = changes.collect();
+    for dot in &image.damage.changes {
+        for (_, seq) in seen.iter_mut().filter(|(writer, _)| *writer == dot.writer) {
+            *seq = (*seq).min(dot.seq - 1);
+        }
+    }
+    let now = disk.clock.now();
+    Replica::load(datacenter, disk.key, disk.limits, changes, Vector::from(seen), now)
+}

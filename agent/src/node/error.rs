@@ -1,0 +1,53 @@
+//! Why a node did not go from standalone to member, or back.
+
+use peerage_proto::admission::invitation::TokenError;
+use peerage_proto::id::DataCenterId;
+use peerage_proto::replica::WriteError;
+use peerage_proto::roster::NameError;
+
+use crate::joining::JoinError;
+use crate::replica::WriteFailure;
+use crate::store::StoreError;
+
+/// Why the node did not go over to the other side. It is where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It belongs to a Data Center already.
+    #[error("this node is already a member of {name} ({id})", id = .id.short())]
+    AlreadyMember {
+        /// The Data Center's name.
+        name: String,
+        /// Its id.
+        id: DataCenterId,
+    },
+    /// It belongs to none.
+    #[error("this node is in no Data Center")]
+    Standalone,
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Not Join Information, or not its password.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The Join Information has no secret, and no password was given.
+    #[error("this Join Information was made without its secret")]
+    PasswordNeeded,
+    /// The seeds did not let it in.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A write was refused.
+    #[error(transparent)]
+    Write(#[from] WriteFailure),
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node is out of its last Data Center, and what it had there is still in its store.
+    #[error(
+        "this node is standalone now, but what it had in its last Data Center could not be put \
+         aside yet: {0}"
+    )]
+    PutAside(#[source] StoreError),
+    /// What was to be written does not fit.
+    #[error(transparent)]
+    Rule(#[from] WriteError),
+}
