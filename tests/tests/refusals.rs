@@ -77,6 +77,40 @@ fn a_revoked_token_is_refused_by_every_member() {
 }
 
 #[test]
+fn a_token_without_its_secret_takes_the_password_and_no_other() {
+    let fleet = pair();
+    let invite = fleet[0].client().post("invites", &json!({"no_secret": true})).unwrap();
+    let (token, password) = (&invite["token"], invite["password"].as_str().unwrap());
+    let before = seen(&fleet);
+    let post = |wishes: Value| fleet[1].client().post("join", &wishes);
+
+    let without = post(json!({ "token": token })).unwrap_err();
+    let other = password.chars().rev().collect::<String>();
+    let wrong = post(json!({ "token": token, "password": other })).unwrap_err();
+
+    assert_eq!((without.code(), wrong.code()), ("refused", "refused"));
+    without.says(&["without its secret"]);
+    wrong.says(&["not the password"]);
+    assert_eq!(seen(&fleet), before);
+    post(json!({ "token": token, "password": password })).expect("the password opens it");
+}
+
+#[test]
+fn a_strict_token_admits_by_its_issuers_word_alone() {
+    let mut fleet = Fleet::found(2);
+    let third = Agent::start("pve-3");
+    let token = fleet[0].invite(json!({"strict": true}));
+    fleet.kill(&[0]);
+
+    join(&third, &token).exits(FAILED);
+
+    assert_eq!(third.status()["datacenter"], Value::Null);
+    assert_eq!(fleet[1].members().len(), 2);
+    fleet[0].restart();
+    join(&third, &token).exits(0);
+}
+
+#[test]
 fn a_name_that_is_taken_is_refused() {
     let fleet = pair();
     let token = fleet[0].invite(json!({}));
