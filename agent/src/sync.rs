@@ -111,7 +111,8 @@ impl SyncError {
     }
 }
 
-/// Takes in one frame of a peer's push stream, as node `me`. Returns when its changes are on this node's disk.
+/// Takes in one frame of a peer's push stream, as node `me`. Returns when its changes are on this
+/// node's disk.
 ///
 /// # Errors
 /// [`SyncError`]; the frame came to nothing.

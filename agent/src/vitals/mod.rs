@@ -29,8 +29,8 @@ pub use self::transport::{INBOX_LEN, Messages, Received};
 
 /// How often a node gossips with three others, in a small Data Center and in a larger one: the work
 /// of a round grows with the number of nodes.
-const ROUND_SMALL: Duration = Duration::from_secs(1);
-const ROUND_LARGE: Duration = Duration::from_secs(2);
+const ROUND_SMALL: Duration = Duration::from_secs(2);
+const ROUND_LARGE: Duration = Duration::from_secs(3);
 
 /// From this many nodes on rounds are slow; they become quick again below the second figure.
 const LARGE_FROM: usize = 20;
