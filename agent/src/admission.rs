@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::mesh::{FrameError, read_frame, write_frame};
+use crate::mesh::{FrameError, joining_binding, read_frame, write_frame};
 use crate::replica::{ReplicaHandle, WriteFailure};
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
@@ -45,18 +45,13 @@ const USES_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an admission under way counts as a use of its invitation.
 const PENDING_FOR: Duration = Duration::from_secs(30);
 
-/// What labels the keying material that binds a proof to its connection (RFC 5705).
-const BINDING_LABEL: &[u8] = b"peerage joining";
-
 /// What ties a proof to this connection.
 ///
 /// # Errors
 /// [`Refusal::Busy`] where the TLS session gives no keying material.
 pub fn binding(connection: &Connection) -> Result<Binding, Refusal> {
-    let mut binding = Binding::default();
-    let exported = connection.export_keying_material(&mut binding, BINDING_LABEL, b"");
-    exported.map_err(|_| Refusal::Busy("the connection gives no keying material".into()))?;
-    Ok(binding)
+    let none = || Refusal::Busy("the connection gives no keying material".into());
+    joining_binding(connection).ok_or_else(none)
 }
 
 /// What admitting needs of the mesh.

@@ -143,15 +143,10 @@ impl Joiner {
             match outcome {
                 // What only this seed, or only now, stands in the way, another may do; one that
                 // answers for another Data Center left or was removed since.
-                Err(JoinError::Refused {
-                    refusal:
-                        Refusal::Busy(_)
-                        | Refusal::IssuerSilent { .. }
-                        | Refusal::Issuer { .. }
-                        | Refusal::WrongDataCenter { .. },
-                    ..
-                })
-                | Err(JoinError::BrokeOff(_)) => busy = outcome.err(),
+                Err(JoinError::Refused { ref refusal, .. }) if refusal.is_of_this_member() => {
+                    busy = outcome.err();
+                }
+                Err(JoinError::BrokeOff(_)) => busy = outcome.err(),
                 other => return other,
             }
         }

@@ -50,7 +50,7 @@ impl<B: Outbox> Pusher<B> {
         mut roster: watch::Receiver<Arc<Roster>>,
         seed: u64,
     ) -> Self {
-        let others = others(me, &roster.borrow_and_update());
+        let others = roster.borrow_and_update().others(me).collect();
         Self { me, outbox, others, roster, rng: StdRng::seed_from_u64(seed) }
     }
 
@@ -58,7 +58,7 @@ impl<B: Outbox> Pusher<B> {
     pub fn push(&mut self, changes: &[SignedChange], receipt: bool) {
         let before = std::mem::take(&mut self.others);
         self.others = if self.roster.has_changed().unwrap_or(false) {
-            others(self.me, &self.roster.borrow_and_update())
+            self.roster.borrow_and_update().others(self.me).collect()
         } else {
             before.clone()
         };
@@ -78,10 +78,6 @@ impl<B: Outbox> Pusher<B> {
             }
         }
     }
-}
-
-fn others(me: NodeId, roster: &Roster) -> Vec<NodeId> {
-    roster.current().map(|member| member.id).filter(|id| *id != me).collect()
 }
 
 /// Why a push or a session ended early. What was merged before stays.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_proto::admission::verdict::Refusal;
 use rand::RngExt;
 use tracing::{error, info, warn};
 
@@ -64,14 +63,7 @@ async fn attempt(node: &Node, source: &JoinSource, name: Option<&str>) -> Result
 /// Whether the same attempt may succeed later, with nobody's help on this host.
 fn may_pass(error: &NodeError) -> bool {
     match error {
-        NodeError::Join(JoinError::Refused { refusal, .. }) => matches!(
-            refusal,
-            Refusal::Busy(_)
-                | Refusal::IssuerSilent { .. }
-                | Refusal::Issuer { removed: false, .. }
-                | Refusal::ClockOff { .. }
-                | Refusal::Unreachable { .. }
-        ),
+        NodeError::Join(JoinError::Refused { refusal, .. }) => refusal.may_pass(),
         NodeError::Join(_) | NodeError::Store(_) => true,
         _ => false,
     }

@@ -251,6 +251,11 @@ impl Roster {
         self.members.values().filter(|m| m.is_current())
     }
 
+    /// The nodes that belong now, without this one.
+    pub fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> {
+        self.current().map(|member| member.id).filter(move |id| *id != me)
+    }
+
     /// What is known of a node; none for a stranger.
     pub fn member(&self, id: &NodeId) -> Option<&Member> {
         self.members.get(id)

@@ -14,7 +14,8 @@ use serde_bytes::ByteBuf;
 
 use crate::codec::{self, DecodeError};
 use crate::id::DataCenterId;
-use crate::replica::change::CHANGE_BYTES_MAX;
+use crate::replica::sync;
+use crate::roster::ADDRESSES_MAX;
 
 /// The application protocol (ALPN, RFC 7301) between members.
 pub const ALPN_MEMBER: &[u8] = b"peerage/1";
@@ -31,9 +32,6 @@ pub const WIRE_VERSION_OLDEST: u16 = 1;
 
 /// How long an encoded [`Hello`] or [`Answer`] may be.
 pub const HELLO_BYTES_MAX: usize = 64 * 1024;
-
-/// How many addresses a node may tell of itself.
-pub const ADDRESSES_MAX: usize = 16;
 
 /// How long a node's name in a hello may be.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -303,14 +301,11 @@ impl StreamKind {
     pub const fn frame_bytes_max(self) -> usize {
         match self {
             Self::Chitchat => 64 * 1024,
-            Self::Push | Self::Sync => FRAME_BYTES_MAX,
+            Self::Push | Self::Sync => sync::FRAME_BYTES_MAX,
             Self::InviteUses => 4 * 1024,
         }
     }
 }
-
-/// How long any frame may be: the largest change, with room for what wraps it.
-pub const FRAME_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
 
 fn within(found: usize, bound: usize) -> Result<(), DecodeError> {
     if found > bound { Err(DecodeError::TooLong { found, bound }) } else { Ok(()) }
@@ -440,7 +435,7 @@ mod tests {
     fn every_stream_kind_has_a_byte_of_its_own() {
         for kind in StreamKind::ALL {
             assert_eq!(StreamKind::from_byte(kind.byte()), Some(kind));
-            assert!(kind.frame_bytes_max() <= FRAME_BYTES_MAX);
+            assert!(kind.frame_bytes_max() <= sync::FRAME_BYTES_MAX);
         }
         assert_eq!(StreamKind::from_byte(0), None);
     }

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{End, Membership, others};
+use super::{End, Membership};
 use crate::clock::Clock;
 use crate::events::Feed;
 use crate::happening::Happening;
@@ -42,7 +42,7 @@ pub(super) async fn follow_roster(
             happenings.tell(happening, clock.now().wall_ms);
         }
         members.send_if_modified(|current| {
-            let now = others(this.me, &roster);
+            let now = roster.others(this.me).collect();
             let changed = *current != now;
             *current = now;
             changed
@@ -69,7 +69,7 @@ fn connect_with(this: &Arc<Membership>, roster: &Roster, before: &Roster) {
     if roster.current().count() > CONNECT_ALL_MAX {
         return;
     }
-    let new = roster.current().map(|m| m.id).filter(|id| *id != this.me && !before.is_current(id));
+    let new = roster.others(this.me).filter(|id| !before.is_current(id));
     for peer in new {
         let membership = this.clone();
         this.spawn(async move {

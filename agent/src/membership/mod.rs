@@ -170,7 +170,7 @@ impl Membership {
         };
         let (task, replica) =
             ReplicaTask::new(replica, parts.disk, outlet, receipts.clone(), clock);
-        let members = watch::Sender::new(others(me, &replica.roster().borrow()));
+        let members = watch::Sender::new(replica.roster().borrow().others(me).collect());
         let (heard, inbox) = mpsc::channel(liveness::INBOX_LEN);
         let datagrams = {
             let mesh = mesh.clone();
@@ -302,7 +302,7 @@ impl Membership {
         let standings = self.liveness.standings().borrow().clone();
         let roster = self.roster();
         let alive = |id: &NodeId| standings.get(id).is_some_and(|s| s.state == State::Alive);
-        roster.current().map(|m| m.id).filter(|id| *id != self.me && alive(id)).collect()
+        roster.others(self.me).filter(alive).collect()
     }
 
     /// Runs a session with a member now.
@@ -347,8 +347,4 @@ impl Membership {
 /// When the agent started, by its clock now; zero where that was set back to before.
 fn started_ms(now: Now) -> u64 {
     now.wall_ms.saturating_sub(now.mono.as_millis() as u64)
-}
-
-fn others(me: NodeId, roster: &Roster) -> BTreeSet<NodeId> {
-    roster.current().map(|member| member.id).filter(|id| *id != me).collect()
 }

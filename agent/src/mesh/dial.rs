@@ -9,7 +9,8 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{ADDRESSES_MAX, Refusal};
+use peerage_proto::roster::ADDRESSES_MAX;
+use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
 use super::tls::Identity;

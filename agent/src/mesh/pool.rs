@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{ADDRESSES_MAX, ALPN_MEMBER, CloseCode};
+use peerage_proto::roster::ADDRESSES_MAX;
+use peerage_proto::wire::{ALPN_MEMBER, CloseCode};
 
 use super::dial::{Addresses, DialError, Dialler, backoff};
 use super::hello::{AnyGate, greet};

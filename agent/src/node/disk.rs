@@ -36,7 +36,6 @@ impl Disk for StoreDisk {
 /// The replica that an image holds. A change that does not read is left out; it comes back from the
 /// others.
 pub(super) fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) -> Replica {
-    let mut seen = image.seen;
     let changes = image.changes.into_iter().filter_map(|bytes| match SignedChange::trust(bytes) {
         Ok(change) => Some(change),
         Err(error) => {
@@ -44,12 +43,6 @@ pub(super) fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) ->
             None
         }
     });
-    let changes: Vec<_> = changes.collect();
-    for dot in &image.damage.changes {
-        for (_, seq) in seen.iter_mut().filter(|(writer, _)| *writer == dot.writer) {
-            *seq = (*seq).min(dot.seq - 1);
-        }
-    }
     let now = disk.clock.now();
-    Replica::load(datacenter, disk.key, disk.limits, changes, Vector::from(seen), now)
+    Replica::load(datacenter, disk.key, disk.limits, changes, Vector::from(image.seen), now)
 }

@@ -72,8 +72,6 @@ pub struct Farewell {
     pub datacenter: DataCenterId,
     /// The names of the members that confirmed that they heard.
     pub told: Vec<String>,
-    /// Those that were alive and did not.
-    pub missed: Vec<String>,
     /// Where what the node had is kept.
     pub backup: PathBuf,
 }
@@ -168,11 +166,6 @@ impl Node {
     /// The membership; none while standalone.
     pub fn membership(&self) -> Option<Arc<Membership>> {
         self.parts.membership.borrow().clone()
-    }
-
-    /// The membership, as it changes.
-    pub fn memberships(&self) -> watch::Receiver<Option<Arc<Membership>>> {
-        self.parts.membership.subscribe()
     }
 
     /// This node's id.
@@ -348,14 +341,12 @@ impl Node {
             hint: LEFT_HINT.into(),
             removed: false,
         };
-        let backup = self.step_out(&mut turn, Some(notice), "left").await?;
-        let names = |nodes: Vec<&NodeId>| nodes.into_iter().map(|id| roster.name_of(id)).collect();
+        let backup = self.step_out(&mut turn, notice, "left").await?;
         self.tell("left", format!("{who} left {}", roster.datacenter_name));
         Ok(Farewell {
             datacenter_name: roster.datacenter_name.clone(),
             datacenter: membership.datacenter,
-            missed: names(alive.difference(&told).collect()),
-            told: names(told.iter().collect()),
+            told: told.iter().map(|id| roster.name_of(id)).collect(),
             backup,
         })
     }
@@ -408,9 +399,9 @@ impl Node {
         membership.stop(false).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "no longer a member");
         warn!("{}", notice.message);
-        self.tell(if removed { "removed" } else { "left" }, notice.message.clone());
         let reason = if removed { "removed" } else { "left" };
-        self.step_out(&mut turn, Some(notice), reason).await.map(drop)
+        self.tell(reason, notice.message.clone());
+        self.step_out(&mut turn, notice, reason).await.map(drop)
     }
 
     fn check_standalone(&self) -> Result<(), NodeError> {
@@ -442,21 +433,21 @@ impl Node {
     async fn step_out(
         &self,
         turn: &mut Turn,
-        notice: Option<Notice>,
+        notice: Notice,
         reason: &'static str,
     ) -> Result<PathBuf, NodeError> {
-        let mut writes = vec![Write::MetaDelete { name: META_DATACENTER }];
-        if let Some(notice) = &notice {
-            let value = serde_json::to_vec(notice).expect("a notice is plain text");
-            writes.push(Write::Meta { name: META_NOTICE, value });
-        }
+        let value = serde_json::to_vec(&notice).expect("a notice is plain text");
+        let writes = vec![
+            Write::MetaDelete { name: META_DATACENTER },
+            Write::Meta { name: META_NOTICE, value },
+        ];
         if let Err(error) = self.parts.store.commit(writes).await {
             // The tasks of the membership are gone, and it cannot end: only a new start helps.
             let _ = self.ended.try_send(End::Disk(error.to_string().into()));
             return Err(error.into());
         }
         self.parts.membership.send_replace(None);
-        self.notice.send_replace(notice);
+        self.notice.send_replace(Some(notice));
         self.put_aside(turn, reason).await
     }
 

@@ -185,6 +185,29 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another member may still admit: only the one that was asked stands in the way.
+    pub fn is_of_this_member(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy(_)
+                | Self::IssuerSilent { .. }
+                | Self::Issuer { .. }
+                | Self::WrongDataCenter { .. }
+        )
+    }
+
+    /// Whether the same request may be granted later, with nobody's help on the joiner's host.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy(_)
+                | Self::IssuerSilent { .. }
+                | Self::Issuer { removed: false, .. }
+                | Self::ClockOff { .. }
+                | Self::Unreachable { .. }
+        )
+    }
+
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
