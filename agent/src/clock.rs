@@ -9,12 +9,28 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    wall: Wall,
+}
+
+/// Where the time of day comes from.
+#[derive(Debug, Clone, Copy)]
+enum Wall {
+    /// The host's clock, which may be set while the agent runs.
+    Host,
+    /// What the time of day was, in milliseconds since 1970, when the clock was made.
+    Since(u64),
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock that starts now, on a host that knows the time of day.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), wall: Wall::Host }
+    }
+
+    /// A clock that starts now, when the time of day is `wall_ms`, in milliseconds since 1970. From
+    /// here on both its times go as tokio's clock goes: what a simulated host has.
+    pub fn start_at(wall_ms: u64) -> Self {
+        Self { start: Instant::now(), wall: Wall::Since(wall_ms) }
     }
 
     /// The zero of this clock's monotonic time.
@@ -24,8 +40,15 @@ impl Clock {
 
     /// The present.
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.start.elapsed(), wall_ms: wall.as_millis() as u64 }
+        let mono = self.start.elapsed();
+        let wall_ms = match self.wall {
+            Wall::Host => {
+                let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                wall.as_millis() as u64
+            }
+            Wall::Since(start_ms) => start_ms.saturating_add(mono.as_millis() as u64),
+        };
+        Now { mono, wall_ms }
     }
 }
 
@@ -42,6 +65,14 @@ pub fn rfc3339(wall_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_handed_the_time_of_day_goes_on_from_it() {
+        let clock = Clock::start_at(1_000);
+        tokio::time::advance(std::time::Duration::from_millis(234)).await;
+        let now = clock.now();
+        assert_eq!((now.wall_ms, now.mono.as_millis()), (1_234, 234));
+    }
 
     /// A change that a host with a wild clock had signed brought down whoever showed it.
     #[test]
