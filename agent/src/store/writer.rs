@@ -1,11 +1,12 @@
-//! The thread that owns the disk, and the handle to it.
+//! The owner of the disk, and the handle to it.
 //!
 //! Group commit: while one commit runs, those who ask for the next queue up; it then takes them
 //! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,8 +22,8 @@ pub const QUEUE_MAX: usize = 1024;
 /// How many bytes of values go into one commit before the rest waits for the next.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A handle to the store; clones are handles to the same. The thread behind it ends, and lets go
-/// of the data folder, after [`Store::close`] or when the last handle is dropped.
+/// A handle to the store; clones are handles to the same. The [`DiskOwner`] behind it ends, and lets
+/// go of the data folder, after [`Store::close`] or when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
@@ -65,13 +66,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the operating system gives no thread.
     pub fn start(disk: impl Disk, backups: PathBuf) -> Result<Self, StoreError> {
-        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let path = backups.clone();
+        let (store, owner) = Self::over(disk, backups);
         thread::Builder::new()
             .name("store".into())
-            .spawn(move || run(disk, &backups, queue))
+            .spawn(move || owner.run())
             .map_err(|e| StoreError::io("start a thread for", &path, &e))?;
-        Ok(Self { jobs })
+        Ok(store)
+    }
+
+    /// A store over a disk, and the disk's owner, which has to run for anything to happen; backups
+    /// go into the folder `backups`.
+    pub fn over<D: Disk>(disk: D, backups: PathBuf) -> (Self, DiskOwner<D>) {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        (Self { jobs }, DiskOwner { disk, backups, queue, next: None })
     }
 
     /// Returns when the writes are on disk, with those of all others who waited meanwhile. They
@@ -139,43 +147,97 @@ impl Store {
     }
 }
 
-/// The thread: one job after the other, commits in groups.
-fn run(mut disk: impl Disk, backups: &Path, mut queue: mpsc::Receiver<Job>) {
-    let mut next = None;
-    while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
-        match job {
+/// The only one who touches the disk: one job after the other, commits in groups.
+#[derive(Debug)]
+pub struct DiskOwner<D> {
+    disk: D,
+    backups: PathBuf,
+    queue: mpsc::Receiver<Job>,
+    /// What was taken out of the queue already.
+    next: Option<Job>,
+}
+
+/// Tells those who asked what became of it. They may have gone: an answer that nobody takes is no
+/// error.
+type Reply = Box<dyn FnOnce() + Send>;
+
+impl<D: Disk> DiskOwner<D> {
+    /// Serves on a thread of its own, which waits for the disk.
+    fn run(self) {
+        let mut owner = Some(self);
+        while let Some(mut this) = owner.take() {
+            let Some(job) = this.next.take().or_else(|| this.queue.blocking_recv()) else { return };
+            let (rest, reply) = this.perform(job);
+            reply();
+            owner = rest.map(Self::tidied);
+        }
+    }
+
+    /// Serves as a task, over a disk in memory: for agents in a simulation, which waits for no
+    /// thread. `pause` says how long the disk takes, before the job is done and again before those
+    /// who asked are told: a crash in the first loses what was asked for, one in the second keeps
+    /// what nobody was told of.
+    pub async fn serve(self, mut pause: impl FnMut() -> Duration + Send) {
+        let mut owner = Some(self);
+        while let Some(mut this) = owner.take() {
+            let next = match this.next.take() {
+                Some(job) => Some(job),
+                None => this.queue.recv().await,
+            };
+            let Some(job) = next else { return };
+            tokio::time::sleep(pause()).await;
+            let (rest, reply) = this.perform(job);
+            tokio::time::sleep(pause()).await;
+            reply();
+            owner = rest.map(Self::tidied);
+        }
+    }
+
+    /// Does a job, and all commits that wait behind a commit. The owner is gone after the last.
+    fn perform(mut self, job: Job) -> (Option<Self>, Reply) {
+        let reply: Reply = match job {
             Job::Commit(writes, answer) => {
                 let mut group = Group::default();
                 group.add(writes, answer);
                 while group.bytes < GROUP_BYTES_MAX {
-                    match queue.try_recv() {
+                    match self.queue.try_recv() {
                         Ok(Job::Commit(writes, answer)) => group.add(writes, answer),
                         Ok(other) => {
-                            next = Some(other);
+                            self.next = Some(other);
                             break;
                         }
                         Err(_) => break,
                     }
                 }
-                group.commit(&mut disk);
-                if let Err(error) = disk.tidy() {
-                    tracing::error!(%error, "the journal could not be compacted");
-                }
+                group.commit(&mut self.disk)
             }
-            // Whoever asked may have gone meanwhile: an answer that nobody takes is no error.
-            Job::Load(answer) => drop(answer.send(disk.load())),
-            Job::Check(answer) => drop(answer.send(disk.check())),
+            Job::Load(answer) => replying(answer, self.disk.load()),
+            Job::Check(answer) => replying(answer, self.disk.check()),
             Job::Archive(name, answer) => {
-                drop(answer.send(archive(&mut disk, backups, &name)));
+                replying(answer, archive(&mut self.disk, &self.backups, &name))
             }
             Job::Close(answer) => {
-                drop(disk);
-                // Whoever asked may have gone meanwhile.
-                let _ = answer.send(());
-                return;
+                drop(self);
+                let reply = move || {
+                    let _ = answer.send(());
+                };
+                return (None, Box::new(reply));
             }
-        }
+        };
+        (Some(self), reply)
     }
+
+    /// Gives back space, now that nobody waits for an answer.
+    fn tidied(mut self) -> Self {
+        if let Err(error) = self.disk.tidy() {
+            tracing::error!(%error, "the journal could not be compacted");
+        }
+        self
+    }
+}
+
+fn replying<T: Send + 'static>(answer: Answer<T>, result: Result<T, StoreError>) -> Reply {
+    Box::new(move || drop(answer.send(result)))
 }
 
 /// The commits that share a sync.
@@ -196,13 +258,15 @@ impl Group {
         self.answers.push(answer);
     }
 
-    fn commit(self, disk: &mut impl Disk) {
+    fn commit(self, disk: &mut impl Disk) -> Reply {
         let result = disk.commit(&self.writes);
         if let Err(error) = &result {
             tracing::error!(%error, waiting = self.answers.len(), "a commit failed");
         }
-        for answer in self.answers {
-            drop(answer.send(result.clone()));
-        }
+        Box::new(move || {
+            for answer in self.answers {
+                drop(answer.send(result.clone()));
+            }
+        })
     }
 }
