@@ -94,6 +94,8 @@ pub struct Parts<D> {
     pub addresses: Vec<SocketAddr>,
     /// The time.
     pub clock: Clock,
+    /// How the host is looked at.
+    pub look: vitals::host::Look,
     /// The replica, as the disk holds it.
     pub replica: Replica,
     /// The disk.
@@ -152,6 +154,7 @@ pub struct Opening {
     happenings: Feed<Happening>,
     addresses: Vec<SocketAddr>,
     clock: Clock,
+    look: vitals::host::Look,
     ended: mpsc::Sender<End>,
 }
 
@@ -250,6 +253,7 @@ impl Membership {
             happenings: parts.happenings,
             addresses: parts.addresses,
             clock,
+            look: parts.look,
             ended: parts.ended,
         };
         (this, opening)
@@ -257,8 +261,8 @@ impl Membership {
 
     /// Begins to talk with the others.
     pub fn open(self: &Arc<Self>, opening: Opening) {
-        let Opening { inbound, members, heard, received, happenings, addresses, clock, ended } =
-            opening;
+        let Opening { inbound, members, heard, received, happenings, .. } = opening;
+        let Opening { addresses, clock, look, ended, .. } = opening;
         let this = || self.clone();
         self.spawn(carry_datagrams(inbound.datagrams, heard));
         self.spawn(carry_messages(inbound.vitals, received));
@@ -269,7 +273,7 @@ impl Membership {
         self.spawn(follow_liveness(this(), happenings.clone(), clock));
         self.spawn(follow_roster(this(), members, happenings, clock, ended));
         self.spawn(tell_vitals(this()));
-        self.spawn(vitals::host::tell_samples(self.vitals.clone()));
+        self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this()));
         self.spawn(correct_addresses(this(), addresses));
     }

@@ -37,6 +37,7 @@ use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
 use crate::replica::WriteFailure;
 use crate::store::{Image, Store, StoreError, Write};
+use crate::vitals::host::Look;
 
 pub use error::NodeError;
 
@@ -90,6 +91,8 @@ pub struct NodeParts {
     pub version: String,
     /// The time.
     pub clock: Clock,
+    /// How the host is looked at.
+    pub look: Look,
     /// The disk.
     pub store: Store,
     /// The mesh.
@@ -478,6 +481,7 @@ impl Node {
             version: self.parts.version.clone(),
             addresses: self.parts.addresses.clone(),
             clock: self.parts.clock,
+            look: self.parts.look,
             replica,
             disk: Arc::new(self.disk(datacenter)),
             mesh: self.parts.mesh.clone(),

@@ -20,6 +20,9 @@ pub struct Sample {
     pub mem_used_bytes: Option<u64>,
 }
 
+/// Looks at the host. A simulation says what there is to see.
+pub type Look = fn() -> Sample;
+
 impl Sample {
     /// Reads `/proc`.
     pub fn of_this_host() -> Self {
@@ -49,9 +52,9 @@ impl Sample {
 }
 
 /// Tells the host's load and memory, every [`SAMPLE_EVERY`], until the vitals' task ends.
-pub async fn tell_samples(vitals: VitalsHandle) {
+pub async fn tell_samples(vitals: VitalsHandle, look: Look) {
     loop {
-        let sample = Sample::of_this_host();
+        let sample = look();
         vitals.tell(|own| {
             own.load1 = sample.load1;
             own.cpus = sample.cpus;

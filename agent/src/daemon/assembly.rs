@@ -1,0 +1,141 @@
+//! The agent put together upon a ground: a key, a socket, a disk, a clock.
+//!
+//! The daemon hands in those of its host, a simulation those that it holds; all between them and the
+//! api is wired here, so what a simulation shows is what runs on hosts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use peerage_proto::identity::Keypair;
+use peerage_proto::roster::NodeName;
+use peerage_proto::wire::StreamKind;
+use tokio::sync::{Mutex, mpsc, watch};
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::gate::NodeGate;
+use crate::membership::{Inbound, Membership};
+use crate::mesh::{Mesh, Router, Underlay};
+use crate::node::{Node, NodeParts};
+use crate::seed::serve_joiners;
+use crate::store::{Image, Store, Write};
+use crate::vitals::host::Look;
+
+/// How many of what arrives may wait for those who take it.
+const DATAGRAMS_MAX: usize = 1024;
+const MESSAGES_MAX: usize = 256;
+const FRAMES_MAX: usize = 64;
+const SESSIONS_MAX: usize = 32;
+const JOINERS_MAX: usize = 128;
+
+/// How often the whole journal is read back and verified.
+const SELF_CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Under which names the store keeps what is the agent's own.
+const META_BOOT: &str = "boot";
+pub(super) const META_PORT: &str = "port";
+
+/// What an agent stands on.
+pub struct Ground {
+    /// Who it is.
+    pub key: Keypair,
+    /// The name that it takes where nobody says otherwise.
+    pub name: NodeName,
+    /// Where the others are told to find it.
+    pub addresses: Vec<SocketAddr>,
+    /// The time.
+    pub clock: Clock,
+    /// How the host is looked at.
+    pub look: Look,
+    /// The socket.
+    pub underlay: Underlay,
+    /// The disk.
+    pub store: Store,
+    /// What the disk held at the start.
+    pub image: Image,
+}
+
+/// Starts an agent: its node, and where it tells when its disk fails for good.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiver<Arc<str>>)> {
+    let Ground { key, name, addresses, clock, look, underlay, store, image } = ground;
+    let bound = underlay.local_address().context("the mesh's own address")?;
+    let boot = boot(&image, clock);
+    let remembered = vec![
+        Write::Meta { name: META_BOOT, value: boot.to_be_bytes().to_vec() },
+        Write::Meta { name: META_PORT, value: bound.port().to_be_bytes().to_vec() },
+    ];
+    store.commit(remembered).await?;
+
+    let membership = watch::Sender::new(None);
+    let entering = watch::Sender::new(false);
+    let gate = NodeGate {
+        me: key.node_id(),
+        membership: membership.subscribe(),
+        entering: entering.subscribe(),
+        clock,
+    };
+    let mut router = Router::new();
+    let lend = |receiver| Arc::new(Mutex::new(receiver));
+    let inbound = Inbound {
+        datagrams: Arc::new(Mutex::new(router.datagrams(DATAGRAMS_MAX))),
+        vitals: Arc::new(Mutex::new(router.messages(StreamKind::Chitchat, MESSAGES_MAX))),
+        frames: Arc::new(Mutex::new(router.frames(FRAMES_MAX))),
+        sessions: lend(router.sessions(StreamKind::Sync, SESSIONS_MAX)),
+        questions: lend(router.sessions(StreamKind::InviteUses, SESSIONS_MAX)),
+    };
+    let joiners = router.joins(JOINERS_MAX);
+    let known = membership.subscribe();
+    let lookup = move |peer| {
+        let membership: Option<Arc<Membership>> = known.borrow().clone();
+        let roster = membership.map(|membership| membership.roster());
+        roster.and_then(|r| r.member(&peer).map(|m| m.addresses.clone())).unwrap_or_default()
+    };
+    let mesh = Mesh::start(&key, underlay, gate, lookup, router).context("the mesh")?;
+
+    let (broken, breaks) = mpsc::channel(1);
+    let parts = NodeParts {
+        key,
+        boot,
+        name,
+        addresses,
+        version: env!("CARGO_PKG_VERSION").into(),
+        clock,
+        look,
+        store: store.clone(),
+        mesh,
+        inbound,
+        membership,
+        entering,
+        broken,
+    };
+    let node = Node::begin(parts, image).await?;
+    tokio::spawn(serve_joiners(node.clone(), clock, joiners));
+    tokio::spawn(check_journal(store));
+    Ok((node, breaks))
+}
+
+/// The number of this start: higher than all before, also where the disk was rolled back.
+fn boot(image: &Image, clock: Clock) -> u64 {
+    let before = image.meta.get(META_BOOT).and_then(|boot| boot.as_slice().try_into().ok());
+    let before = before.map_or(0, u64::from_be_bytes);
+    before.saturating_add(1).max(clock.now().wall_ms / 1000)
+}
+
+/// Reads the journal back now and then, so that damage is known before it is needed.
+async fn check_journal(store: Store) {
+    loop {
+        tokio::time::sleep(SELF_CHECK_EVERY).await;
+        match store.self_check().await {
+            Ok(report) if report.damage.is_none() => {
+                info!(records = report.records, bytes = report.bytes, "the journal is sound");
+            }
+            Ok(report) => error!(damage = ?report.damage, "the journal is damaged: check the disk"),
+            Err(error) => error!(%error, "the journal cannot be read"),
+        }
+    }
+}
