@@ -60,6 +60,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         clock,
         look: Sample::of_this_host,
         underlay,
+        bind: Arc::new(Underlay::bind),
         store,
         image,
     };

@@ -14,26 +14,29 @@ use tracing::debug;
 use crate::admission::{Admitter, Surroundings, refuse_as_standalone};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::mesh::{Gate, IncomingJoin, Mesh, Router, Underlay, Verdict, read_frame, write_frame};
+use crate::mesh::{Bind, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame};
 use crate::node::Node;
 
 /// How many joiners are served at once; more wait.
 const JOINERS_MAX: usize = 16;
 
-/// Serves joiners as they come, for as long as the mesh lives.
+/// Serves joiners as they come, for as long as the mesh lives. Each is dialled back from a socket of
+/// its own, which `bind` makes.
 pub async fn serve_joiners(
     node: Arc<Node>,
     clock: Clock,
+    bind: Bind,
     mut joiners: mpsc::Receiver<IncomingJoin>,
 ) {
     let room = Arc::new(Semaphore::new(JOINERS_MAX));
     while let Some(IncomingJoin { connection, peer, remote }) = joiners.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        let node = node.clone();
+        let (node, bind) = (node.clone(), bind.clone());
         tokio::spawn(async move {
             let served = match node.membership() {
                 Some(membership) => {
-                    admitter(&membership, node.key(), clock).serve(&connection, peer).await
+                    let admitter = admitter(&membership, node.key(), clock, bind);
+                    admitter.serve(&connection, peer).await
                 }
                 None => refuse_as_standalone(&connection).await,
             };
@@ -50,6 +53,7 @@ fn admitter(
     membership: &Arc<Membership>,
     key: &Keypair,
     clock: Clock,
+    bind: Bind,
 ) -> Admitter<MeshSurroundings> {
     Admitter {
         me: membership.me,
@@ -58,6 +62,7 @@ fn admitter(
         surroundings: Arc::new(MeshSurroundings {
             membership: membership.clone(),
             key: key.clone(),
+            bind,
         }),
         pending: membership.pending.clone(),
         last_look: membership.last_look.clone(),
@@ -69,6 +74,7 @@ fn admitter(
 struct MeshSurroundings {
     membership: Arc<Membership>,
     key: Keypair,
+    bind: Bind,
 }
 
 impl Surroundings for MeshSurroundings {
@@ -79,7 +85,7 @@ impl Surroundings for MeshSurroundings {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let underlay = Underlay::bind((any, 0).into()).map_err(|e| e.to_string())?;
+        let underlay = (self.bind)((any, 0).into()).map_err(|e| e.to_string())?;
         let nowhere = |_: NodeId| Vec::new();
         let stranger = Mesh::start(&self.key, underlay, Closed, nowhere, Router::new());
         let stranger = stranger.map_err(|e| e.to_string())?;

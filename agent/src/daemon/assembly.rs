@@ -17,7 +17,7 @@ use tracing::{error, info};
 use crate::clock::Clock;
 use crate::gate::NodeGate;
 use crate::membership::{Inbound, Membership};
-use crate::mesh::{Mesh, Router, Underlay};
+use crate::mesh::{Bind, Mesh, Router, Underlay};
 use crate::node::{Node, NodeParts};
 use crate::seed::serve_joiners;
 use crate::store::{Image, Store, Write};
@@ -49,8 +49,10 @@ pub struct Ground {
     pub clock: Clock,
     /// How the host is looked at.
     pub look: Look,
-    /// The socket.
+    /// The mesh's socket.
     pub underlay: Underlay,
+    /// Where further sockets come from.
+    pub bind: Bind,
     /// The disk.
     pub store: Store,
     /// What the disk held at the start.
@@ -62,7 +64,7 @@ pub struct Ground {
 /// # Errors
 /// What kept it from starting.
 pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiver<Arc<str>>)> {
-    let Ground { key, name, addresses, clock, look, underlay, store, image } = ground;
+    let Ground { key, name, addresses, clock, look, underlay, bind, store, image } = ground;
     let bound = underlay.local_address().context("the mesh's own address")?;
     let boot = boot(&image, clock);
     let remembered = vec![
@@ -114,7 +116,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         broken,
     };
     let node = Node::begin(parts, image).await?;
-    tokio::spawn(serve_joiners(node.clone(), clock, joiners));
+    tokio::spawn(serve_joiners(node.clone(), clock, bind, joiners));
     tokio::spawn(check_journal(store));
     Ok((node, breaks))
 }

@@ -62,6 +62,9 @@ const INCOMING_BYTES_ALL: u64 = 4 * 1024 * 1024;
 /// Makes the generator of connection ids of an endpoint.
 pub type ConnectionIds = Arc<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync>;
 
+/// Binds a socket to an address: [`Underlay::bind`], or what a simulation has for it.
+pub type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<Underlay> + Send + Sync>;
+
 /// What the mesh stands on. [`Underlay::bind`] makes a real one; a simulation fills in its own.
 #[derive(Clone)]
 pub struct Underlay {

@@ -38,7 +38,7 @@ use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
 pub use dial::{Addresses, DialError};
-pub use endpoint::{ConnectionIds, IDLE_TIMEOUT, Underlay};
+pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
 pub use hello::{Gate, Verdict};
 pub use peer::OUTBOX_BYTES_MAX;
