@@ -9,6 +9,8 @@
 //!   back by itself under a later life.
 //! - A host that stood still does not hold its own deafness against others (see [`timers`]).
 //! - An idle Data Center sends one probe and one answer per node and period, and nothing else.
+//! - An input costs what it touches. What grows with the number of members is foca's own search by
+//!   address, once for each news.
 //!
 //! The core holds no clock: every input says what time it is, and [`Liveness::next_deadline`] when
 //! [`Liveness::expired`] is to be called. A later call does no harm.
@@ -28,7 +30,7 @@ use rand::rngs::StdRng;
 
 use self::codec::{Opened, Wire};
 use self::identity::{BOOT_UNMET, Life};
-use self::outside::Outside;
+use self::outside::{OUT_OF_TURN, Outside};
 use self::timers::Alarm;
 use crate::id::NodeId;
 use crate::time::Now;
@@ -76,8 +78,14 @@ pub struct Liveness {
     gossiping: bool,
     /// Whether [`Alarm::Seek`] is set, and for when.
     seeking: Option<Duration>,
+    /// The members that are away, by when they were last asked.
+    away: BTreeSet<(Duration, NodeId)>,
+    /// How many members are [`State::Unknown`].
+    unknown: usize,
     /// When a member was last found to be away.
     away_since: Duration,
+    /// The members of whom foca may have heard news that [`Liveness::settle`] did not see yet.
+    touched: BTreeSet<NodeId>,
     /// Whether this node said goodbye. It is silent from then on.
     gone: bool,
     notify: Vec<LivenessEvent>,
@@ -114,7 +122,10 @@ impl Liveness {
             members: BTreeMap::new(),
             gossiping: false,
             seeking: None,
+            away: BTreeSet::new(),
+            unknown: 0,
             away_since: Duration::ZERO,
+            touched: BTreeSet::new(),
             gone: false,
             notify: Vec::new(),
         }
@@ -201,17 +212,14 @@ impl Liveness {
         let entry = self.members.get_mut(&from).expect("it is known, as checked above");
         entry.standing.heard = Some(now);
         entry.standing.through = None;
-        let nothing_new = opened.members.is_empty()
-            && !matches!(message, Message::TurnUndead)
-            && entry.standing.state == State::Alive
-            && entry.life == Some(*src)
-            && entry.incarnation == *src_incarnation;
+        self.touch(&Member::new(*src, *src_incarnation, foca::State::Alive));
+        for (member, _) in &opened.members {
+            self.touch(member);
+        }
         // foca's errors here are a peer's mistakes that do no harm, such as a probe that comes
         // back to where it began.
         let _ = self.foca.handle_data(&bytes, &mut self.outside);
-        if !nothing_new {
-            self.settle(Cause::Told(from));
-        }
+        self.settle(Cause::Told(from));
         Ok(self.outputs())
     }
 
@@ -289,19 +297,30 @@ impl Liveness {
         self.wake(now);
         while let Some(alarm) = self.outside.timers.due(self.outside.now) {
             self.serve(alarm);
+            // The next one may be about what this one brought.
+            self.settle(Cause::Silence);
         }
-        self.settle(Cause::Silence);
         self.outputs()
     }
 
     fn serve(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Foca(timer) => {
-                if let Timer::ChangeSuspectToDown { member_id, .. } = &timer
-                    && let Some(wait) = self.reprieve(member_id.node)
-                {
-                    self.outside.timers.set(self.outside.now + wait, Alarm::Foca(timer));
-                    return;
+                match &timer {
+                    Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                        // foca would tell the member that it is down even if it had objected.
+                        if !self.is_suspected(member_id, *incarnation) {
+                            return;
+                        }
+                        if let Some(wait) = self.reprieve(member_id.node) {
+                            self.outside.timers.set(self.outside.now + wait, Alarm::Foca(timer));
+                            return;
+                        }
+                        self.touched.insert(member_id.node);
+                    }
+                    // It begins with what became of the probe before.
+                    Timer::ProbeRandomMember(_) => self.touched.extend(self.outside.probed()),
+                    _ => {}
                 }
                 // It fails for alarms of a time before this node was alone; they are over.
                 let _ = self.foca.handle_timer(timer, &mut self.outside);
@@ -318,7 +337,7 @@ impl Liveness {
             Alarm::Insist { suspect, incarnation } => {
                 if self.is_suspected(&suspect, incarnation) {
                     let told = Member::new(suspect, incarnation, foca::State::Suspect);
-                    let header = self.header(suspect, Message::Ping(0));
+                    let header = self.header(suspect, Message::Ping(OUT_OF_TURN));
                     self.outside.send.push((suspect.node, codec::composed(&header, &told)));
                     let wait = self.outside.patience(pace::INSIST, suspect.node, 1.5);
                     let again = Alarm::Insist { suspect, incarnation };
@@ -352,10 +371,10 @@ impl Liveness {
     }
 
     fn is_suspected(&self, suspect: &Life, incarnation: Incarnation) -> bool {
-        self.foca.iter_membership_state().any(|member| {
-            member.id() == suspect
-                && member.incarnation() == incarnation
-                && member.state() == foca::State::Suspect
+        self.members.get(&suspect.node).is_some_and(|entry| {
+            entry.life == Some(*suspect)
+                && entry.incarnation == incarnation
+                && entry.standing.state == State::Suspect
         })
     }
 
@@ -378,6 +397,8 @@ impl Liveness {
             sought: Duration::ZERO,
         };
         self.members.insert(node, entry);
+        self.away.insert((Duration::ZERO, node));
+        self.unknown += 1;
         let deadline = self.outside.now + pace::UNKNOWN_PATIENCE;
         self.outside.timers.set(deadline, Alarm::GiveUp(node));
         self.seek_at(self.outside.now);
@@ -385,6 +406,8 @@ impl Liveness {
 
     fn forget(&mut self, node: NodeId) {
         let Some(entry) = self.members.remove(&node) else { return };
+        self.away.remove(&(entry.sought, node));
+        self.unknown -= usize::from(entry.standing.state == State::Unknown);
         if let Some(life) = entry.life {
             self.apply(Member::new(life, INCARNATION_LEFT, foca::State::Down), false);
             let _ = self.foca.handle_timer(Timer::RemoveDown(life), &mut self.outside);
@@ -404,6 +427,7 @@ impl Liveness {
     }
 
     fn apply(&mut self, member: Member<Life>, spread: bool) {
+        self.touch(&member);
         self.foca
             .apply_many([member].into_iter(), spread, &mut self.outside)
             .expect("members have a binary form that fits");
@@ -420,14 +444,8 @@ impl Liveness {
 
     /// Asks the members that are away and were not asked for the longest time.
     fn seek(&mut self) {
-        let mut away: Vec<(Duration, NodeId)> = self
-            .members
-            .iter()
-            .filter(|(_, entry)| entry.is_away())
-            .map(|(node, entry)| (entry.sought, *node))
-            .collect();
-        away.sort_unstable();
-        for (_, node) in away.into_iter().take(pace::SEEK_FANOUT) {
+        let longest: Vec<_> = self.away.iter().take(pace::SEEK_FANOUT).copied().collect();
+        for (_, node) in longest {
             self.announce_to(node);
         }
     }
@@ -435,6 +453,9 @@ impl Liveness {
     fn announce_to(&mut self, node: NodeId) {
         let now = self.outside.now;
         if let Some(entry) = self.members.get_mut(&node) {
+            if self.away.remove(&(entry.sought, node)) {
+                self.away.insert((now, node));
+            }
             entry.sought = now;
             let life = entry.life.unwrap_or_else(|| Life::unmet(node));
             let _ = self.foca.announce(life, &mut self.outside);
@@ -458,11 +479,19 @@ impl Liveness {
         }
         // foca takes note of having company, or none, only here.
         let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.outside);
-        let mut believed: Vec<Member<Life>> = self.foca.iter_membership_state().cloned().collect();
-        believed.sort_unstable_by_key(|member| member.id().node);
-        for member in believed {
-            self.conclude(&member, cause);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.append(&mut self.outside.touched);
+        if !touched.is_empty() {
+            let believed = self.foca.iter_membership_state();
+            let believed = believed.filter(|member| touched.contains(&member.id().node));
+            let mut believed: Vec<Member<Life>> = believed.cloned().collect();
+            believed.sort_unstable_by_key(|member| member.id().node);
+            for member in believed {
+                self.conclude(&member, cause);
+            }
         }
+        #[cfg(test)]
+        self.assert_settled();
 
         let now = self.outside.now;
         if std::mem::take(&mut self.outside.renewed) {
@@ -472,12 +501,45 @@ impl Liveness {
             self.gossiping = true;
             self.outside.timers.set(now + pace::GOSSIP, Alarm::Gossip);
         }
-        let states = || self.members.values().map(|entry| entry.standing.state);
-        if states().any(|state| state == State::Unknown) {
+        if self.unknown > 0 {
             self.seek_at(now + pace::SEEK_UNKNOWN);
-        } else if self.members.values().any(Entry::is_away) {
+        } else if !self.away.is_empty() {
             let lately = now < self.away_since + pace::LONG_AWAY;
             self.seek_at(now + if lately { pace::SEEK_AWAY } else { pace::SEEK_LONG_AWAY });
+        }
+    }
+
+    /// Every belief of foca's is in the standings.
+    #[cfg(test)]
+    fn assert_settled(&self) {
+        for member in self.foca.iter_membership_state() {
+            let Some(entry) = self.members.get(&member.id().node) else { continue };
+            let believed = (Some(*member.id()), member.incarnation());
+            assert_eq!((entry.life, entry.incarnation), believed);
+            assert_eq!(entry.standing.state, state_of(member.state(), member.incarnation()));
+        }
+        let away = self.members.iter().filter(|(_, entry)| entry.is_away());
+        let away: BTreeSet<_> = away.map(|(node, entry)| (entry.sought, *node)).collect();
+        assert_eq!(self.away, away);
+        let states = self.members.values().map(|entry| entry.standing.state);
+        assert_eq!(self.unknown, states.filter(|state| *state == State::Unknown).count());
+    }
+
+    /// Notes that foca is about to be told `member`, unless all of it is known.
+    fn touch(&mut self, member: &Member<Life>) {
+        let node = member.id().node;
+        let Some(entry) = self.members.get(&node) else { return };
+        let news = match entry.life {
+            Some(life) if life == *member.id() => {
+                let (state, incarnation) = (member.state(), member.incarnation());
+                incarnation > entry.incarnation
+                    || state_of(state, incarnation) > entry.standing.state
+            }
+            Some(life) => life < *member.id(),
+            None => true,
+        };
+        if news {
+            self.touched.insert(node);
         }
     }
 
@@ -485,12 +547,7 @@ impl Liveness {
         let now = self.outside.now;
         let life = *member.id();
         let Some(entry) = self.members.get_mut(&life.node) else { return };
-        let to = match (member.state(), member.incarnation()) {
-            (foca::State::Alive, _) => State::Alive,
-            (foca::State::Suspect, _) => State::Suspect,
-            (foca::State::Down, INCARNATION_LEFT) => State::Left,
-            (foca::State::Down, _) => State::Down,
-        };
+        let to = state_of(member.state(), member.incarnation());
         let from = entry.standing.state;
         let restarted = entry.life.is_some_and(|known| known.boot != life.boot);
         let first = entry.life.is_none();
@@ -523,7 +580,10 @@ impl Liveness {
     fn change(&mut self, node: NodeId, to: State, why: Why) {
         let now = self.outside.now;
         let Some(entry) = self.members.get_mut(&node) else { return };
+        let was_away = entry.is_away();
         let from = std::mem::replace(&mut entry.standing.state, to);
+        self.unknown -= usize::from(from == State::Unknown);
+        self.unknown += usize::from(to == State::Unknown);
         entry.standing.since = now;
         entry.standing.why = why;
         if to != State::Suspect {
@@ -534,7 +594,10 @@ impl Liveness {
         }
         if entry.is_away() {
             entry.standing.through = None;
+            self.away.insert((entry.sought, node));
             self.away_since = now;
+        } else if was_away {
+            self.away.remove(&(entry.sought, node));
         }
         self.notify.push(LivenessEvent { node, from, to, why });
     }
@@ -550,6 +613,16 @@ impl Liveness {
             send: std::mem::take(&mut self.outside.send),
             notify: std::mem::take(&mut self.notify),
         }
+    }
+}
+
+/// What foca's belief means here.
+fn state_of(state: foca::State, incarnation: Incarnation) -> State {
+    match (state, incarnation) {
+        (foca::State::Alive, _) => State::Alive,
+        (foca::State::Suspect, _) => State::Suspect,
+        (foca::State::Down, INCARNATION_LEFT) => State::Left,
+        (foca::State::Down, _) => State::Down,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What foca asks of the world: sent datagrams and alarms, collected until the input is handled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foca::{Codec, Message, Notification, Runtime, Timer};
@@ -10,6 +10,10 @@ use super::identity::Life;
 use super::pace;
 use super::timers::{Alarm, Timers};
 use crate::id::NodeId;
+
+/// The number of probes that foca did not send. foca comes to it as well, once in 256 probes: no
+/// round trip is measured by it.
+pub(super) const OUT_OF_TURN: u8 = 0;
 
 /// The probe that waits for an answer.
 struct Probe {
@@ -29,9 +33,14 @@ pub(super) struct Outside {
     pub(super) incarnation: u16,
     /// Whether this node took up a new life, because it was declared down.
     pub(super) renewed: bool,
+    /// The members that foca told of. Emptied with every input.
+    pub(super) touched: BTreeSet<NodeId>,
+    /// The member that foca probed last.
+    probed: Option<NodeId>,
     probe: Option<Probe>,
-    /// The latest direct probe of each member that was not answered yet. Bounded by the roster.
-    asked: BTreeMap<NodeId, (u8, Duration)>,
+    /// The latest direct probe of each member that was not answered yet, and when it was sent, each
+    /// time. Bounded by the roster.
+    asked: BTreeMap<NodeId, (u8, Vec<Duration>)>,
     /// Round trips, quick to grow and slow to shrink. Bounded by the roster.
     rtts: BTreeMap<NodeId, Duration>,
 }
@@ -40,6 +49,11 @@ impl Outside {
     /// The round trip to a member, as far as it was measured.
     pub(super) fn rtt(&self, node: NodeId) -> Option<Duration> {
         self.rtts.get(&node).copied()
+    }
+
+    /// The member that was probed last.
+    pub(super) fn probed(&self) -> Option<NodeId> {
+        self.probed
     }
 
     /// How long to wait for a member: `base`, or more if the way to it is long or this host slow.
@@ -53,13 +67,18 @@ impl Outside {
         if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
             self.probe = None;
         }
-        if let Some((asked_number, sent)) = self.asked.get(&node)
-            && *asked_number == number
+        if self.asked.get(&node).is_some_and(|(asked, _)| *asked == number)
+            && let Some((_, sent)) = self.asked.remove(&node)
         {
-            let sample = self.now.saturating_sub(*sent);
-            let rtt = self.rtts.entry(node).or_insert(sample);
-            *rtt = sample.max((*rtt * 7 + sample) / 8);
-            self.asked.remove(&node);
+            // Nobody can tell which of the copies it answers. The latest one, unless that would be
+            // quicker by far than ever: to count from the first would add what loss took to the
+            // round trip, and the longer wait for the next copy again to that.
+            let known = self.rtts.get(&node).copied();
+            let ages = sent.iter().rev().map(|sent| self.now.saturating_sub(*sent));
+            let credible = |age: &Duration| *age >= known.unwrap_or_default() / 4;
+            let Some(sample) = ages.clone().find(credible).or(ages.last()) else { return };
+            let known = known.unwrap_or(sample);
+            self.rtts.insert(node, sample.max((known * 7 + sample) / 8));
         }
     }
 
@@ -69,6 +88,9 @@ impl Outside {
             return;
         };
         self.send.push((probe.target, probe.datagram.clone()));
+        if let Some((_, sent)) = self.asked.get_mut(&probe.target) {
+            sent.push(self.now);
+        }
         probe.repeats_left -= 1;
         if probe.repeats_left == 0 {
             self.probe = None;
@@ -113,8 +135,14 @@ impl Outside {
 
 impl Runtime<Life> for Outside {
     fn notify(&mut self, notification: Notification<'_, Life>) {
-        if let Notification::Rejoin(_) = notification {
-            self.renewed = true;
+        match notification {
+            Notification::Rejoin(_) => self.renewed = true,
+            Notification::MemberUp(life)
+            | Notification::MemberDown(life)
+            | Notification::Rename(_, life) => {
+                self.touched.insert(life.node);
+            }
+            _ => {}
         }
     }
 
@@ -123,7 +151,10 @@ impl Runtime<Life> for Outside {
         if let Ok(header) = Wire.decode_header(data) {
             self.incarnation = header.src_incarnation;
             if let Message::Ping(number) = header.message {
-                self.asked.insert(to.node, (number, self.now));
+                self.probed = Some(to.node);
+                if number != OUT_OF_TURN {
+                    self.asked.insert(to.node, (number, vec![self.now]));
+                }
                 self.probe = Some(Probe {
                     number,
                     target: to.node,

@@ -297,6 +297,40 @@ fn the_same_seed_makes_the_same_events() {
 }
 
 #[test]
+fn a_suspicion_that_was_refuted_costs_nobody_its_life() {
+    // foca told a member that it was down when the time of a suspicion was over that the member
+    // had refuted long before; each time the member took up a new life, and was deaf meanwhile to
+    // all who knew only the old one.
+    let mut net = Network::settled(19, 5);
+    let lives = |net: &mut Network| -> Vec<Life> {
+        (0..5).map(|node| *net.core(node).foca.identity()).collect()
+    };
+    let before = lives(&mut net);
+    net.loss_percent = 25;
+    net.run(120 * SECOND);
+    let refuted = net.events.iter().filter(|(_, _, event)| event.why == Why::Answered).count();
+    assert!(refuted > 0 && net.downs == 0);
+    assert_eq!(lives(&mut net), before);
+}
+
+#[test]
+fn the_answer_of_a_suspect_is_not_taken_for_a_round_trip() {
+    // A suspect is asked with probe number 0, which foca comes to as well after 256 probes: the
+    // answer to the one was taken for a late answer to the other, a round trip of seconds, and all
+    // patience grew by it until this node as good as stopped probing.
+    let mut net = Network::settled(20, 4);
+    net.loss_percent = 25;
+    for _ in 0..20 {
+        net.run(10 * SECOND);
+        for node in 0..4 {
+            let standings = net.core(node).standings();
+            let longest = standings.filter_map(|(_, standing)| standing.rtt).max();
+            assert!(longest < Some(SECOND), "{longest:?}");
+        }
+    }
+}
+
+#[test]
 fn who_speaks_for_another_is_refused() {
     let mut net = Network::settled(17, 3);
     let now = net.now();
