@@ -6,6 +6,8 @@
 //! [`StreamKind`]. What is told here is told before the other side is trusted, so every field is
 //! bounded, and a reader skips what it does not know.
 
+mod detour;
+
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -16,6 +18,10 @@ use crate::codec::{self, DecodeError};
 use crate::id::DataCenterId;
 use crate::replica::sync;
 use crate::roster::ADDRESSES_MAX;
+
+pub use detour::{DETOUR_PACKET_BYTES_MAX, Detour};
+
+use detour::DETOUR_BYTES_MAX;
 
 /// The application protocol (ALPN, RFC 7301) between members.
 pub const ALPN_MEMBER: &[u8] = b"peerage/1";
@@ -64,6 +70,10 @@ pub struct Hello {
     /// Signed changes that prove the sender's membership, for one who has not heard of it yet.
     #[serde(rename = "p", default)]
     pub proof: Vec<ByteBuf>,
+    /// The name of the connection that the dialler holds already and means to give up for this
+    /// one; each end derives it from the secrets of the connection. Only in a dialler's hello.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<u64>,
 }
 
 impl Hello {
@@ -272,6 +282,8 @@ pub enum StreamKind {
     Chitchat,
     /// Frames, in order, for as long as the connection lives, one way: changes and receipts.
     Push,
+    /// One message about a detour on a stream of its own, one way: a [`Detour`].
+    Detour,
     /// A session of anti-entropy, both ways.
     Sync,
     /// A question how often an invitation was used, both ways.
@@ -280,13 +292,15 @@ pub enum StreamKind {
 
 impl StreamKind {
     /// All kinds that this version knows.
-    pub const ALL: [Self; 4] = [Self::Chitchat, Self::Push, Self::Sync, Self::InviteUses];
+    pub const ALL: [Self; 5] =
+        [Self::Chitchat, Self::Push, Self::Detour, Self::Sync, Self::InviteUses];
 
     /// The byte on the wire.
     pub const fn byte(self) -> u8 {
         match self {
             Self::Chitchat => 1,
             Self::Push => 2,
+            Self::Detour => 3,
             Self::Sync => 16,
             Self::InviteUses => 17,
         }
@@ -302,6 +316,7 @@ impl StreamKind {
         match self {
             Self::Chitchat => 64 * 1024,
             Self::Push | Self::Sync => sync::FRAME_BYTES_MAX,
+            Self::Detour => DETOUR_BYTES_MAX,
             Self::InviteUses => 4 * 1024,
         }
     }
@@ -344,6 +359,7 @@ mod tests {
                     wall_ms,
                     addresses: addresses.into_iter().map(without_scope).collect(),
                     proof,
+                    supersedes: boot.is_multiple_of(2).then_some(wall_ms),
                 }
             })
     }
@@ -418,6 +434,7 @@ mod tests {
             wall_ms: 1,
             addresses: Vec::new(),
             proof: Vec::new(),
+            supersedes: None,
         };
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.name.clear();

@@ -18,6 +18,7 @@ use super::failure::{not_written, standalone, unresolved};
 use crate::clock::rfc3339;
 use crate::happening::reason;
 use crate::membership::Membership;
+use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 
 /// How long a removal waits for those alive, the removed node among them, to hear of it.
@@ -66,6 +67,7 @@ impl<'a> View<'a> {
             version: None,
             rtt_ms: None,
             path: "-".into(),
+            link: None,
             seen_s: None,
             message: None,
             joined: Some(rfc3339(member.admitted.at.wall_ms())),
@@ -122,7 +124,8 @@ impl<'a> View<'a> {
         let alive = matches!(state, State::Alive | State::Suspect);
         let heard = standing.and_then(|standing| standing.heard);
         let heard = heard.map(|at| now.mono.saturating_sub(at));
-        let through = standing.and_then(|standing| standing.through);
+        let through = self.through(standing, peer.as_ref());
+        let path = peer.as_ref().map(|peer| peer.path);
         let rtt = standing.and_then(|standing| standing.rtt);
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
@@ -134,8 +137,12 @@ impl<'a> View<'a> {
                 (true, None) if peer.is_some() => "direct".into(),
                 _ => "-".into(),
             },
+            link: path
+                .and_then(|path| path.address())
+                .filter(|_| alive && through.is_none())
+                .map(|address| address.to_string()),
             seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            message: standing.and_then(|standing| message(standing, self.roster)),
+            message: standing.and_then(|standing| message(standing, through, self.roster)),
             boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
             uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
             load: vitals.filter(|_| alive).and_then(|v| v.load1),
@@ -143,6 +150,20 @@ impl<'a> View<'a> {
                 .and_then(|v| v.digest.as_ref())
                 .map(|digest| data_encoding::HEXLOWER.encode(digest)),
             ..blank
+        }
+    }
+
+    /// Through whom a member is reached, if not directly: as messages go, or as the failure detector
+    /// heard of it while its connection is not answered, or there is none.
+    fn through(
+        &self,
+        standing: Option<&liveness::Standing>,
+        peer: Option<&PeerStatus>,
+    ) -> Option<NodeId> {
+        match peer.map(|peer| (peer.path, peer.doubted)) {
+            Some((Path::Through(other), _)) => Some(other),
+            Some((Path::Direct(_), false)) => None,
+            _ => standing.and_then(|standing| standing.through),
         }
     }
 }
@@ -158,10 +179,14 @@ fn word(state: State) -> &'static str {
     }
 }
 
-fn message(standing: &liveness::Standing, roster: &Roster) -> Option<String> {
+fn message(
+    standing: &liveness::Standing,
+    through: Option<NodeId>,
+    roster: &Roster,
+) -> Option<String> {
     let why = reason(&standing.why, roster);
     match standing.state {
-        State::Alive => standing.through.map(|_| "its direct path is broken".into()),
+        State::Alive => through.map(|_| "its direct path is broken".into()),
         State::Unknown => Some("not heard from yet since this agent started".into()),
         State::Suspect => Some(why),
         State::Left => Some("its agent was stopped; start it: systemctl start peerage".into()),

@@ -1,10 +1,11 @@
 //! What follows from changes of who belongs, who is connected, and who is alive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::liveness::State;
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::CloseCode;
 use tokio::sync::broadcast::error::RecvError;
@@ -48,6 +49,7 @@ pub(super) async fn follow_roster(
             changed
         });
         this.renew_hello().await;
+        this.mesh.review_paths();
         connect_with(&this, &roster, &before);
         part_with(&this, &roster);
         match roster.member(&this.me).map(|me| &me.standing) {
@@ -113,6 +115,14 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
     loop {
         match events.recv().await {
             Ok(mesh::Event::Connected { peer, .. }) => meet(peer),
+            Ok(mesh::Event::Moved { peer, from, to, lossy }) => {
+                info!(peer = this.roster().name_of(&peer), %from, %to, "reached another way");
+                if lossy {
+                    // What was pushed on the former path may be lost.
+                    let membership = this.clone();
+                    this.spawn(async move { membership.synchronise(peer).await });
+                }
+            }
             Ok(mesh::Event::Disconnected { peer, reason }) => match reason {
                 DisconnectReason::ByPeer {
                     code: CloseCode::Shutdown | CloseCode::Leaving, ..
@@ -141,9 +151,50 @@ pub(super) async fn follow_liveness(
                 let happening = Happening::of_liveness(&event, &this.roster());
                 info!("{}", happening.message);
                 happenings.tell(happening, clock.now().wall_ms);
+                follow_up(&this, event.node, event.from, event.to);
             }
             Err(RecvError::Lagged(missed)) => warn!(missed, "changes of liveness went by untold"),
             Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Lets go of the connection with one that is dead, and connects with one that is back.
+fn follow_up(this: &Arc<Membership>, node: NodeId, from: State, to: State) {
+    match (from, to) {
+        (_, State::Down) => this.mesh.abandon(node),
+        (State::Unknown | State::Down | State::Left, State::Alive) => {
+            this.mesh.forgive(node);
+            if !this.mesh.is_connected(node) && this.roster().current().count() <= CONNECT_ALL_MAX {
+                let membership = this.clone();
+                this.spawn(async move {
+                    // Whoever needs it dials again.
+                    let _ = membership.mesh.connect(node).await;
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Tells the mesh who is heard through another member only: the path to it may be broken.
+pub(super) async fn follow_standings(this: Arc<Membership>) {
+    let mut standings = this.liveness.standings();
+    let mut before = BTreeMap::new();
+    loop {
+        let now: BTreeMap<NodeId, NodeId> = standings
+            .borrow_and_update()
+            .iter()
+            .filter_map(|(node, standing)| Some((*node, standing.through?)))
+            .collect();
+        for (node, through) in &now {
+            if before.get(node) != Some(through) {
+                this.mesh.heard_through(*node, *through);
+            }
+        }
+        before = now;
+        if standings.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -48,7 +48,7 @@ use crate::vitals::{self, Received, VitalsHandle};
 pub use inbound::{Inbound, Lent, MeshOutbox};
 
 use comparing::{compare_digests, correct_addresses, tell_vitals};
-use following::{follow_liveness, follow_mesh, follow_roster};
+use following::{follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 
 /// How long [`Membership::stop`] waits for the tasks to end.
@@ -220,6 +220,7 @@ impl Membership {
             wall_ms: 0,
             addresses: parts.addresses.clone(),
             proof: Vec::new(),
+            supersedes: None,
         };
         let this = Arc::new(Self {
             datacenter,
@@ -271,6 +272,7 @@ impl Membership {
         self.spawn(answer_questions(this(), inbound.questions));
         self.spawn(follow_mesh(this()));
         self.spawn(follow_liveness(this(), happenings.clone(), clock));
+        self.spawn(follow_standings(this()));
         self.spawn(follow_roster(this(), members, happenings, clock, ended));
         self.spawn(tell_vitals(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));

@@ -174,10 +174,10 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
         Ok(greeted) => pool.install(Peer::new(
             peer,
             connection,
-            greeted.hello,
+            greeted,
             false,
-            greeted.clock_ahead_ms,
             pool.counters.clone(),
+            pool.detours.clone(),
         )),
         Err(error) => {
             pool.counters.refused.add(1);

@@ -14,6 +14,7 @@ use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
 use super::tls::Identity;
+use super::ways::Way;
 
 /// How long all addresses of a node together are tried.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,14 +22,15 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one address is tried alone before the next joins in.
 const STAGGER: Duration = Duration::from_millis(150);
 
-/// The rest after a first failure, and the longest one.
+/// The rest after a first failure, and the longest one: a node that comes back is dialled within
+/// a few seconds.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(100);
-pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Where nodes can be reached; asked at every dial, so a roster that changes needs to tell nobody.
 pub trait Addresses: Send + Sync + 'static {
-    /// The addresses of a node, the likeliest first; none for a node that is not known. At most
-    /// [`ADDRESSES_MAX`] are tried.
+    /// The addresses of a node, the best first; none for a node that is not known. A connection
+    /// over a lesser one moves to a better one when that answers.
     fn of(&self, peer: NodeId) -> Vec<SocketAddr>;
 }
 
@@ -122,11 +124,22 @@ pub(super) fn backoff(failures: u32, jitter: f64) -> Duration {
     full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
+/// How a race over the ways to a node is run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// How long all ways together are tried.
+    pub(super) timeout: Duration,
+    /// How long the last address is tried before detours join in.
+    pub(super) detours_after: Duration,
+}
+
 /// What is needed to dial.
 #[derive(Clone)]
 pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Arc<TransportConfig>,
+    /// The same for detours, on which nothing larger than the smallest packets passes.
+    pub(super) detour_transport: Arc<TransportConfig>,
     pub(super) identity: Identity,
 }
 
@@ -138,34 +151,55 @@ impl Dialler {
         peer: NodeId,
         alpn: &[u8],
         addresses: &[SocketAddr],
-    ) -> Result<(Connection, SocketAddr), DialError> {
-        if addresses.is_empty() {
+    ) -> Result<Connection, DialError> {
+        let ways: Vec<Way> =
+            addresses.iter().take(ADDRESSES_MAX).map(|address| Way::Direct(*address)).collect();
+        let pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
+        self.race_over(peer, alpn, &ways, pace).await
+    }
+
+    /// The same over all ways to a node: the better ones first, detours last.
+    pub(super) async fn race_over(
+        &self,
+        peer: NodeId,
+        alpn: &[u8],
+        ways: &[Way],
+        pace: Pace,
+    ) -> Result<Connection, DialError> {
+        if ways.is_empty() {
             return Err(DialError::NoAddress);
         }
         let started = tokio::time::Instant::now();
-        let mut waiting = addresses.iter().copied().take(ADDRESSES_MAX);
+        let mut waiting = ways.iter().peekable();
+        let mut after_a_detour = false;
         let mut tried = Vec::new();
         let mut wrong = None;
         let mut attempts = FuturesUnordered::new();
-        attempts.extend(waiting.next().map(|address| self.attempt(peer, alpn, address)));
-        let ended = tokio::time::timeout(DIAL_TIMEOUT, async {
+        attempts.extend(waiting.next().map(|way| self.attempt(peer, alpn, way)));
+        let ended = tokio::time::timeout(pace.timeout, async {
             loop {
+                let is_detour = matches!(waiting.peek(), Some(Way::Detour(_)));
+                let stagger =
+                    if is_detour && !after_a_detour { pace.detours_after } else { STAGGER };
                 let next = tokio::select! {
                     biased;
-                    Some((address, result)) = attempts.next() => match result {
-                        Ok(connection) => return Some((connection, address)),
+                    Some((way, result)) = attempts.next() => match result {
+                        Ok(connection) => return Some(connection),
                         Err(error) => {
                             if let DialError::WrongKey { .. } = error {
                                 wrong = Some(error.clone());
                             }
-                            tried.push((address, error.to_string()));
+                            if let Way::Direct(address) = way {
+                                tried.push((*address, error.to_string()));
+                            }
                             waiting.next()
                         }
                     },
-                    () = tokio::time::sleep(STAGGER), if waiting.len() > 0 => waiting.next(),
+                    () = tokio::time::sleep(stagger), if waiting.len() > 0 => waiting.next(),
                     else => return None,
                 };
-                attempts.extend(next.map(|address| self.attempt(peer, alpn, address)));
+                after_a_detour |= matches!(next, Some(Way::Detour(_)));
+                attempts.extend(next.map(|way| self.attempt(peer, alpn, way)));
             }
         })
         .await;
@@ -173,8 +207,11 @@ impl Dialler {
             (Ok(Some(reached)), _) => Ok(reached),
             (_, Some(wrong)) => Err(wrong),
             (_, None) => {
-                for address in addresses.iter().take(ADDRESSES_MAX) {
-                    if !tried.iter().any(|(other, _)| other == address) {
+                // Detours were made up here: an operator looks for the addresses.
+                for way in ways {
+                    if let Way::Direct(address) = way
+                        && !tried.iter().any(|(other, _)| other == address)
+                    {
                         tried.push((*address, "silent".to_owned()));
                     }
                 }
@@ -183,30 +220,48 @@ impl Dialler {
         }
     }
 
-    async fn attempt(
+    async fn attempt<'w>(
+        &self,
+        peer: NodeId,
+        alpn: &[u8],
+        way: &'w Way,
+    ) -> (&'w Way, Result<Connection, DialError>) {
+        let result = match way {
+            Way::Direct(address) => self.handshake(peer, alpn, *address, &self.transport).await,
+            Way::Detour(detour) => tokio::select! {
+                biased;
+                () = detour.refused.notified() => {
+                    Err(DialError::Lost("the member in between does not reach it".to_owned()))
+                }
+                result = self.handshake(peer, alpn, detour.address, &self.detour_transport) => {
+                    result
+                }
+            },
+        };
+        (way, result)
+    }
+
+    async fn handshake(
         &self,
         peer: NodeId,
         alpn: &[u8],
         address: SocketAddr,
-    ) -> (SocketAddr, Result<Connection, DialError>) {
+        transport: &Arc<TransportConfig>,
+    ) -> Result<Connection, DialError> {
         let unreachable = |error: String| DialError::Lost(error);
-        let result = async {
-            let (crypto, wrong) =
-                self.identity.client(peer, alpn).map_err(|e| unreachable(e.to_string()))?;
-            let mut config = ClientConfig::new(Arc::new(crypto));
-            config.transport_config(self.transport.clone());
-            let connecting = self
-                .endpoint
-                // The name goes nowhere: keys name nodes, and SNI is off.
-                .connect_with(config, address, "peerage")
-                .map_err(|e| unreachable(e.to_string()))?;
-            connecting.await.map_err(|error| match wrong.get() {
-                Some(wrong) => DialError::WrongKey { address, found: wrong.found },
-                None => unreachable(error.to_string()),
-            })
-        }
-        .await;
-        (address, result)
+        let (crypto, wrong) =
+            self.identity.client(peer, alpn).map_err(|e| unreachable(e.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(transport.clone());
+        let connecting = self
+            .endpoint
+            // The name goes nowhere: keys name nodes, and SNI is off.
+            .connect_with(config, address, "peerage")
+            .map_err(|e| unreachable(e.to_string()))?;
+        connecting.await.map_err(|error| match wrong.get() {
+            Some(wrong) => DialError::WrongKey { address, found: wrong.found },
+            None => unreachable(error.to_string()),
+        })
     }
 }
 

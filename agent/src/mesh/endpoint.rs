@@ -154,7 +154,8 @@ pub(super) fn endpoint(
     Ok((endpoint, transport))
 }
 
-fn transport(mtu_discovery: bool) -> TransportConfig {
+/// How connections behave; without `mtu_discovery` they send packets of 1200 bytes at most.
+pub(super) fn transport(mtu_discovery: bool) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("two minutes are in range")))

@@ -113,6 +113,8 @@ pub(super) struct Greeted {
     pub(super) hello: Arc<Hello>,
     /// How far the peer's wall clock is ahead of ours, within half the time of the exchange.
     pub(super) clock_ahead_ms: i64,
+    /// The connection that the dialler gives up for this one.
+    pub(super) supersedes: Option<u64>,
 }
 
 /// Why the exchange did not end well. The connection is closed.
@@ -144,14 +146,17 @@ impl From<DecodeError> for GreetError {
     }
 }
 
-/// The dialler's side: says hello, and judges the answer.
+/// The dialler's side: says hello, and judges the answer. `supersedes` names the connection with
+/// the peer that this one is made in place of.
 pub(super) async fn greet(
     connection: &Connection,
     peer: NodeId,
+    supersedes: Option<u64>,
     gate: &dyn AnyGate,
 ) -> Result<Greeted, GreetError> {
     let exchange = async {
         let ours = gate.hello().ok_or(GreetError::Standalone)?;
+        let ours = Hello { supersedes, ..ours };
         let (mut send, mut recv) = connection.open_bi().await?;
         write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await?;
         let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
@@ -161,7 +166,7 @@ pub(super) async fn greet(
         };
         let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, way_ms(connection));
         match judged(peer, &theirs, gate).await {
-            Verdict::Welcome => Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms }),
+            Verdict::Welcome => Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms, supersedes }),
             Verdict::Refuse(refusal) => Err(GreetError::RefusedHere(refusal)),
         }
     };
@@ -201,7 +206,8 @@ pub(super) async fn welcome(
                 write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
                 // The peer reads the answer to its end; that it resets the stream says no more.
                 let _ = send.finish();
-                Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms })
+                let supersedes = theirs.supersedes;
+                Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms, supersedes })
             }
             (Verdict::Refuse(refusal), _, _) => {
                 let answer = Answer::Refusal(refusal.clone()).encode();

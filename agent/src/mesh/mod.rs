@@ -3,26 +3,37 @@
 //! What it promises: both ends of a connection are who their keys say, and both passed the
 //! [`Gate`]; each member has at most one connection that counts, dialled when it is first needed
 //! and forgotten when it was silent for [`IDLE_TIMEOUT`]; an idle connection wakes nobody; nothing
-//! that is sent waits without a bound, and no peer can hold up what is sent to another.
+//! that is sent waits without a bound, and no peer can hold up what is sent to another. A path that
+//! does not answer what is sent on it is left for another within two seconds: another address of
+//! the peer, or else a detour through a member that reaches both; and when a better one answers
+//! again, the connection moves back.
 //!
 //! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
-//! `hello` asks the gate; `pool` owns who is connected; `peer` is what leaves by a connection,
-//! [`Router`] where what arrives goes.
+//! `hello` asks the gate; `pool` owns who is connected, `succession` which of two connections
+//! counts; `peer` is what leaves by a connection, [`Router`] where what arrives goes; `ways` are
+//! the addresses of a node, `doubt` sees that one does not answer, `tending` changes it, `detour`
+//! and `relay` lead through others.
 
 mod accept;
+mod detour;
 mod dial;
+mod doubt;
 mod endpoint;
 mod frames;
 mod hello;
 mod peer;
 mod pool;
 mod precedence;
+mod relay;
 mod report;
 mod router;
+mod succession;
+mod tending;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod waiting;
+mod ways;
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,7 +56,9 @@ pub use peer::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
 pub use tls::joining_binding;
+pub use ways::Path;
 
+use detour::Detours;
 use dial::Dialler;
 use pool::Pool;
 use tls::Identity;
@@ -74,20 +87,27 @@ impl Mesh {
         underlay: Underlay,
         gate: impl Gate,
         addresses: impl Addresses,
-        router: Router,
+        mut router: Router,
     ) -> io::Result<Self> {
         let identity = Identity::new(keypair).map_err(io::Error::other)?;
+        let (socket, detours, packets) = Detours::over(underlay.socket)?;
+        let underlay = Underlay { socket, ..underlay };
         let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
+        let detour_transport = Arc::new(endpoint::transport(false));
         let (events, _) = broadcast::channel(EVENTS_MAX);
+        let messages = router.messages(StreamKind::Detour, relay::INBOX_MAX);
         let pool = Arc::new(Pool::new(
             keypair.node_id(),
-            Dialler { endpoint, transport, identity },
+            Dialler { endpoint, transport, detour_transport, identity },
             Arc::new(gate),
             Arc::new(addresses),
             Arc::new(router),
             events,
+            detours,
         ));
         tokio::spawn(accept::accept(pool.clone()));
+        tokio::spawn(relay::send_packets(pool.clone(), packets));
+        tokio::spawn(relay::relay(pool.clone(), messages));
         Ok(Self { pool })
     }
 
@@ -140,6 +160,7 @@ impl Mesh {
         kind: StreamKind,
     ) -> Result<(SendStream, RecvStream), DialError> {
         let peer = self.pool.reach(peer, false).await?;
+        self.pool.expect_answer(&peer);
         peer.open(kind).await.map_err(|error| DialError::Lost(error.to_string()))
     }
 
@@ -156,8 +177,7 @@ impl Mesh {
         if peer == self.pool.own {
             return Err(DialError::Own);
         }
-        let (connection, _) = self.pool.dialler.race(peer, ALPN_JOIN, addresses).await?;
-        Ok(connection)
+        self.pool.dialler.race(peer, ALPN_JOIN, addresses).await
     }
 
     /// Closes the connection with a peer, if there is one. What was not sent yet is lost; whoever
@@ -166,6 +186,28 @@ impl Mesh {
         if let Some(peer) = self.pool.peer(peer) {
             peer.close(code, message);
         }
+    }
+
+    /// Closes the connection with a peer that is held to be dead, unless it answers after all: what
+    /// is sent next dials anew.
+    pub fn abandon(&self, peer: NodeId) {
+        self.pool.abandon(peer);
+    }
+
+    /// A node that rests after failed dials is known to be back: it is dialled when it is needed.
+    pub fn forgive(&self, peer: NodeId) {
+        self.pool.forgive(peer);
+    }
+
+    /// The peer did not answer here, and was heard through another member: whether the path to it
+    /// is broken is looked at now, and a detour would begin with that member.
+    pub fn heard_through(&self, peer: NodeId, through: NodeId) {
+        self.pool.heard_through(peer, through);
+    }
+
+    /// Addresses of members may have changed: connections move to better ones where there are any.
+    pub fn review_paths(&self) {
+        self.pool.review();
     }
 
     /// Closes the connections with all peers; the mesh goes on.

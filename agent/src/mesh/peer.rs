@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -10,14 +11,23 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
+use peerage_proto::wire::{CloseCode, Hello, StreamCode, StreamKind, cut};
 
+use super::detour::Detours;
+use super::doubt::Watch;
 use super::frames::{PREFIX_BYTES, put_frame};
+use super::hello::Greeted;
 use super::report::{Counters, DisconnectReason, PeerStatus};
 use super::router::detach;
+use super::tls::connection_name;
+use super::ways::Path;
 
 /// Messages that may be under way to one peer; more are dropped.
 pub(super) const MESSAGES_OUT_MAX: usize = 32;
+
+/// Packets of detours that may be under way to one peer, each until the peer has confirmed it. Far
+/// below the streams that a peer lets us open, so that carrying never holds up messages.
+pub(super) const PACKETS_OUT_MAX: usize = 64;
 
 /// What may wait in the outbox of one peer. A peer that is further behind is better served by
 /// anti-entropy, so its connection is closed.
@@ -26,8 +36,10 @@ pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much of an outbox goes into one write.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// The push stream goes before messages and sessions, whose priority is 0.
+/// The push stream goes before messages and sessions, whose priority is 0, and what is carried for
+/// others goes last.
 const PUSH_PRIORITY: i32 = 1;
+const CARRIED_PRIORITY: i32 = -1;
 
 /// Why a stream was not opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,9 +57,19 @@ pub(super) struct Peer {
     /// Whether this node dialled.
     pub(super) dialled: bool,
     pub(super) since: Instant,
+    /// What both ends call this connection, and nobody else can.
+    pub(super) name: u64,
+    /// The connection that the dialler gave up for this one.
+    pub(super) supersedes: Option<u64>,
+    /// Whether it is answered.
+    pub(super) watch: Watch,
     clock_ahead_ms: i64,
     counters: Arc<Counters>,
+    detours: Arc<Detours>,
     messages: Arc<Semaphore>,
+    packets: Arc<Semaphore>,
+    /// Whether the peer knows nothing of detours.
+    carries_nothing: AtomicBool,
     outbox: Arc<Outbox>,
     /// What this node closed it with, if it did.
     closed_with: OnceLock<(CloseCode, String)>,
@@ -57,20 +79,26 @@ impl Peer {
     pub(super) fn new(
         id: NodeId,
         connection: Connection,
-        hello: Arc<Hello>,
+        greeted: Greeted,
         dialled: bool,
-        clock_ahead_ms: i64,
         counters: Arc<Counters>,
+        detours: Arc<Detours>,
     ) -> Self {
         Self {
             id,
+            name: connection_name(&connection),
             connection,
-            hello,
+            hello: greeted.hello,
             dialled,
             since: Instant::now(),
-            clock_ahead_ms,
+            supersedes: greeted.supersedes,
+            watch: Watch::default(),
+            clock_ahead_ms: greeted.clock_ahead_ms,
             counters,
+            detours,
             messages: Arc::new(Semaphore::new(MESSAGES_OUT_MAX)),
+            packets: Arc::new(Semaphore::new(PACKETS_OUT_MAX)),
+            carries_nothing: AtomicBool::new(false),
             outbox: Arc::default(),
             closed_with: OnceLock::new(),
         }
@@ -108,6 +136,60 @@ impl Peer {
                 tracing::debug!(%error, "a message was not sent");
             }
         });
+    }
+
+    /// Sends a message about a detour, or drops it where too many are under way. Answers `false`
+    /// where the peer knows nothing of detours; `unserved` is called where it turns out so.
+    pub(super) fn send_detour(
+        self: &Arc<Self>,
+        message: Vec<u8>,
+        unserved: impl FnOnce() + Send + 'static,
+    ) -> bool {
+        if self.carries_nothing.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Ok(permit) = self.packets.clone().try_acquire_owned() else {
+            self.counters.carried_dropped.add(1);
+            return true;
+        };
+        let peer = self.clone();
+        detach(async move {
+            let _permit = permit;
+            let Ok(mut stream) = peer.connection.open_uni().await else { return };
+            let _ = stream.set_priority(CARRIED_PRIORITY);
+            let mut chunks = [kind_byte(StreamKind::Detour), message.into()];
+            if stream.write_all_chunks(&mut chunks).await.is_ok() {
+                let _ = stream.finish();
+            }
+            let unknown = VarInt::from_u32(StreamCode::UnknownKind.number());
+            if stream.stopped().await == Ok(Some(unknown)) {
+                peer.carries_nothing.store(true, Ordering::Relaxed);
+                unserved();
+            }
+        });
+        true
+    }
+
+    /// How it is reached now. It changes under a connection that the peer began, where the peer's
+    /// address changes.
+    pub(super) fn path(&self) -> Path {
+        let remote = self.connection.remote_address();
+        match self.detours.at(remote) {
+            Some(detour) => Path::Through(detour.through),
+            None => Path::Direct(canonical(remote)),
+        }
+    }
+
+    /// Whether it may carry for this node: it is reached directly, it answers, and is not known to
+    /// be of a version without detours.
+    pub(super) fn may_carry(&self) -> bool {
+        !self.carries_nothing.load(Ordering::Relaxed)
+            && self.path().is_direct()
+            && !self.is_doubted()
+    }
+
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outbox.bytes()
     }
 
     /// Queues a frame for the push stream. Where the outbox is full the connection is closed and
@@ -175,7 +257,8 @@ impl Peer {
     pub(super) fn status(&self) -> PeerStatus {
         PeerStatus {
             peer: self.id,
-            remote: canonical(self.connection.remote_address()),
+            path: self.path(),
+            doubted: self.is_doubted(),
             rtt: self.connection.rtt(),
             age: self.since.elapsed(),
             boot: self.hello.boot,

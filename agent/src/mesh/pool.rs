@@ -8,27 +8,34 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use quinn::ConnectionError;
-use tokio::sync::{Semaphore, broadcast, oneshot};
+use rand::seq::SliceRandom;
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::roster::ADDRESSES_MAX;
-use peerage_proto::wire::{ALPN_MEMBER, CloseCode};
+use peerage_proto::wire::ALPN_MEMBER;
 
-use super::dial::{Addresses, DialError, Dialler, backoff};
+use super::detour::Detours;
+use super::dial::{Addresses, DIAL_TIMEOUT, DialError, Dialler, Pace, backoff};
+use super::doubt::Patience;
 use super::hello::{AnyGate, greet};
 use super::peer::Peer;
-use super::precedence::{Precedence, Standing, precedence};
-use super::report::{Counters, DisconnectReason, Event};
-use super::router::{Router, deliver};
+use super::report::{Counters, Event};
+use super::router::Router;
 use super::waiting::{Dial, Outgoing};
+use super::ways::{Way, Whereabouts};
 
 /// Dials under way at once; further ones wait their turn.
 pub(super) const DIALS_MAX: usize = 32;
 
-/// How long a superseded connection stays open, so that what is under way on it arrives.
-const RETIREMENT: Duration = Duration::from_secs(1);
+/// Through how many members a node is tried at once.
+const DETOURS_TRIED_MAX: usize = 3;
+
+/// How a node is dialled that was not connected: a slow host is more likely than a broken path.
+const FIRST_DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: Duration::from_secs(2) };
+
+/// How one is dialled that was just out of reach, or is known to be heard by others.
+const NEXT_DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: Duration::from_millis(300) };
 
 pub(super) struct Pool {
     pub(super) own: NodeId,
@@ -38,25 +45,33 @@ pub(super) struct Pool {
     pub(super) router: Arc<Router>,
     pub(super) counters: Arc<Counters>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) detours: Arc<Detours>,
+    pub(super) patience: Patience,
     dials: Semaphore,
     table: RwLock<Table>,
 }
 
 #[derive(Default)]
-struct Table {
-    stopped: bool,
-    peers: HashMap<NodeId, Arc<Peer>>,
+pub(super) struct Table {
+    pub(super) stopped: bool,
+    pub(super) peers: HashMap<NodeId, Arc<Peer>>,
     /// Only of nodes that have an address, so no more than the roster has.
-    routes: HashMap<NodeId, Route>,
+    pub(super) routes: HashMap<NodeId, Route>,
 }
 
 /// What is known about reaching a node.
 #[derive(Default)]
-struct Route {
-    last_good: Option<SocketAddr>,
-    failures: u32,
-    rest: Option<(Instant, Arc<DialError>)>,
-    dial: Option<Dial>,
+pub(super) struct Route {
+    pub(super) whereabouts: Whereabouts,
+    /// Through whom it was heard lately while it did not answer here.
+    pub(super) heard_through: Option<NodeId>,
+    pub(super) failures: u32,
+    pub(super) rest: Option<(Instant, Arc<DialError>)>,
+    pub(super) dial: Option<Dial>,
+    /// Wakes the task that looks for a better path, where there is one.
+    pub(super) tended: Option<Arc<Notify>>,
+    /// How often in a row a path was lost soon after the connection had moved to it.
+    pub(super) falls: u32,
 }
 
 impl Pool {
@@ -67,6 +82,7 @@ impl Pool {
         addresses: Arc<dyn Addresses>,
         router: Arc<Router>,
         events: broadcast::Sender<Event>,
+        detours: Arc<Detours>,
     ) -> Self {
         Self {
             own,
@@ -76,6 +92,8 @@ impl Pool {
             router,
             counters: Arc::default(),
             events,
+            detours,
+            patience: Patience::default(),
             dials: Semaphore::new(DIALS_MAX),
             table: RwLock::default(),
         }
@@ -98,11 +116,13 @@ impl Pool {
             return false;
         }
         if let Some(peer) = self.peer(id) {
+            self.expect_answer(&peer);
             return outgoing.leave(&peer);
         }
         let mut table = self.write();
         // It may have connected since we looked.
         if let Some(peer) = table.peers.get(&id).cloned() {
+            self.expect_answer(&peer);
             return outgoing.leave(&peer);
         }
         match self.dial_in(&mut table, id, false) {
@@ -132,8 +152,17 @@ impl Pool {
         connected.await.unwrap_or(Err(DialError::Stopped))
     }
 
+    /// Begins to dial a node that is not connected, unless it rests.
+    pub(super) fn seek(self: &Arc<Self>, id: NodeId) {
+        let mut table = self.write();
+        if !table.peers.contains_key(&id) {
+            // Nobody waits for it, and a failure makes it rest.
+            let _ = self.dial_in(&mut table, id, false);
+        }
+    }
+
     /// The dial of a node that is not connected, begun here if there is none.
-    fn dial_in<'t>(
+    pub(super) fn dial_in<'t>(
         self: &Arc<Self>,
         table: &'t mut Table,
         id: NodeId,
@@ -157,40 +186,70 @@ impl Pool {
             if now {
                 route.failures = 0;
             }
-            tokio::spawn(self.clone().dial(id, route.last_good));
+            let heard_elsewhere = route.heard_through.is_some() || route.failures > 0;
+            let pace = if heard_elsewhere { NEXT_DIAL } else { FIRST_DIAL };
+            tokio::spawn(self.clone().dial(id, pace));
         }
         Ok(route.dial.get_or_insert_default())
     }
 
-    async fn dial(self: Arc<Self>, id: NodeId, last_good: Option<SocketAddr>) {
-        let _turn = self.dials.acquire().await;
-        self.counters.dials.add(1);
-        let mut addresses = self.addresses.of(id);
-        addresses.truncate(ADDRESSES_MAX);
-        if let Some(good) = last_good.and_then(|good| addresses.iter().position(|a| *a == good)) {
-            addresses[..=good].rotate_right(1);
+    async fn dial(self: Arc<Self>, id: NodeId, pace: Pace) {
+        let addresses = self.known_addresses(id);
+        let mut ways: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
+        if !ways.is_empty() {
+            ways.extend(self.detours_to(id, None));
         }
-        match self.attempt(id, &addresses).await {
-            Ok((peer, address)) => {
-                self.write().routes.entry(id).or_default().last_good = Some(address);
-                self.install(peer);
-            }
+        match self.attempt(id, &ways, pace, None).await {
+            Ok(peer) => self.install(peer),
             Err(error) => self.fail(id, addresses, error),
         }
     }
 
-    async fn attempt(
+    /// Dials a node over these ways, once it is this dial's turn.
+    pub(super) async fn attempt(
         &self,
         id: NodeId,
-        addresses: &[SocketAddr],
-    ) -> Result<(Peer, SocketAddr), DialError> {
+        ways: &[Way],
+        pace: Pace,
+        supersedes: Option<u64>,
+    ) -> Result<Peer, DialError> {
+        let _turn = self.dials.acquire().await;
+        self.counters.dials.add(1);
         if self.gate.hello().is_none() {
             return Err(DialError::Standalone);
         }
-        let (connection, address) = self.dialler.race(id, ALPN_MEMBER, addresses).await?;
-        let greeted = greet(&connection, id, &*self.gate).await?;
-        let (hello, ahead) = (greeted.hello, greeted.clock_ahead_ms);
-        Ok((Peer::new(id, connection, hello, true, ahead, self.counters.clone()), address))
+        let connection = self.dialler.race_over(id, ALPN_MEMBER, ways, pace).await?;
+        let greeted = greet(&connection, id, supersedes, &*self.gate).await?;
+        let (counters, detours) = (self.counters.clone(), self.detours.clone());
+        Ok(Peer::new(id, connection, greeted, true, counters, detours))
+    }
+
+    /// The addresses of a node, best first.
+    pub(super) fn known_addresses(&self, id: NodeId) -> Vec<SocketAddr> {
+        let roster = self.addresses.of(id);
+        match self.read().routes.get(&id) {
+            Some(route) => route.whereabouts.addresses(roster),
+            None => Whereabouts::default().addresses(roster),
+        }
+    }
+
+    /// A few ways to a node through others, those first through whom it was heard lately.
+    pub(super) fn detours_to(&self, id: NodeId, except: Option<NodeId>) -> Vec<Way> {
+        let (heard_through, mut others) = {
+            let table = self.read();
+            let heard_through = table.routes.get(&id).and_then(|route| route.heard_through);
+            let others: Vec<Arc<Peer>> = table.peers.values().cloned().collect();
+            (heard_through, others)
+        };
+        others.shuffle(&mut rand::rng());
+        others.sort_by_key(|other| Some(other.id) != heard_through);
+        others
+            .iter()
+            .filter(|other| other.id != id && Some(other.id) != except && other.may_carry())
+            .filter_map(|other| self.detours.to(id, other.id))
+            .take(DETOURS_TRIED_MAX)
+            .map(Way::Detour)
+            .collect()
     }
 
     /// A dial came to nothing: those who waited are told, and the node rests. If the peer has
@@ -222,100 +281,6 @@ impl Pool {
         }
     }
 
-    /// Takes in a connection that passed the hello, and settles which one counts if there are two.
-    pub(super) fn install(self: &Arc<Self>, new: Peer) {
-        let new = Arc::new(new);
-        let mut table = self.write();
-        if table.stopped {
-            return new.close(CloseCode::Shutdown, "the agent stops");
-        }
-        self.counters.connections.add(1);
-        let old = table.peers.get(&new.id).cloned();
-        let precedence = old.as_ref().map(|old| self.precedence(old, &new));
-        let (current, is_new) = match (precedence, &old) {
-            (Some(Precedence::Stale | Precedence::Worse), Some(old)) => (old.clone(), false),
-            _ => (new.clone(), true),
-        };
-        if is_new {
-            table.peers.insert(new.id, new.clone());
-        }
-        let route = table.routes.entry(new.id).or_default();
-        (route.failures, route.rest) = (0, None);
-        let dial = route.dial.take();
-
-        let (peer, hello) = (new.id, new.hello.clone());
-        match (precedence, old) {
-            (None, _) | (_, None) => {
-                // Nobody may be listening.
-                let _ = self.events.send(Event::Connected { peer, hello });
-            }
-            (Some(Precedence::Restart), Some(old)) => {
-                old.close(CloseCode::Replaced, "the peer restarted");
-                let reason = DisconnectReason::Reset;
-                let _ = self.events.send(Event::Disconnected { peer, reason });
-                let _ = self.events.send(Event::Connected { peer, hello });
-            }
-            (Some(Precedence::Better), Some(old)) => self.retire(old),
-            (Some(Precedence::Worse), Some(_)) => self.retire(new.clone()),
-            (Some(Precedence::Stale), Some(_)) => {
-                new.close(CloseCode::Replaced, "of an earlier start of this node");
-            }
-        }
-        if let Some(dial) = dial {
-            dial.deliver(&current);
-        }
-        drop(table);
-        tracing::debug!(
-            peer = %peer.short(), dialled = new.dialled, boot = new.hello.boot, ?precedence,
-            "connected"
-        );
-        let pool = self.clone();
-        tokio::spawn(async move {
-            let (router, counters) = (pool.router.clone(), pool.counters.clone());
-            let error = deliver(new.connection.clone(), new.id, router, counters).await;
-            pool.lost(&new, &error);
-        });
-    }
-
-    fn precedence(&self, old: &Peer, new: &Peer) -> Precedence {
-        let dialler = |peer: &Peer| if peer.dialled { self.own } else { peer.id };
-        precedence(
-            Standing { boot: old.hello.boot, dialler: dialler(old) },
-            Standing { boot: new.hello.boot, dialler: dialler(new) },
-            old.since.elapsed(),
-        )
-    }
-
-    /// Closes a superseded connection when what is under way on it has had time to arrive.
-    fn retire(&self, peer: Arc<Peer>) {
-        self.counters.duplicates.add(1);
-        tokio::spawn(async move {
-            tokio::time::sleep(RETIREMENT).await;
-            peer.close(CloseCode::Duplicate, "the two nodes have another connection");
-        });
-    }
-
-    fn lost(self: &Arc<Self>, peer: &Arc<Peer>, error: &ConnectionError) {
-        let stats = peer.connection.stats();
-        self.counters.bytes_in.add(stats.udp_rx.bytes);
-        self.counters.bytes_out.add(stats.udp_tx.bytes);
-        let reason = peer.reason(error);
-        let mut table = self.write();
-        let counted = table.peers.get(&peer.id).is_some_and(|current| Arc::ptr_eq(current, peer));
-        if !counted {
-            return;
-        }
-        table.peers.remove(&peer.id);
-        tracing::debug!(peer = %peer.id.short(), %reason, "disconnected");
-        let restarted = reason == DisconnectReason::Reset;
-        let _ = self.events.send(Event::Disconnected { peer: peer.id, reason });
-        if restarted {
-            // A reset comes from an agent that is up again, so it is dialled at once; should that
-            // fail, whoever needs it dials later.
-            let _ = self.dial_in(&mut table, peer.id, true);
-        }
-    }
-
     /// Begins nothing new, and tells who waits.
     pub(super) fn stop(&self) {
         let mut table = self.write();
@@ -327,11 +292,11 @@ impl Pool {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Table> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

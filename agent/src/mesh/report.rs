@@ -9,6 +9,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, Hello};
 
 use super::dial::DialError;
+use super::ways::Path;
 
 /// What happened to a peer. Those of one peer come in order.
 #[derive(Debug, Clone)]
@@ -19,6 +20,17 @@ pub enum Event {
         peer: NodeId,
         /// What it said of itself.
         hello: Arc<Hello>,
+    },
+    /// A connection took the place of another one, of the same start of the peer.
+    Moved {
+        /// Who.
+        peer: NodeId,
+        /// How it was reached.
+        from: Path,
+        /// How it is reached now.
+        to: Path,
+        /// Whether the former path did not answer: what was sent on it lately may be lost.
+        lossy: bool,
     },
     /// The last connection ended.
     Disconnected {
@@ -73,9 +85,11 @@ pub enum DisconnectReason {
 pub struct PeerStatus {
     /// Who.
     pub peer: NodeId,
-    /// Where it is reached.
-    pub remote: SocketAddr,
-    /// QUIC's estimate of the round trip.
+    /// How it is reached.
+    pub path: Path,
+    /// Whether it does not answer on this path; others are tried.
+    pub doubted: bool,
+    /// QUIC's estimate of the round trip on this path.
     pub rtt: Duration,
     /// How long the connection has been there.
     pub age: Duration,
@@ -140,10 +154,16 @@ counters! {
     handshakes_shed,
     /// Peers that were refused at the hello by this node.
     refused,
-    /// Dials that this node began.
+    /// Dials that this node began, those to find a better path among them.
     dials,
     /// Dials that failed.
     dials_failed,
+    /// Times when what was sent to a peer was not answered for so long that other paths were tried.
+    doubts,
+    /// Packets carried for others, from one peer to another.
+    carried,
+    /// Packets of detours dropped here: too many or too fast.
+    carried_dropped,
     /// Datagrams received.
     datagrams_in,
     /// Datagrams sent.

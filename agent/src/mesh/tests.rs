@@ -1,5 +1,9 @@
 //! The mesh over real QUIC on loopback, with a gate in memory.
 
+mod cuts;
+mod detours;
+mod paths;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -20,6 +24,7 @@ use peerage_proto::wire::{
 use super::accept::JOINS_MAX;
 use super::dial::{BACKOFF_MAX, BACKOFF_MIN};
 use super::*;
+use cuts::Cuts;
 
 /// How long anything here may take; far above what it does take.
 const BOUND: Duration = Duration::from_secs(10);
@@ -60,7 +65,7 @@ async fn two_peers_exchange_a_datagram_a_message_a_session_and_frames() {
 
     let status = b.mesh.peer(a.id).unwrap();
     assert_eq!((status.boot, status.dialled), (a.boot, false));
-    assert_eq!(status.remote.port(), a.mesh.local_address().unwrap().port());
+    assert_eq!(status.path.address().unwrap().port(), a.mesh.local_address().unwrap().port());
     assert!(status.clock_ahead_ms.abs() < 1000, "{status:?}");
     let (out, into) = (a.mesh.totals(), b.mesh.totals());
     assert_eq!((out.dials, out.connections, into.connections), (1, 1, 1));
@@ -150,7 +155,7 @@ async fn another_key_at_the_address_is_refused_at_the_handshake() {
     // A second address that is right is found behind the wrong one.
     world.place(b.id, vec![address, b.address()]);
     soon(a.mesh.connect(b.id)).await.unwrap();
-    assert_eq!(a.mesh.peer(b.id).unwrap().remote, b.address());
+    assert_eq!(a.mesh.peer(b.id).unwrap().path, Path::Direct(b.address()));
 }
 
 #[tokio::test]
@@ -539,7 +544,7 @@ async fn a_socket_of_both_families_is_reached_and_shown_by_ipv4() {
     let known = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     world.place(b.id, vec![known]);
     soon(a.mesh.connect(b.id)).await.unwrap();
-    assert_eq!(a.mesh.peer(b.id).unwrap().remote, known);
+    assert_eq!(a.mesh.peer(b.id).unwrap().path, Path::Direct(known));
 }
 
 #[tokio::test]
@@ -562,6 +567,7 @@ const SESSIONS_WAITING: usize = 4;
 struct World {
     members: Arc<Mutex<HashSet<NodeId>>>,
     places: Arc<Mutex<HashMap<NodeId, Vec<SocketAddr>>>>,
+    cuts: Cuts,
 }
 
 struct Node {
@@ -602,6 +608,7 @@ impl World {
             wall_ms: 0,
             addresses: Vec::new(),
             proof: Vec::new(),
+            supersedes: None,
         };
         let gate = Arc::new(TestGate {
             hello: Mutex::new(Some(hello)),
@@ -617,7 +624,7 @@ impl World {
         let places = self.places.clone();
         let addresses =
             move |peer: NodeId| places.lock().unwrap().get(&peer).cloned().unwrap_or_default();
-        let underlay = Underlay::bind(address).unwrap();
+        let underlay = self.cuts.under(Underlay::bind(address).unwrap());
         let mesh = Mesh::start(&keypair, underlay, gate.clone(), addresses, router).unwrap();
         let events = mesh.events();
         Node { id, boot, mesh, gate, datagrams, messages, frames, sessions, joins, events }
@@ -636,7 +643,7 @@ impl Node {
     /// A connection to a node past the handshake, on which nothing was said.
     async fn raw(&self, to: &Self) -> quinn::Connection {
         let dialler = &self.mesh.pool.dialler;
-        soon(dialler.race(to.id, ALPN_MEMBER, &[to.address()])).await.unwrap().0
+        soon(dialler.race(to.id, ALPN_MEMBER, &[to.address()])).await.unwrap()
     }
 }
 

@@ -121,6 +121,17 @@ pub fn joining_binding(connection: &quinn::Connection) -> Option<Binding> {
     Some(binding)
 }
 
+/// What both ends of a connection call it, and nobody else can. Zero, a name that supersedes
+/// nothing, for a connection whose handshake is not done.
+pub(super) fn connection_name(connection: &quinn::Connection) -> u64 {
+    let mut name = [0; 8];
+    let label = b"EXPORTER-peerage-connection-name";
+    match connection.export_keying_material(&mut name, label, b"") {
+        Ok(()) => u64::from_be_bytes(name),
+        Err(_) => 0,
+    }
+}
+
 fn node_of(spki: &CertificateDer<'_>) -> Option<NodeId> {
     let key = spki.strip_prefix(SPKI_PREFIX.as_slice())?;
     Some(NodeId(key.try_into().ok()?))

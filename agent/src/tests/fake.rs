@@ -162,6 +162,7 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         version: is_self.then(|| "0.1.0".into()),
         rtt_ms: None,
         path: if is_self { "self".into() } else { "-".into() },
+        link: None,
         seen_s: is_self.then_some(0.0),
         message: (!is_self).then(|| "no answer for 7s: is it powered on?".into()),
         joined: None,

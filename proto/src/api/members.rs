@@ -36,8 +36,12 @@ pub struct Member {
     pub version: Option<String>,
     /// The round trip to it, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// `direct`, `self`, or `-` where there is no connection.
+    /// `direct`, `via NAME` where it is reached through another member, `self`, or `-` where there
+    /// is no connection.
     pub path: String,
+    /// The address at which it is reached directly.
+    #[serde(default)]
+    pub link: Option<String>,
     /// How long ago it was last heard of, in seconds.
     pub seen_s: Option<f64>,
     /// Why it is in this state, and what to do.

@@ -1,0 +1,197 @@
+//! Whether a connection is answered. QUIC confirms within milliseconds whatever arrives, so one on
+//! which something was sent and nothing at all came back for a while is in doubt, long before QUIC
+//! itself would give it up.
+//!
+//! A look is begun by something that is sent, and ends with an answer: an idle connection costs
+//! nothing. How long an answer may take grows with the round trip; and where doubts turn out to be
+//! unfounded, because hosts are overloaded or packets get lost, all further looks take longer, as
+//! Lifeguard does for a failure detector (Dadgar, Phillips, Currey: "Lifeguard: Local Health
+//! Awareness for More Accurate Failure Detection", 2018).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::peer::Peer;
+use super::pool::Pool;
+
+/// How long nothing may come back on a path that is near, while this host and its peers keep up.
+pub(super) const PATIENCE_MIN: Duration = Duration::from_millis(600);
+
+/// How long at most it is made by unfounded doubts.
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+
+/// How many round trips nothing may come back.
+const ROUND_TRIPS: u32 = 4;
+
+/// In how many steps the time for an answer is looked at.
+const STEPS: u32 = 4;
+
+/// How often it is looked whether a connection in doubt is heard again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is known of one connection's soundness.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Whether somebody looks already.
+    looked_at: AtomicBool,
+    /// What was handed to the connection.
+    sends: AtomicU64,
+    in_doubt: AtomicBool,
+    /// The packets that had come when it fell into doubt.
+    heard_then: AtomicU64,
+}
+
+#[cfg(test)]
+impl Watch {
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.looked_at.load(Ordering::Acquire)
+    }
+}
+
+impl Peer {
+    /// Packets received, and what was sent that QUIC at the other end confirms if it arrives.
+    fn heard_and_asked(&self) -> (u64, u64) {
+        let stats = self.connection.stats();
+        let sent = stats.frame_tx;
+        (stats.udp_rx.datagrams, sent.datagram + sent.stream + sent.ping)
+    }
+
+    /// Packets received.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard_and_asked().0
+    }
+
+    /// Whether it was not answered, and was not heard since.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.watch.in_doubt.load(Ordering::Acquire)
+            && self.heard() == self.watch.heard_then.load(Ordering::Acquire)
+    }
+
+    pub(super) fn doubt(&self, heard: u64) {
+        self.watch.heard_then.store(heard, Ordering::Release);
+        self.watch.in_doubt.store(true, Ordering::Release);
+    }
+
+    /// Returns when something comes after all, or the connection ends; whether it was heard.
+    pub(super) async fn heard_again(&self) -> bool {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if self.connection.close_reason().is_some() {
+                return false;
+            }
+            if !self.is_doubted() {
+                return true;
+            }
+        }
+    }
+}
+
+/// How long an answer may take, learnt from doubts that were unfounded.
+#[derive(Debug)]
+pub(super) struct Patience {
+    millis: AtomicU64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { millis: AtomicU64::new(PATIENCE_MIN.as_millis() as u64) }
+    }
+}
+
+impl Patience {
+    fn with(&self, rtt: Duration) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::Relaxed)).max(rtt * ROUND_TRIPS)
+    }
+
+    /// A doubt was unfounded.
+    pub(super) fn widen(&self) {
+        self.change(|millis| (millis * 3 / 2).min(PATIENCE_MAX.as_millis() as u64));
+    }
+
+    /// An answer came in time.
+    fn narrow(&self) {
+        self.change(|millis| (millis - millis / 64).max(PATIENCE_MIN.as_millis() as u64));
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        // A change that another one overtook is no loss.
+        self.millis.store(change(self.millis.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// Something was handed to the connection: sees to it that somebody looks for an answer.
+    pub(super) fn expect_answer(self: &Arc<Self>, peer: &Arc<Peer>) {
+        peer.watch.sends.fetch_add(1, Ordering::Relaxed);
+        if !peer.watch.looked_at.swap(true, Ordering::AcqRel) {
+            tokio::spawn(look(self.clone(), peer.clone()));
+        }
+    }
+}
+
+/// Looks for as long as things are sent and answered; the first that is not answered is told to
+/// the pool.
+async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
+    let (mut heard, mut asked) = peer.heard_and_asked();
+    // Since when nothing came though something was asked.
+    let mut unanswered: Option<Instant> = None;
+    loop {
+        let sends = peer.watch.sends.load(Ordering::Relaxed);
+        let patience = pool.patience.with(peer.connection.rtt());
+        for _ in 0..STEPS {
+            let (step, start) = (patience / STEPS, Instant::now());
+            tokio::select! {
+                () = sleep(step) => {}
+                _ = peer.connection.closed() => return,
+            }
+            let stood_still = start.elapsed() > step * 2;
+            let now = peer.heard_and_asked();
+            if now.0 != heard {
+                unanswered = None;
+                pool.patience.narrow();
+            } else if stood_still {
+                // What came while this host stood still has not been read yet.
+                unanswered = None;
+            } else if now.1 != asked {
+                unanswered.get_or_insert(start + step);
+            }
+            (heard, asked) = now;
+            if unanswered.is_some_and(|since| since.elapsed() >= patience - step) {
+                peer.doubt(heard);
+                // Whatever is sent next is looked at anew.
+                peer.watch.looked_at.store(false, Ordering::Release);
+                pool.counters.doubts.add(1);
+                tracing::debug!(peer = %peer.id.short(), path = %peer.path(), "not answered");
+                return pool.tend(peer.id);
+            }
+        }
+        if unanswered.is_none() && peer.watch.sends.load(Ordering::Relaxed) == sends {
+            break;
+        }
+    }
+    peer.watch.looked_at.store(false, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_the_round_trip_and_with_unfounded_doubts_within_bounds() {
+        let patience = Patience::default();
+        assert_eq!(patience.with(Duration::from_millis(1)), PATIENCE_MIN);
+        assert_eq!(patience.with(Duration::from_secs(1)), Duration::from_secs(4));
+        for _ in 0..20 {
+            patience.widen();
+        }
+        assert_eq!(patience.with(Duration::ZERO), PATIENCE_MAX);
+        for _ in 0..200 {
+            patience.narrow();
+        }
+        assert_eq!(patience.with(Duration::ZERO), PATIENCE_MIN);
+    }
+}

@@ -1,0 +1,231 @@
+//! Looking after paths: away from one that does not answer, and back to the best one that does.
+//!
+//! A path is changed by a new connection that names the one it is made in place of; the old one
+//! stays until the new one stands. There is one such task for each peer that needs it, and none for
+//! a peer that answers on its best path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::CloseCode;
+
+use super::dial::Pace;
+use super::peer::Peer;
+use super::pool::{Pool, Route, Table};
+use super::ways::{Path, Way, better_than};
+
+/// How a peer is dialled that does not answer: what takes its place is to be there within two
+/// seconds of the first packet that was lost.
+const RESCUE: Pace =
+    Pace { timeout: Duration::from_secs(3), detours_after: Duration::from_millis(300) };
+
+/// How better paths are tried; nothing waits for it.
+const BETTERMENT: Pace = Pace { timeout: Duration::from_secs(3), detours_after: Duration::ZERO };
+
+/// The first and the longest wait between two attempts at a peer that does not answer.
+const RESCUE_WAIT: Duration = Duration::from_millis(500);
+const RESCUE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The first and the longest wait before a better path is tried.
+const BETTERMENT_WAIT: Duration = Duration::from_secs(1);
+const BETTERMENT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest wait for addresses at which the peer was never reached: many hosts have some that
+/// lead nowhere from here.
+const UNPROVEN_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// What a path wants.
+enum Want {
+    /// It answers, and none is better.
+    Nothing,
+    /// It does not answer: any that does, through another member than this one.
+    Rescue { not_through: Option<NodeId> },
+    /// One of these, the best first.
+    Better { ways: Vec<Way>, wait_max: Duration },
+}
+
+impl Pool {
+    /// The path to a peer may want a better one.
+    pub(super) fn tend(self: &Arc<Self>, id: NodeId) {
+        self.tend_in(&mut self.write(), id);
+    }
+
+    pub(super) fn tend_in(self: &Arc<Self>, table: &mut Table, id: NodeId) {
+        let route = table.routes.entry(id).or_default();
+        let Some(peer) = table.peers.get(&id).filter(|_| !table.stopped) else { return };
+        match &route.tended {
+            Some(wake) => wake.notify_one(),
+            None if matches!(self.want(peer, route), Want::Nothing) => {}
+            None => {
+                let wake = Arc::new(Notify::new());
+                route.tended = Some(wake.clone());
+                tokio::spawn(look_after(self.clone(), id, wake));
+            }
+        }
+    }
+
+    /// The members' addresses may have changed.
+    pub(super) fn review(self: &Arc<Self>) {
+        for peer in self.peers() {
+            self.tend(peer.id);
+        }
+    }
+
+    /// The peer was heard through another member while it did not answer here.
+    pub(super) fn heard_through(self: &Arc<Self>, id: NodeId, through: NodeId) {
+        if let Some(route) = self.write().routes.get_mut(&id) {
+            route.heard_through = Some(through);
+        }
+        match self.peer(id) {
+            Some(peer) => self.expect_answer(&peer),
+            None => self.seek(id),
+        }
+    }
+
+    /// The member in between cannot carry to the peer. A connection that went that way is of no
+    /// use.
+    pub(super) fn refused_detour(self: &Arc<Self>, id: NodeId, through: NodeId) {
+        self.detours.refuse(id, through);
+        let peer = self.peer(id);
+        if let Some(peer) = peer.filter(|peer| peer.path() == Path::Through(through)) {
+            peer.doubt(peer.heard());
+            self.tend(id);
+        }
+    }
+
+    /// The node is known to be back: it rests no longer.
+    pub(super) fn forgive(&self, id: NodeId) {
+        if let Some(route) = self.write().routes.get_mut(&id) {
+            (route.failures, route.rest) = (0, None);
+        }
+    }
+
+    /// The peer is held to be dead: a connection that does not answer is closed, so that the next
+    /// thing that is sent dials anew.
+    pub(super) fn abandon(&self, id: NodeId) {
+        if let Some(peer) = self.peer(id).filter(|peer| peer.is_doubted()) {
+            peer.close(CloseCode::Done, "no answer");
+        }
+    }
+
+    fn want(&self, peer: &Peer, route: &Route) -> Want {
+        let path = peer.path();
+        if peer.is_doubted() {
+            let not_through = match path {
+                Path::Through(node) => Some(node),
+                Path::Direct(_) => None,
+            };
+            return Want::Rescue { not_through };
+        }
+        let addresses = route.whereabouts.addresses(self.addresses.of(peer.id));
+        let better = better_than(path, peer.dialled, addresses);
+        if better.is_empty() {
+            return Want::Nothing;
+        }
+        let wait_max = if route.whereabouts.is_proven(&better) || !path.is_direct() {
+            BETTERMENT_WAIT_MAX
+        } else {
+            UNPROVEN_WAIT_MAX
+        };
+        Want::Better { ways: better.into_iter().map(Way::Direct).collect(), wait_max }
+    }
+
+    /// The peer and what its path wants; `None` where it wants nothing, and then nobody looks
+    /// after it any more.
+    fn wanting(&self, id: NodeId) -> Option<(Arc<Peer>, Want, u32)> {
+        let mut table = self.write();
+        let table = &mut *table;
+        let route = table.routes.get_mut(&id)?;
+        let peer = table.peers.get(&id).filter(|_| !table.stopped);
+        match peer.map(|peer| (peer, self.want(peer, route))) {
+            None | Some((_, Want::Nothing)) => {
+                route.tended = None;
+                None
+            }
+            Some((peer, want)) => Some((peer.clone(), want, route.falls)),
+        }
+    }
+
+    /// Makes a connection in place of one that stands.
+    async fn replace(self: &Arc<Self>, old: &Arc<Peer>, ways: &[Way], pace: Pace) -> bool {
+        match self.attempt(old.id, ways, pace, Some(old.name)).await {
+            Ok(new) => {
+                if old.is_doubted() && new.path() == old.path() {
+                    // The path was sound all the time.
+                    self.patience.widen();
+                }
+                self.install(new);
+                true
+            }
+            Err(error) => {
+                self.counters.dials_failed.add(1);
+                tracing::debug!(peer = %old.id.short(), %error, "no other path");
+                false
+            }
+        }
+    }
+
+    async fn rescue(self: &Arc<Self>, old: &Arc<Peer>, not_through: Option<NodeId>) -> bool {
+        let addresses = self.known_addresses(old.id).into_iter().map(Way::Direct);
+        let detours = self.detours_to(old.id, not_through);
+        // From a detour the direct paths are tried all the time, and do not answer.
+        let ways: Vec<Way> = match not_through {
+            Some(_) => detours.into_iter().chain(addresses).collect(),
+            None => addresses.chain(detours).collect(),
+        };
+        tokio::select! {
+            replaced = self.replace(old, &ways, RESCUE) => replaced,
+            heard = old.heard_again() => {
+                if heard {
+                    self.patience.widen();
+                }
+                heard
+            }
+        }
+    }
+}
+
+/// Looks after the path to a peer until it wants nothing.
+async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
+    let mut attempts = 0;
+    while let Some((peer, want, falls)) = pool.wanting(id) {
+        let wait = match want {
+            Want::Nothing => return,
+            Want::Rescue { not_through } => {
+                if pool.rescue(&peer, not_through).await {
+                    attempts = 0;
+                    continue;
+                }
+                pace(attempts, RESCUE_WAIT, RESCUE_WAIT_MAX)
+            }
+            Want::Better { ways, wait_max } => {
+                let wait = pace(attempts.max(falls), BETTERMENT_WAIT, wait_max);
+                tokio::select! {
+                    () = wake.notified() => continue,
+                    () = sleep(wait) => {}
+                }
+                if pool.replace(&peer, &ways, BETTERMENT).await {
+                    attempts = 0;
+                    continue;
+                }
+                Duration::ZERO
+            }
+        };
+        attempts += 1;
+        tokio::select! {
+            _ = peer.connection.closed() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// How long to wait before the next attempt: doubling, and drawn from the upper half, so that those
+/// who lost the same path do not return in step.
+fn pace(attempts: u32, first: Duration, longest: Duration) -> Duration {
+    let full = (first * 2u32.pow(attempts.min(10))).min(longest);
+    full.mul_f64(0.5 + 0.5 * rand::random::<f64>())
+}
