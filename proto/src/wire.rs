@@ -74,6 +74,9 @@ pub struct Hello {
     /// one; each end derives it from the secrets of the connection. Only in a dialler's hello.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<u64>,
+    /// Whether the sender serves [`StreamKind::Detour`].
+    #[serde(rename = "d", default)]
+    pub carries: bool,
 }
 
 impl Hello {
@@ -360,6 +363,7 @@ mod tests {
                     addresses: addresses.into_iter().map(without_scope).collect(),
                     proof,
                     supersedes: boot.is_multiple_of(2).then_some(wall_ms),
+                    carries: boot.is_multiple_of(3),
                 }
             })
     }
@@ -421,7 +425,12 @@ mod tests {
         let hello = Hello::decode(&bytes).unwrap();
         assert_eq!((hello.wire_version, hello.boot, hello.wall_ms), (2, 7, 9));
         assert_eq!(hello.datacenter, DataCenterId([5; 16]));
-        assert!(hello.addresses.is_empty() && hello.proof.is_empty() && hello.name.is_empty());
+        assert!(
+            !hello.carries
+                && hello.addresses.is_empty()
+                && hello.proof.is_empty()
+                && hello.name.is_empty()
+        );
     }
 
     #[test]
@@ -435,6 +444,7 @@ mod tests {
             addresses: Vec::new(),
             proof: Vec::new(),
             supersedes: None,
+            carries: false,
         };
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.name.clear();

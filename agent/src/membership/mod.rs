@@ -221,6 +221,7 @@ impl Membership {
             addresses: parts.addresses.clone(),
             proof: Vec::new(),
             supersedes: None,
+            carries: true,
         };
         let this = Arc::new(Self {
             datacenter,

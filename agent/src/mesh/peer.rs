@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{CloseCode, Hello, StreamCode, StreamKind, cut};
+use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::detour::Detours;
 use super::doubt::Watch;
@@ -68,8 +67,6 @@ pub(super) struct Peer {
     detours: Arc<Detours>,
     messages: Arc<Semaphore>,
     packets: Arc<Semaphore>,
-    /// Whether the peer knows nothing of detours.
-    carries_nothing: AtomicBool,
     outbox: Arc<Outbox>,
     /// What this node closed it with, if it did.
     closed_with: OnceLock<(CloseCode, String)>,
@@ -98,7 +95,6 @@ impl Peer {
             detours,
             messages: Arc::new(Semaphore::new(MESSAGES_OUT_MAX)),
             packets: Arc::new(Semaphore::new(PACKETS_OUT_MAX)),
-            carries_nothing: AtomicBool::new(false),
             outbox: Arc::default(),
             closed_with: OnceLock::new(),
         }
@@ -138,34 +134,24 @@ impl Peer {
         });
     }
 
-    /// Sends a message about a detour, or drops it where too many are under way. Answers `false`
-    /// where the peer knows nothing of detours; `unserved` is called where it turns out so.
-    pub(super) fn send_detour(
-        self: &Arc<Self>,
-        message: Vec<u8>,
-        unserved: impl FnOnce() + Send + 'static,
-    ) -> bool {
-        if self.carries_nothing.load(Ordering::Relaxed) {
-            return false;
-        }
+    /// Sends a message about a detour, or drops it where too many are under way, and answers
+    /// `false`.
+    pub(super) fn send_detour(&self, message: Vec<u8>) -> bool {
         let Ok(permit) = self.packets.clone().try_acquire_owned() else {
             self.counters.carried_dropped.add(1);
-            return true;
+            return false;
         };
-        let peer = self.clone();
+        let connection = self.connection.clone();
         detach(async move {
             let _permit = permit;
-            let Ok(mut stream) = peer.connection.open_uni().await else { return };
+            let Ok(mut stream) = connection.open_uni().await else { return };
             let _ = stream.set_priority(CARRIED_PRIORITY);
             let mut chunks = [kind_byte(StreamKind::Detour), message.into()];
             if stream.write_all_chunks(&mut chunks).await.is_ok() {
                 let _ = stream.finish();
             }
-            let unknown = VarInt::from_u32(StreamCode::UnknownKind.number());
-            if stream.stopped().await == Ok(Some(unknown)) {
-                peer.carries_nothing.store(true, Ordering::Relaxed);
-                unserved();
-            }
+            // The permit is held until it is confirmed, so that a slow peer has few under way.
+            let _ = stream.stopped().await;
         });
         true
     }
@@ -180,14 +166,12 @@ impl Peer {
         }
     }
 
-    /// Whether it may carry for this node: it is reached directly, it answers, and is not known to
-    /// be of a version without detours.
+    /// Whether it may carry for this node: its version does, it is reached directly, and answers.
     pub(super) fn may_carry(&self) -> bool {
-        !self.carries_nothing.load(Ordering::Relaxed)
-            && self.path().is_direct()
-            && !self.is_doubted()
+        self.hello.carries && self.path().is_direct() && !self.is_doubted()
     }
 
+    /// Frames that were not handed to QUIC yet.
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outbox.bytes()
     }

@@ -32,20 +32,12 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn send_packets(pool: Arc<Pool>, mut packets: mpsc::Receiver<Packet>) {
     while let Some(Packet { detour, bytes }) = packets.recv().await {
         let (peer, through) = (detour.peer, detour.through);
-        let between = pool.peer(through).filter(|between| between.path().is_direct());
-        let Some(between) = between else {
-            pool.refused_detour(peer, through);
-            continue;
-        };
-        let message = Detour::Carry { to: peer, packet: &bytes }.encode();
-        let unserved = {
-            let pool = pool.clone();
-            move || pool.refused_detour(peer, through)
-        };
-        if between.send_detour(message, unserved) {
-            pool.expect_answer(&between);
-        } else {
-            pool.refused_detour(peer, through);
+        match pool.peer(through).filter(|between| between.path().is_direct()) {
+            Some(between) => {
+                between.send_detour(Detour::Carry { to: peer, packet: &bytes }.encode());
+                pool.expect_answer(&between);
+            }
+            None => pool.refused_detour(peer, through),
         }
     }
 }
@@ -83,23 +75,18 @@ pub(super) async fn relay(pool: Arc<Pool>, mut messages: mpsc::Receiver<Message>
 /// Carries a packet from one direct peer to another, or says that it cannot.
 fn carry(pool: &Arc<Pool>, from: NodeId, to: NodeId, packet: &[u8]) {
     let Some(asker) = pool.peer(from).filter(|asker| asker.path().is_direct()) else { return };
-    let target = pool.peer(to).filter(|target| target.may_carry());
-    let carried = target.is_some_and(|target| {
-        let message = Detour::Carried { from, packet }.encode();
-        let sent = target.send_detour(message, || {});
-        if sent {
+    if let Some(target) = pool.peer(to).filter(|target| target.may_carry()) {
+        if target.send_detour(Detour::Carried { from, packet }.encode()) {
             pool.counters.carried.add(1);
             pool.expect_answer(&target);
         }
-        sent
-    });
-    if !carried {
-        // The next time there may be a connection; where the node is out of reach from here, too,
-        // that is one dial, and then the backoff.
-        if !pool.addresses.of(to).is_empty() {
-            pool.seek(to);
-        }
-        asker.send_detour(Detour::Cannot { to }.encode(), || {});
+        return;
+    }
+    asker.send_detour(Detour::Cannot { to }.encode());
+    // The next time there may be a connection; where the node is out of reach from here, too, that
+    // is one dial, and then the backoff.
+    if !pool.addresses.of(to).is_empty() {
+        pool.seek(to);
     }
 }
 

@@ -47,7 +47,9 @@ impl Pool {
         if path.is_direct() {
             route.heard_through = None;
         }
-        route.whereabouts.hear(&new.hello.addresses, roster, path, new.dialled);
+        if precedence != Some(Precedence::Stale) {
+            route.whereabouts.hear(&new.hello.addresses, roster, path, new.dialled);
+        }
         if let (true, Some(old)) = (is_new, &old) {
             route.falls = match (old.since.elapsed() < STEADY, old.is_doubted()) {
                 (true, true) => route.falls.saturating_add(1),

@@ -609,6 +609,7 @@ impl World {
             addresses: Vec::new(),
             proof: Vec::new(),
             supersedes: None,
+            carries: true,
         };
         let gate = Arc::new(TestGate {
             hello: Mutex::new(Some(hello)),

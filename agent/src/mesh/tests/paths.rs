@@ -81,7 +81,7 @@ async fn both_ends_that_dial_anew_at_once_end_on_one_connection() {
         world.cuts.heal();
         let open = |node: &Node| node.mesh.pool.dialler.endpoint.open_connections();
         let at_best = || match (a.mesh.peer(b.id), b.mesh.peer(a.id)) {
-            (Some(at_a), Some(at_b)) if at_a.dialled => at_a.path == Path::Direct(best_of_b),
+            (Some(at_a), Some(_)) if at_a.dialled => at_a.path == Path::Direct(best_of_b),
             (Some(_), Some(at_b)) => at_b.path == Path::Direct(best_of_a),
             _ => false,
         };
