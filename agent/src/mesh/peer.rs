@@ -176,6 +176,7 @@ impl Peer {
         PeerStatus {
             peer: self.id,
             remote: canonical(self.connection.remote_address()),
+            local: self.connection.local_ip().map(|ip| ip.to_canonical()),
             rtt: self.connection.rtt(),
             age: self.since.elapsed(),
             boot: self.hello.boot,
