@@ -148,7 +148,7 @@ fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
     if !alone_in_a_network(&["ip addr add 10.77.0.1/24 dev eth7"]) {
         return;
     }
-    let (one, two) = pair_on("[::]");
+    let (mut one, two) = pair_on("[::]");
     let port = one.port().unwrap();
     let first = format!("10.77.0.1:{port}");
     finds(&two, "pve-1", std::slice::from_ref(&first));
@@ -157,16 +157,28 @@ fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
     run("ip addr add fd77::1/64 dev eth7 nodad");
     finds(&two, "pve-1", &[first, format!("[fd77::1]:{port}")]);
 
-    // Renumbered: what it was found by goes, and the other comes by a link that it still has.
-    run("ip addr add 10.77.0.9/24 dev eth7");
+    // Renumbered: the old address goes, and the record says so.
+    run("ip addr add 10.78.0.1/24 dev eth7");
     run("ip addr del 10.77.0.1/24 dev eth7");
-    finds(&two, "pve-1", &[format!("10.77.0.9:{port}"), format!("[fd77::1]:{port}")]);
-    until("still there", LATER, || two.state_of("pve-1"), |state| state == "alive");
+    says(&one, &[format!("10.78.0.1:{port}"), format!("[fd77::1]:{port}")]);
 
     // Cut off from everything it goes on saying what it said last: nobody could hear another word.
     run("ip addr flush dev eth7");
-    run("ip addr add 10.77.0.7/24 dev eth7");
-    finds(&two, "pve-1", &[format!("10.77.0.7:{port}")]);
+    run("ip addr add 10.79.0.1/24 dev eth7");
+    says(&one, &[format!("10.79.0.1:{port}")]);
+    let told = one.log().matches("addresses changed").count();
+    assert_eq!(told, 3, "one word for each time that it settled:\n{}", one.log());
+
+    // Nor does one say anything else that starts before its host has a network.
+    one.stop();
+    run("ip addr flush dev eth7");
+    one.restart();
+    assert_eq!(one.status()["addresses"], json!([format!("127.0.0.1:{port}")]));
+    // What it writes at its start is written before this.
+    one.set("a/b", json!({"x": 1}));
+    says(&one, &[format!("10.79.0.1:{port}")]);
+    run("ip addr add 10.80.0.1/24 dev eth7");
+    says(&one, &[format!("10.80.0.1:{port}")]);
 }
 
 #[test]
@@ -214,6 +226,16 @@ fn finds(agent: &Agent, name: &str, addresses: &[String]) {
         let member = member.unwrap_or_default();
         let right = member["addresses"] == json!(addresses) && member["state"] == "alive";
         if right { Ok(()) } else { Err(member) }
+    });
+}
+
+/// Waits until an agent's own record of the roster says these addresses.
+#[track_caller]
+fn says(agent: &Agent, addresses: &[String]) {
+    let own = || agent.members().into_iter().find(|member| member["self"] == true);
+    let said = || own().map(|member| member["addresses"].clone()).unwrap_or_default();
+    until(&format!("{} says {addresses:?}", agent.name()), LATER, said, |said| {
+        *said == json!(addresses)
     });
 }
 

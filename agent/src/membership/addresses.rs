@@ -23,6 +23,12 @@ pub(super) async fn follow_addresses(
 ) {
     loop {
         let now = addresses.borrow_and_update().clone();
+        if is_cut_off(&this, &now) {
+            match addresses.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        }
         this.hello.send_if_modified(|hello| {
             let news = hello.addresses != now;
             hello.addresses.clone_from(&now);
@@ -41,11 +47,19 @@ pub(super) async fn follow_addresses(
     }
 }
 
+/// Whether the host has no network (yet), as in the first seconds after it was switched on: what is
+/// known of it is better than that it is reached by nobody but itself.
+fn is_cut_off(this: &Membership, addresses: &[SocketAddr]) -> bool {
+    let alone = |addresses: &[SocketAddr]| addresses.iter().all(|a| a.ip().is_loopback());
+    let roster = this.roster();
+    alone(addresses) && roster.member(&this.me).is_some_and(|me| !alone(&me.addresses))
+}
+
 /// Makes this node's record say these addresses; answers `false` where that has to be tried again.
 async fn record(this: &Membership, addresses: &[SocketAddr]) -> bool {
     let roster = this.roster();
     let known = roster.member(&this.me).filter(|me| me.is_current());
-    if known.is_none_or(|me| me.addresses == addresses) || addresses.is_empty() {
+    if known.is_none_or(|me| me.addresses == addresses) {
         return true;
     }
     let actor = Actor { who: "peerage".into(), via: "agent".into() };
