@@ -6,6 +6,7 @@
 
 mod address;
 mod layers;
+mod links;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,11 +14,13 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::value::Value;
+use peerage_proto::links::Link;
 use serde::Deserialize;
 
 use layers::DEFAULTS;
+use links::RawLink;
 
-pub use address::{Advertised, Listen};
+pub use address::Listen;
 
 /// The file that is read where no other is named. It need not exist.
 pub const FILE: &str = "/etc/peerage/peerage.toml";
@@ -29,8 +32,18 @@ const FILE_VARIABLE: &str = "PEERAGE_CONFIG";
 pub const SOCKET: &str = "/run/peerage/peerage.sock";
 
 /// All keys, in the order in which they are shown. Those that hold a list are lists.
-const KEYS: [&str; 9] =
-    ["data_dir", "socket", "listen", "advertise", "name", "join", "join_file", "log", "group"];
+const KEYS: [&str; 10] = [
+    "data_dir",
+    "socket",
+    "listen",
+    "advertise",
+    "link",
+    "name",
+    "join",
+    "join_file",
+    "log",
+    "group",
+];
 
 /// What stands in for Join Information where the configuration is shown.
 const HIDDEN: &str = "(given, not shown)";
@@ -44,8 +57,9 @@ pub struct Config {
     pub socket: PathBuf,
     /// The UDP address that other nodes talk to.
     pub listen: Listen,
-    /// Where other nodes are told to find this one; empty where the agent is to find out.
-    pub advertise: Vec<Advertised>,
+    /// Where other nodes are told to find this one, the best first, with the layer that says so;
+    /// none where the agent is to find out.
+    pub links: Option<(Vec<Link>, String)>,
     /// What the node is to be called; `None` keeps the name that it has, or takes [`host_name`].
     pub name: Option<String>,
     /// How to join where the node is standalone.
@@ -88,7 +102,7 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
     /// As [`Config::listen`].
     pub listen: Option<String>,
-    /// As [`Config::advertise`].
+    /// As [`Config::links`], the best first.
     pub advertise: Vec<String>,
     /// As [`Config::name`].
     pub name: Option<String>,
@@ -146,6 +160,20 @@ pub enum ConfigError {
         /// What is wrong, and what is expected.
         message: String,
     },
+    /// Links are given in two ways by one layer.
+    #[error(
+        "{0} gives both advertise and [[link]]: say it one way, and take the other away; [[link]] \
+         can say priorities, advertise is in order"
+    )]
+    TwoLinkLists(String),
+    /// Only a file can say this.
+    #[error("{source_name} cannot give links with priorities: use {advertise}, best first")]
+    OnlyInFile {
+        /// The environment variable.
+        source_name: String,
+        /// What to use.
+        advertise: String,
+    },
     /// Join Information is given twice.
     #[error("both join (by {join}) and join_file (by {join_file}) are given: take one away")]
     TwoJoins {
@@ -188,7 +216,7 @@ impl Config {
             DEFAULTS => Listen::Default,
             _ => raw.listen.parse().map_err(|message| wrong("listen", message))?,
         };
-        let advertise: Result<_, String> = raw.advertise.iter().map(|text| text.parse()).collect();
+        let links = links::read(figment, &raw.advertise, raw.link)?;
         let join = match (raw.join, raw.join_file) {
             (Some(_), Some(_)) => {
                 return Err(ConfigError::TwoJoins {
@@ -208,7 +236,7 @@ impl Config {
             data_dir: raw.data_dir,
             socket: raw.socket,
             listen,
-            advertise: advertise.map_err(|message| wrong("advertise", message))?,
+            links,
             name: raw.name,
             join,
             log: raw.log,
@@ -251,6 +279,8 @@ struct Raw {
     socket: PathBuf,
     listen: String,
     advertise: Vec<String>,
+    #[serde(default)]
+    link: Vec<RawLink>,
     name: Option<String>,
     join: Option<String>,
     join_file: Option<PathBuf>,
@@ -266,6 +296,10 @@ fn shown(figment: &Figment) -> Vec<Shown> {
     let row = |key: &'static str| {
         let value = match figment.find_value(key) {
             Ok(_) if key == "join" => vec![HIDDEN.to_owned()],
+            Ok(Value::Array(_, items)) if key == "link" => items
+                .iter()
+                .filter_map(|item| item.deserialize::<RawLink>().ok()?.shown())
+                .collect(),
             Ok(Value::Array(_, items)) => {
                 items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
             }

@@ -11,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::addresses::advertised;
 use crate::api::Agent;
 use crate::clock::Clock;
 use crate::config::{self, Config, Listen};
 use crate::http;
+use crate::links::{LinksHandle, META_LINKS, Wishes};
 use crate::mesh::Underlay;
 use crate::store::{Folder, Image, Store, node_key};
 use crate::vitals::host::Sample;
@@ -50,13 +50,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let socket = http::Socket::bind(&config.socket).await?;
     let underlay = bind(config.listen, &image)?;
     let bound = underlay.local_address().context("the mesh's own address")?;
-    let configured: Vec<_> = config.advertise.iter().map(|a| (a.ip, a.port)).collect();
-    let addresses = advertised(&configured, bound);
+    let kept = image.meta.get(META_LINKS).cloned();
+    let wishes = Wishes { configured: config.links.clone(), kept, bound };
+    let links = LinksHandle::spawn(wishes, store.clone(), clock);
 
     let ground = Ground {
         key,
         name: own_name(&config)?,
-        addresses,
+        addresses: links.addresses(),
         clock,
         look: Sample::of_this_host,
         underlay,
@@ -66,7 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let (node, mut breaks) = assemble(ground).await?;
     let shutdown = CancellationToken::new();
-    let service = Arc::new(Agent::new(node.clone()));
+    let service = Arc::new(Agent::new(node.clone(), links));
     let router = http::router(service, shutdown.clone());
     let serving = tokio::spawn(http::serve(socket, router, config.group, shutdown.clone()));
     if let Some(source) = config.join {

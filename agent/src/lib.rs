@@ -5,7 +5,6 @@
 //! between them while the node belongs to a Data Center; [`node`] takes it in and out; [`api`] is
 //! what can be asked of it, [`http`] and [`cli`] how; [`daemon`] puts it all together.
 
-pub mod addresses;
 pub mod admission;
 pub mod api;
 pub mod cli;
@@ -18,6 +17,7 @@ pub mod gate;
 pub mod happening;
 pub mod http;
 pub mod joining;
+pub mod links;
 pub mod liveness;
 pub mod log;
 pub mod membership;

@@ -74,7 +74,7 @@ fn settings(config: &Config) -> Vec<Setting> {
     let setting = |shown: &config::Shown| Setting {
         key: shown.key,
         value: match (shown.key, shown.value.as_slice()) {
-            ("advertise", addresses) => Value::from(addresses),
+            ("advertise" | "link", addresses) => Value::from(addresses),
             (_, [value]) => Value::from(value.as_str()),
             _ => Value::Null,
         },

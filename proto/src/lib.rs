@@ -6,7 +6,7 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
+//! `liveness`, `links` and `vitals` need only `id` and `time`. A test of the workspace holds them.
 
 pub mod access;
 pub mod admission;
@@ -14,6 +14,7 @@ pub mod api;
 pub mod codec;
 pub mod id;
 pub mod identity;
+pub mod links;
 pub mod liveness;
 pub mod replica;
 pub mod roster;

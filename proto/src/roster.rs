@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::id::{InviteId, NodeId};
+use crate::links::canonical;
 use crate::replica::{Document, Edit, Field, Path, Replica, SignedChange, Stamp};
 
-/// How many addresses of a member are kept.
-pub const ADDRESSES_MAX: usize = 16;
+pub use crate::links::ADDRESSES_MAX;
 
 /// How long a node's name may be.
 pub const NODE_NAME_BYTES_MAX: usize = 63;
@@ -133,7 +133,7 @@ pub struct Member {
     pub given_name: String,
     /// Whether it belongs, left or was removed.
     pub standing: Standing,
-    /// Where it is reached.
+    /// Where it is reached, the best address first.
     pub addresses: Vec<SocketAddr>,
     /// When it was admitted (the latest time, if it left in between).
     pub admitted: Stamp,
@@ -394,7 +394,7 @@ impl Roster {
         setting([("name", json!(name))])
     }
 
-    /// Other addresses: for [`member_path`].
+    /// Other addresses, the best first: for [`member_path`].
     pub fn addressing(addresses: &[SocketAddr]) -> Edit {
         setting([("addresses", json!(addresses))])
     }
@@ -451,6 +451,7 @@ fn member(path: &Path, document: &Document) -> Option<Member> {
     };
     let addresses = document.value("addresses").and_then(Value::as_array);
     let parsed = addresses.into_iter().flatten().filter_map(|a| a.as_str()?.parse().ok());
+    let parsed = parsed.map(canonical);
     let read_id = |name: &str| admitted.get(name).and_then(Value::as_str);
     Some(Member {
         id,

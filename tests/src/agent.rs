@@ -30,6 +30,10 @@ pub struct Agent {
     data: PathBuf,
     /// Where it listens. Kept over restarts, since the others know it by this.
     port: Option<u16>,
+    /// The address that it listens on.
+    host: String,
+    /// What its configuration file says.
+    config: String,
     child: Option<Child>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
@@ -45,6 +49,8 @@ impl Agent {
             data: home.path().join("data"),
             home,
             port: None,
+            host: "127.0.0.1".to_owned(),
+            config: String::new(),
             child: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -69,6 +75,25 @@ impl Agent {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Listens on this address in place of 127.0.0.1, such as `[::]`.
+    #[must_use]
+    pub fn on_host(mut self, host: &str) -> Self {
+        self.move_to(host);
+        self
+    }
+
+    /// Listens on this address from the next start on.
+    pub fn move_to(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+    }
+
+    /// Uses this configuration file from the next start on.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.config);
         self
     }
 
@@ -113,7 +138,7 @@ impl Agent {
         self.child.as_ref().expect("the agent runs").id()
     }
 
-    /// Where it listens on loopback; known once it has run.
+    /// The port that it listens on; known once it has run.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
@@ -123,8 +148,8 @@ impl Agent {
     /// The thread that starts it must outlive it: the agent dies with that thread.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
-        // An empty file of its own, so that the host's does not count.
-        fs::write(self.config_path(), "").expect("a folder of the test can be written");
+        // A file of its own, so that the host's does not count.
+        fs::write(self.config_path(), &self.config).expect("a folder of the test can be written");
         let mut command = self.command();
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the log can be opened");
@@ -157,7 +182,7 @@ impl Agent {
 
     /// Runs the agent where it is expected to end by itself, within a bound.
     pub fn run_to_end(&mut self) -> Ran {
-        fs::write(self.config_path(), "").expect("a folder of the test can be written");
+        fs::write(self.config_path(), &self.config).expect("a folder of the test can be written");
         let mut child = self
             .command()
             .stdin(Stdio::null())
@@ -346,7 +371,7 @@ impl Agent {
             .arg(self.data())
             .arg("--socket")
             .arg(self.socket())
-            .args(["--listen", &format!("127.0.0.1:{}", self.port.unwrap_or(0))])
+            .args(["--listen", &format!("{}:{}", self.host, self.port.unwrap_or(0))])
             .args(["--name", &self.name])
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)));

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use peerage_tests::{Ran, binary, command, skipped};
+use serde_json::json;
 
 /// The highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
@@ -62,4 +63,18 @@ fn the_example_config_shows_every_key_with_its_default() {
     for key in offered.lines().filter_map(|line| line.split_once(" =")).map(|(key, _)| key) {
         assert!(shown.contains(key), "{key:?} is not in {shown}");
     }
+}
+
+#[test]
+fn the_links_of_the_example_config_are_taken_as_they_stand() {
+    let example = fs::read_to_string(binary::workspace().join("deploy/peerage.toml")).unwrap();
+    // What is set in is a table that may be used as a whole.
+    let tables: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("#    ")).collect();
+    let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
+    fs::write(file.path(), tables.join("\n")).unwrap();
+    let mut show = command::peerage();
+    show.args(["config", "show", "--json", "--config"]).arg(file.path());
+    let shown = Ran::run(&mut show, "").exits(0).json();
+    let links = shown.as_array().unwrap().iter().find(|setting| setting["key"] == "link").unwrap();
+    assert_eq!(links["value"], json!(["10.0.1.5@1 (storage)", "[2001:db8::5]:4747@2"]));
 }

@@ -17,7 +17,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("identity", &["id", "time", "codec"]),
     ("replica", &["identity"]),
-    ("roster", &["replica"]),
+    ("roster", &["replica", "links"]),
     ("settings", &["replica"]),
     // Which identity asks, and what it asks for: it judges callers, not changes.
     ("access", &["replica"]),
@@ -35,7 +35,6 @@ const AGENT: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("log", &[]),
     ("config", &[]),
-    ("addresses", &[]),
     ("happening", &[]),
     ("receipts", &[]),
     ("store", &[]),
@@ -48,6 +47,7 @@ const AGENT: &[(&str, &[&str])] = &[
     ("membership", TASKS),
     ("events", TASKS),
     ("gate", TASKS),
+    ("links", TASKS),
     ("joining", TASKS),
     ("node", TASKS),
     ("seed", TASKS),
@@ -78,7 +78,7 @@ const TASKS: &[&str] = &[
     "joining",
     "node",
     "seed",
-    "addresses",
+    "links",
     "happening",
     "receipts",
 ];

@@ -8,6 +8,7 @@ use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChan
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
+use peerage_proto::api::links::{GetLinks, GetNodeLinks, Links, PeerLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
@@ -20,19 +21,21 @@ use peerage_proto::api::settings::{
 };
 use peerage_proto::api::{ApiError, ErrorCode};
 
-use super::{Answer, Items, Service, invites, members, settings, status, streams};
+use super::{Answer, Items, Service, invites, links, members, settings, status, streams};
+use crate::links::LinksHandle;
 use crate::node::Node;
 
 /// The operations of one node.
 #[derive(Clone)]
 pub struct Agent {
     node: Arc<Node>,
+    links: LinksHandle,
 }
 
 impl Agent {
-    /// The operations of this node.
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    /// The operations of this node, with its links.
+    pub fn new(node: Arc<Node>, links: LinksHandle) -> Self {
+        Self { node, links }
     }
 
     /// Does what must be finished once it is begun, also when the one who asked hangs up.
@@ -83,6 +86,22 @@ impl Service for Agent {
 
     async fn lag(&self, _: &Caller, _: ListLag) -> Answer<Vec<Lag>> {
         Ok(members::lag(&self.node))
+    }
+
+    async fn links(&self, _: &Caller, _: GetLinks) -> Answer<Links> {
+        Ok(links::links(&self.node, &self.links))
+    }
+
+    async fn node_links(&self, _: &Caller, request: GetNodeLinks) -> Answer<PeerLinks> {
+        links::of_node(&self.node, &request)
+    }
+
+    async fn set_links(&self, _: &Caller, request: SetLinks) -> Answer<Links> {
+        links::set(&self.node, &self.links, request).await
+    }
+
+    async fn reset_links(&self, _: &Caller, _: ResetLinks) -> Answer<Links> {
+        links::reset(&self.node, &self.links).await
     }
 
     async fn invite(&self, caller: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {

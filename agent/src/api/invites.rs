@@ -1,5 +1,7 @@
 //! Invitations: made, listed, called back, and read.
 
+use std::net::SocketAddr;
+
 use peerage_proto::access::Caller;
 use peerage_proto::admission::invitation::{
     Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
@@ -9,6 +11,7 @@ use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
+use peerage_proto::links::best_of;
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 
@@ -20,6 +23,9 @@ use crate::node::Node;
 
 /// For how long an invitation admits where nobody says.
 const TTL_DEFAULT_S: u64 = 24 * 3600;
+
+/// How many addresses of a seed Join Information holds: it is pasted by hand, and read aloud.
+const SEED_ADDRESSES_MAX: usize = 4;
 
 /// How long the pattern for names may be.
 const PATTERN_BYTES_MAX: usize = 128;
@@ -88,9 +94,10 @@ pub(super) async fn create(
 /// Whom a joiner asks: this node, then others that are alive. Of a strict invitation only this node
 /// can admit.
 fn seeds(node: &Node, membership: &Membership, roster: &Roster, strict: bool) -> Vec<Seed> {
-    let own = Seed { node: membership.me, addresses: node.addresses().to_vec() };
+    let best = |addresses: &[SocketAddr]| best_of(addresses, SEED_ADDRESSES_MAX);
+    let own = Seed { node: membership.me, addresses: best(&node.addresses()) };
     let others = membership.alive().into_iter().filter_map(|id| {
-        let addresses = roster.member(&id)?.addresses.clone();
+        let addresses = best(&roster.member(&id)?.addresses);
         Some(Seed { node: id, addresses })
     });
     let count = if strict { 0 } else { SEEDS_MAX - 1 };

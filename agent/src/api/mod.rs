@@ -7,6 +7,7 @@
 mod agent;
 mod failure;
 mod invites;
+mod links;
 mod members;
 mod settings;
 mod status;
@@ -19,6 +20,7 @@ use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChan
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
+use peerage_proto::api::links::{GetLinks, GetNodeLinks, Links, PeerLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
@@ -97,6 +99,34 @@ pub trait Service: Send + Sync + 'static {
         caller: &Caller,
         request: ListLag,
     ) -> impl Future<Output = Answer<Vec<Lag>>> + Send;
+
+    /// Where this node is reached, and where it reaches the others.
+    fn links(
+        &self,
+        caller: &Caller,
+        request: GetLinks,
+    ) -> impl Future<Output = Answer<Links>> + Send;
+
+    /// Where one member is reached.
+    fn node_links(
+        &self,
+        caller: &Caller,
+        request: GetNodeLinks,
+    ) -> impl Future<Output = Answer<PeerLinks>> + Send;
+
+    /// Gives this node other links.
+    fn set_links(
+        &self,
+        caller: &Caller,
+        request: SetLinks,
+    ) -> impl Future<Output = Answer<Links>> + Send;
+
+    /// Goes back to the links that nobody set.
+    fn reset_links(
+        &self,
+        caller: &Caller,
+        request: ResetLinks,
+    ) -> impl Future<Output = Answer<Links>> + Send;
 
     /// Makes Join Information.
     fn invite(

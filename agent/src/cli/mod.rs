@@ -15,6 +15,7 @@ mod follow;
 mod invite;
 mod join;
 mod leave;
+mod links;
 mod members;
 mod settings;
 mod sse;
@@ -90,6 +91,8 @@ pub enum Command {
     Status,
     /// List the members of the Data Center
     Members(members::MembersArgs),
+    /// Tell where this node and the others are reached
+    Links(links::LinksArgs),
     /// Give a member another name
     Rename(members::RenameArgs),
     /// Put a member out of the Data Center, for good
@@ -146,6 +149,7 @@ pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit
         Command::Join(args) => join::join(args, &client, console).await,
         Command::Status => status::status(&client, console).await,
         Command::Members(args) => members::members(args, &client, console).await,
+        Command::Links(args) => links::links(args, &client, console).await,
         Command::Rename(args) => members::rename(args, &client, console).await,
         Command::Remove(args) => members::remove(args, &client, console).await,
         Command::Leave => leave::leave(&client, console).await,

@@ -87,6 +87,10 @@ pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, Confi
         if !KEYS.contains(&key.as_str()) {
             return Err(ConfigError::UnknownKey { key, source_name: source });
         }
+        if key == "link" {
+            let advertise = format!("{ENVIRONMENT_PREFIX}ADVERTISE");
+            return Err(ConfigError::OnlyInFile { source_name: source, advertise });
+        }
         let value = match key.as_str() {
             "advertise" => {
                 Value::from(text.split([',', ' ']).filter(|a| !a.is_empty()).collect::<Vec<_>>())

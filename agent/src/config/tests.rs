@@ -83,8 +83,63 @@ fn a_list_in_the_environment_is_divided_by_commas() {
     let environment =
         environment(&[("PEERAGE_ADVERTISE", "192.0.2.7, 192.0.2.8:5"), ("PEERAGE_LOG", "")]);
     let config = Config::load(&Flags::default(), &environment).unwrap();
-    assert_eq!(config.advertise.len(), 2);
+    assert_eq!(config.links.unwrap().0.len(), 2);
     assert_eq!(config.log, "info", "an empty variable says nothing");
+}
+
+#[test]
+fn links_are_taken_by_priority_and_equal_ones_as_they_stand() {
+    let (_folder, file) = written(
+        "[[link]]\naddress = '10.0.1.5'\npriority = 2\n\
+         [[link]]\naddress = '10.0.2.5:99'\nname = 'storage'\n\
+         [[link]]\naddress = '[2001:db8::5]:99'\npriority = 2\n",
+    );
+    let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+    let config = Config::load(&flags, &environment(&[])).unwrap();
+    let (links, source) = config.links.clone().unwrap();
+    let links: Vec<String> = links.iter().map(ToString::to_string).collect();
+    assert_eq!(links, ["10.0.2.5:99@1 (storage)", "10.0.1.5@2", "[2001:db8::5]:99@2"]);
+    assert_eq!(source, file.display().to_string());
+    let shown = config.shown().iter().find(|shown| shown.key == "link").unwrap();
+    assert_eq!(shown.value, ["10.0.1.5@2", "10.0.2.5:99@1 (storage)", "[2001:db8::5]:99@2"]);
+    assert_eq!(shown.source, source);
+}
+
+#[test]
+fn what_is_advertised_is_in_order_and_a_later_layer_overrules_the_links_of_a_file() {
+    let (_folder, file) = written("[[link]]\naddress = '10.0.1.5'\n");
+    let advertise = vec!["10.0.9.9".to_owned(), "10.0.3.3:7".to_owned()];
+    let flags = Flags { config: Some(file), advertise, ..Flags::default() };
+    let (links, source) = Config::load(&flags, &environment(&[])).unwrap().links.unwrap();
+    let links: Vec<String> = links.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (links, source.as_str()),
+        (vec!["10.0.9.9@1".into(), "10.0.3.3:7@2".into()], "the flag --advertise")
+    );
+}
+
+#[test]
+fn links_that_are_wrong_are_told_with_their_key_and_the_reason() {
+    for (text, words) in [
+        ("[[link]]\naddress = 'here'\n", ["link", "ADDRESS:PORT"]),
+        ("[[link]]\naddress = 'fe80::1'\n", ["link", "one cable"]),
+        ("[[link]]\naddress = '10.0.1.5'\npriority = 0\n", ["link", "from 1 (the best) to 255"]),
+        ("[[link]]\naddress = '10.0.1.5'\npriority = -1\n", ["link", "from 1 (the best) to 255"]),
+        ("[[link]]\naddress = '10.0.1.5'\nprio = 1\n", ["prio", "priority"]),
+        ("[[link]]\npriority = 1\n", ["link", "address"]),
+        ("[link]\naddress = '10.0.1.5'\n", ["link", "sequence"]),
+        ("[[link]]\naddress = '10.0.1.5'\n[[link]]\naddress = '10.0.1.5'\n", ["link", "twice"]),
+        ("advertise = ['10.0.1.5']\n[[link]]\naddress = '10.0.1.6'\n", ["[[link]]", "one way"]),
+    ] {
+        let (_folder, file) = written(text);
+        let name = file.display().to_string();
+        let error = load(file, &[]).unwrap_err();
+        assert!(error.contains(&name), "{text}: {error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+    }
+    let error = Config::load(&Flags::default(), &environment(&[("PEERAGE_LINK", "10.0.1.5")]));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("PEERAGE_LINK") && error.contains("PEERAGE_ADVERTISE"), "{error}");
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub struct Ground {
     pub key: Keypair,
     /// The name that it takes where nobody says otherwise.
     pub name: NodeName,
-    /// Where the others are told to find it.
-    pub addresses: Vec<SocketAddr>,
+    /// Where the others are told to find it, now and later, the best first.
+    pub addresses: watch::Receiver<Vec<SocketAddr>>,
     /// The time.
     pub clock: Clock,
     /// How the host is looked at.

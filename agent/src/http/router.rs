@@ -12,6 +12,7 @@ use axum::routing::{MethodFilter, on};
 use peerage_proto::access::Caller;
 use peerage_proto::api::events::{FollowEvents, WatchSettings};
 use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
+use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
 use peerage_proto::api::node::{Create, GetStatus, Join, Leave};
 use peerage_proto::api::settings::{
@@ -38,6 +39,10 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
         .answer(|s, by, r: RenameMember| async move { s.rename(&by, r).await })
         .answer(|s, by, r: RemoveMember| async move { s.remove(&by, r).await })
         .answer(|s, by, r: ListLag| async move { s.lag(&by, r).await })
+        .answer(|s, by, r: GetLinks| async move { s.links(&by, r).await })
+        .answer(|s, by, r: GetNodeLinks| async move { s.node_links(&by, r).await })
+        .answer(|s, by, r: SetLinks| async move { s.set_links(&by, r).await })
+        .answer(|s, by, r: ResetLinks| async move { s.reset_links(&by, r).await })
         .answer(|s, by, r: CreateInvite| async move { s.invite(&by, r).await })
         .answer(|s, by, r: ListInvites| async move { s.invites(&by, r).await })
         .answer(|s, by, r: RevokeInvite| async move { s.revoke(&by, r).await })

@@ -1,18 +1,14 @@
 //! What this node says of itself, and what it does where another holds something else.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use peerage_proto::id::NodeId;
-use peerage_proto::replica::Actor;
-use peerage_proto::roster::{Roster, member_path};
 use rand::seq::IndexedRandom;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::warn;
 
 use super::Membership;
 
@@ -85,19 +81,5 @@ pub(super) async fn compare_digests(this: Arc<Membership>) {
                 drop(place);
             });
         }
-    }
-}
-
-/// Writes this node's addresses into the roster where they are not what the roster says.
-pub(super) async fn correct_addresses(this: Arc<Membership>, addresses: Vec<SocketAddr>) {
-    let roster = this.roster();
-    let known = roster.member(&this.me).filter(|me| me.is_current());
-    if known.is_none_or(|me| me.addresses == addresses) || addresses.is_empty() {
-        return;
-    }
-    let actor = Actor { who: "peerage".into(), via: "agent".into() };
-    let edit = Roster::addressing(&addresses);
-    if let Err(error) = this.replica.write(member_path(&this.me), edit, actor, false).await {
-        warn!(%error, "this node's new addresses could not be written");
     }
 }

@@ -5,6 +5,7 @@
 //! messages, frames and sessions; the replica, the failure detector and the vitals each own their
 //! state; this file only carries between them.
 
+mod addresses;
 mod comparing;
 mod following;
 mod inbound;
@@ -47,7 +48,8 @@ use crate::vitals::{self, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
 
-use comparing::{compare_digests, correct_addresses, tell_vitals};
+use addresses::follow_addresses;
+use comparing::{compare_digests, tell_vitals};
 use following::{follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 
@@ -90,8 +92,8 @@ pub struct Parts<D> {
     pub boot: u64,
     /// The version of the agent.
     pub version: String,
-    /// Where this node is reached.
-    pub addresses: Vec<SocketAddr>,
+    /// Where this node is reached, now and later, the best first.
+    pub addresses: watch::Receiver<Vec<SocketAddr>>,
     /// The time.
     pub clock: Clock,
     /// How the host is looked at.
@@ -152,7 +154,7 @@ pub struct Opening {
     heard: mpsc::Sender<Heard>,
     received: mpsc::Sender<Received>,
     happenings: Feed<Happening>,
-    addresses: Vec<SocketAddr>,
+    addresses: watch::Receiver<Vec<SocketAddr>>,
     clock: Clock,
     look: vitals::host::Look,
     ended: mpsc::Sender<End>,
@@ -193,7 +195,7 @@ impl Membership {
             version: Some(parts.version),
             boot: Some(boot),
             started_ms: Some(started_ms(clock.now())),
-            addresses: parts.addresses.iter().map(SocketAddr::to_string).collect(),
+            addresses: parts.addresses.borrow().iter().map(SocketAddr::to_string).collect(),
             ..Vitals::default()
         };
         let (received, vitals_inbox) = mpsc::channel(vitals::INBOX_LEN);
@@ -218,7 +220,7 @@ impl Membership {
             name: String::new(),
             boot,
             wall_ms: 0,
-            addresses: parts.addresses.clone(),
+            addresses: parts.addresses.borrow().clone(),
             proof: Vec::new(),
             supersedes: None,
             carries: true,
@@ -278,7 +280,7 @@ impl Membership {
         self.spawn(tell_vitals(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this()));
-        self.spawn(correct_addresses(this(), addresses));
+        self.spawn(follow_addresses(this(), addresses));
     }
 
     /// Ends all tasks; with a goodbye, the others are told first.

@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode};
 
 use super::hello::welcome;
-use super::peer::{Peer, canonical};
+use super::peer::Peer;
 use super::pool::Pool;
 use super::router::IncomingJoin;
 use super::tls;

@@ -21,10 +21,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::wire::DETOUR_PACKET_BYTES_MAX;
 
 use super::endpoint::IDLE_TIMEOUT;
-use super::peer::canonical;
 
 /// Detours that are known at once. One that was not used for [`IDLE_TIMEOUT`] makes room.
 const DETOURS_MAX: usize = 4096;

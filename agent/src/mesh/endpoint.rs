@@ -214,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_lack_of_ipv6_makes_an_ipv6_wildcard_fall_back() {
+        use rustix::io::Errno;
+        let lacks = |errno: Errno| no_ipv6(&io::Error::from(errno));
+        assert!(lacks(Errno::AFNOSUPPORT) && lacks(Errno::ADDRNOTAVAIL));
+        assert!(!lacks(Errno::ADDRINUSE) && !lacks(Errno::ACCESS) && !lacks(Errno::MFILE));
+    }
+
+    #[test]
     fn derived_secrets_are_stable_and_differ_by_purpose_and_key() {
         let (mine, other) = (Keypair::from_seed([1; 32]), Keypair::from_seed([2; 32]));
         assert_eq!(derived(&mine, b"a"), derived(&mine, b"a"));

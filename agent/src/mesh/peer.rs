@@ -1,7 +1,6 @@
 //! One connection with a member that passed the hello, and all that leaves by it.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::detour::Detours;
@@ -243,6 +243,7 @@ impl Peer {
             peer: self.id,
             path: self.path(),
             doubted: self.is_doubted(),
+            local: self.connection.local_ip().map(|ip| ip.to_canonical()),
             rtt: self.connection.rtt(),
             age: self.since.elapsed(),
             boot: self.hello.boot,
@@ -251,12 +252,6 @@ impl Peer {
             outbox_bytes: self.outbox.bytes(),
         }
     }
-}
-
-/// An IPv4 address that came over a socket of both families is shown as IPv4.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = address.ip().to_canonical();
-    SocketAddr::new(ip, address.port())
 }
 
 fn kind_byte(kind: StreamKind) -> Bytes {

@@ -1,6 +1,6 @@
 //! What the mesh tells of itself: events, the peers it holds, and counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,6 +90,10 @@ pub struct PeerStatus {
     /// Whether it does not answer on this path; others are tried.
     pub doubted: bool,
     /// QUIC's estimate of the round trip on this path.
+    /// Which address of this host it dialled; `None` where this node dialled, or the kernel does
+    /// not say.
+    pub local: Option<IpAddr>,
+    /// QUIC's estimate of the round trip.
     pub rtt: Duration,
     /// How long the connection has been there.
     pub age: Duration,

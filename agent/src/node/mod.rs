@@ -85,8 +85,8 @@ pub struct NodeParts {
     pub boot: u64,
     /// The name that it takes where nobody says otherwise.
     pub name: NodeName,
-    /// Where it is reached.
-    pub addresses: Vec<SocketAddr>,
+    /// Where it is reached, now and later, the best first.
+    pub addresses: watch::Receiver<Vec<SocketAddr>>,
     /// The version of the agent.
     pub version: String,
     /// The time.
@@ -194,9 +194,9 @@ impl Node {
         self.parts.boot
     }
 
-    /// Where it is reached.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.parts.addresses
+    /// Where it is reached, the best first.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.parts.addresses.borrow().clone()
     }
 
     /// The version of the agent.
@@ -244,7 +244,7 @@ impl Node {
         let admission = Roster::default().admission(
             &me,
             &self.parts.name,
-            &self.parts.addresses,
+            &self.addresses(),
             me,
             None,
             now.wall_ms,
@@ -294,7 +294,7 @@ impl Node {
         let joiner = Joiner {
             key: self.parts.key.clone(),
             name: name.to_string(),
-            addresses: self.parts.addresses.clone(),
+            addresses: self.addresses(),
             version: self.parts.version.clone(),
             limits: self.limits.clone(),
             clock: self.parts.clock,

@@ -74,6 +74,42 @@ Addresses    -
 }
 
 #[tokio::test]
+async fn links_are_shown_set_and_given_back_to_the_host() {
+    let agent = Agent::start().await;
+    let expected = "\
+LINK            PRIORITY  NAME  INTERFACE  IN  SOURCE
+192.0.2.7:4747  1         -     eth0       1   interfaces
+
+PEER   STATE  LINK            RTT    PATH
+pve-2  alive  192.0.2.8:4747  0.2ms  direct
+";
+    assert_eq!(agent.run("links").await.out, expected);
+    let expected = "\
+LINK            RANK  USE
+10.0.0.8:4747   1     -
+192.0.2.8:4747  2     0.2ms
+";
+    assert_eq!(agent.run("links pve-2").await.out, expected);
+    assert_eq!(agent.run("links pve-9").await.exit, Exit::NotFound);
+
+    let said = agent.run("links set 10.0.1.5 [2001:db8::5]:99@2").await;
+    assert_eq!(said.exit, Exit::Done);
+    assert!(said.err.contains("peerage links auto"), "what is overruled is told: {said:?}");
+    let links = agent.run("links --json").await.json();
+    let shown: Vec<_> = links["links"].as_array().unwrap().iter().collect();
+    assert_eq!(shown[0]["address"], "10.0.1.5");
+    assert_eq!(
+        (&shown[1]["address"], &shown[1]["priority"]),
+        (&json!("[2001:db8::5]:99"), &json!(2))
+    );
+    assert_eq!(agent.run("links auto --json").await.json()["source"], "interfaces");
+
+    for wrong in ["links set", "links set 10.0.1.5@best", "links pve-2 set 10.0.1.5"] {
+        assert_eq!(CommandLine::read(words_of(wrong)).err(), Some(Exit::Usage), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn settings_are_set_read_and_taken_away() {
     let agent = Agent::start().await;
     let said = agent.run("settings set storage/nas1 server=10.0.0.5").await;

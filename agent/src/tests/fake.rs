@@ -9,6 +9,9 @@ use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChan
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite, Seed,
 };
+use peerage_proto::api::links::{
+    GetLinks, GetNodeLinks, Links, OwnLink, PeerLinks, ResetLinks, SetLinks,
+};
 use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
@@ -48,6 +51,7 @@ struct State {
     changes: Vec<WatchedChange>,
     watchers: Vec<mpsc::Sender<WatchedChange>>,
     pve_2_is_up: bool,
+    links: Option<SetLinks>,
 }
 
 impl Fake {
@@ -145,6 +149,41 @@ impl State {
         self.watchers.retain(|watcher| watcher.try_send(change.clone()).is_ok());
         self.changes.push(change);
         stamp
+    }
+}
+
+/// The links of the first member: those that were set, or that of its interface.
+impl State {
+    fn links(&self) -> Links {
+        let link = |(index, address, priority): (u32, String, u64)| OwnLink {
+            address,
+            rank: index + 1,
+            priority,
+            name: None,
+            interface: Some("eth0".into()),
+            peers_in: 1,
+        };
+        let set = self.links.as_ref().map(|set| {
+            let each = (0..).zip(&set.links);
+            each.map(|(i, wish)| (i, wish.address.clone(), wish.priority.unwrap_or(1))).collect()
+        });
+        let links: Vec<_> = set.unwrap_or_else(|| vec![(0, "192.0.2.7:4747".into(), 1)]);
+        Links {
+            source: if self.links.is_some() { "set" } else { "interfaces" }.into(),
+            layer: None,
+            overruled: self.links.is_some().then(|| "/etc/peerage/peerage.toml".into()),
+            links: links.into_iter().map(link).collect(),
+            peers: vec![PeerLinks {
+                name: "pve-2".into(),
+                id: named("pve-2").id,
+                state: "alive".into(),
+                address: Some("192.0.2.8:4747".into()),
+                dialled: Some(true),
+                path: "direct".into(),
+                rtt_ms: Some(0.25),
+                addresses: vec!["10.0.0.8:4747".into(), "192.0.2.8:4747".into()],
+            }],
+        }
     }
 }
 
@@ -292,6 +331,27 @@ impl Service for Fake {
         }
         invite.state = "revoked".into();
         Ok(invite)
+    }
+
+    async fn links(&self, _: &Caller, _: GetLinks) -> Answer<Links> {
+        Ok(self.state().links())
+    }
+
+    async fn node_links(&self, _: &Caller, request: GetNodeLinks) -> Answer<PeerLinks> {
+        let peer = self.state().links().peers.into_iter().find(|peer| peer.name == request.node);
+        peer.ok_or_else(|| no_such("node", &request.node))
+    }
+
+    async fn set_links(&self, _: &Caller, request: SetLinks) -> Answer<Links> {
+        let mut state = self.state();
+        state.links = Some(request);
+        Ok(state.links())
+    }
+
+    async fn reset_links(&self, _: &Caller, _: ResetLinks) -> Answer<Links> {
+        let mut state = self.state();
+        state.links = None;
+        Ok(state.links())
     }
 
     async fn inspect(&self, _: &Caller, request: Inspect) -> Answer<Inspection> {

@@ -15,6 +15,7 @@
 pub mod error;
 pub mod events;
 pub mod invites;
+pub mod links;
 pub mod members;
 pub mod node;
 pub mod settings;

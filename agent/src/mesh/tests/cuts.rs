@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
+use peerage_proto::links::canonical;
+
 use crate::mesh::Underlay;
-use crate::mesh::peer::canonical;
 
 /// What is cut now; packets that would pass it vanish. Nodes are told apart by their ports.
 #[derive(Debug, Default, Clone)]

@@ -1,0 +1,99 @@
+//! Links: this node's own, shown and set, and the ones in use with the other members.
+
+use std::net::IpAddr;
+
+use peerage_proto::api::links::{GetNodeLinks, LinkWish, Links, OwnLink, PeerLinks, SetLinks};
+use peerage_proto::api::members::Member;
+use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::id::NodeId;
+use peerage_proto::links::{Link, LinkError, Priority, in_order};
+
+use super::failure::{standalone, unresolved};
+use super::{Answer, members};
+use crate::links::{LinksError, LinksHandle, Origin};
+use crate::mesh::PeerStatus;
+use crate::node::Node;
+
+pub(super) fn links(node: &Node, handle: &LinksHandle) -> Links {
+    let own = handle.own();
+    let peers = node.mesh().peers();
+    // The mesh has one port, so what was dialled is told apart by the address alone.
+    let dialled_at =
+        |ip: IpAddr| peers.iter().filter(|p| !p.dialled && p.local == Some(ip)).count();
+    let links = own.links.iter().enumerate().map(|(index, link)| OwnLink {
+        address: link.address.to_string(),
+        rank: u32::try_from(index + 1).unwrap_or(u32::MAX),
+        priority: link.priority.into(),
+        name: link.name.clone(),
+        interface: link.interface.clone(),
+        peers_in: u32::try_from(dialled_at(link.address.ip())).unwrap_or(u32::MAX),
+    });
+    let (source, layer) = match own.origin {
+        Origin::Set => ("set", None),
+        Origin::Configured(layer) => ("config", Some(layer)),
+        Origin::Interfaces => ("interfaces", None),
+        Origin::Listen => ("listen", None),
+    };
+    let others = members::members(node).into_iter();
+    let others = others.filter(|m| !m.is_self && !matches!(m.state.as_str(), "left" | "removed"));
+    Links {
+        source: source.into(),
+        layer,
+        overruled: own.overruled,
+        links: links.collect(),
+        peers: others.map(|member| peer_links(node, member)).collect(),
+    }
+}
+
+pub(super) fn of_node(node: &Node, request: &GetNodeLinks) -> Answer<PeerLinks> {
+    let membership = node.membership().ok_or_else(standalone)?;
+    let roster = membership.roster();
+    let id = roster.resolve(&request.node).map_err(|e| unresolved(&e))?.id.to_string();
+    let member = members::members(node).into_iter().find(|member| member.id == id);
+    // The roster may have changed in between, and never forgets a node.
+    let member = member.ok_or_else(standalone)?;
+    Ok(peer_links(node, member))
+}
+
+fn peer_links(node: &Node, member: Member) -> PeerLinks {
+    let id: Option<NodeId> = member.id.parse().ok();
+    let peer: Option<PeerStatus> = id.and_then(|id| node.mesh().peer(id));
+    PeerLinks {
+        name: member.name,
+        id: member.id,
+        state: member.state,
+        address: peer.as_ref().and_then(|peer| peer.path.address()).map(|at| at.to_string()),
+        dialled: peer.as_ref().map(|peer| peer.dialled),
+        path: member.path,
+        rtt_ms: member.rtt_ms,
+        addresses: member.addresses,
+    }
+}
+
+pub(super) async fn set(node: &Node, handle: &LinksHandle, request: SetLinks) -> Answer<Links> {
+    let each: Result<Vec<Link>, LinkError> = request.links.into_iter().map(link).collect();
+    let links = each.and_then(in_order).map_err(|error| {
+        ApiError::new(ErrorCode::BadRequest, error.to_string())
+            .hint("such as `peerage links set 10.0.1.5 192.0.2.7:4747@2`; 1 is the best priority")
+    })?;
+    take(node, handle, Some(links)).await
+}
+
+pub(super) async fn reset(node: &Node, handle: &LinksHandle) -> Answer<Links> {
+    take(node, handle, None).await
+}
+
+async fn take(node: &Node, handle: &LinksHandle, wanted: Option<Vec<Link>>) -> Answer<Links> {
+    handle.take(wanted).await.map_err(|error| match error {
+        LinksError::Store(_) => ApiError::new(ErrorCode::Failed, error.to_string())
+            .hint("look at the disk of the agent's data folder, and at its journal"),
+        LinksError::Stopping => ApiError::new(ErrorCode::Busy, error.to_string()),
+    })?;
+    Ok(links(node, handle))
+}
+
+fn link(wish: LinkWish) -> Result<Link, LinkError> {
+    let LinkWish { address, priority, name } = wish;
+    let priority = priority.map(Priority::try_from).transpose()?.unwrap_or_default();
+    Ok(Link { address: address.parse()?, priority, name })
+}

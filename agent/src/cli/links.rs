@@ -1,0 +1,107 @@
+//! `peerage links`.
+
+use clap::{Args, Subcommand};
+use peerage_proto::api::links::{
+    GetLinks, GetNodeLinks, LinkWish, Links, OwnLink, PeerLinks, ResetLinks, SetLinks,
+};
+
+use super::table::Table;
+use super::text::{UNKNOWN, or_unknown};
+use super::{Client, Console, Outcome};
+
+/// Tell where this node and the others are reached
+///
+/// A node has up to 16 links, and the others use the best that works. Without a word of its
+/// operator they are the addresses of the host's interfaces, as they come and go. The configuration
+/// may name others (`[[link]]`, `advertise`), and `peerage links set` overrules both until
+/// `peerage links auto`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LinksArgs {
+    #[command(subcommand)]
+    command: Option<LinksCommand>,
+    /// Only of this member: its name, its id, or the beginning of its id
+    node: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LinksCommand {
+    /// Make these the links of this node, in place of all that it had, over restarts too
+    Set {
+        /// An address of this node; without a port it is the one that the agent listens on. 1 is the
+        /// best priority and the default, 255 the last; of equal ones the first is tried first
+        #[arg(required = true, value_name = "ADDRESS[:PORT][@PRIORITY]")]
+        links: Vec<LinkWish>,
+    },
+    /// Go back to the links of the configuration, or else to the host's interfaces
+    Auto,
+}
+
+pub(super) async fn links(args: LinksArgs, client: &Client, console: &mut Console) -> Outcome {
+    let waiting = "asking the agent";
+    let links = match (args.command, args.node) {
+        (None, None) => console.attend(waiting, client.call(&GetLinks {})).await?,
+        (None, Some(node)) => {
+            let links = console.attend(waiting, client.call(&GetNodeLinks { node })).await?;
+            return show_node(&links, console);
+        }
+        (Some(LinksCommand::Set { links }), _) => {
+            console.attend("setting the links", client.call(&SetLinks { links })).await?
+        }
+        (Some(LinksCommand::Auto), _) => {
+            console.attend("setting the links", client.call(&ResetLinks {})).await?
+        }
+    };
+    show(&links, console)
+}
+
+fn show(links: &Links, console: &mut Console) -> Outcome {
+    if console.wants_json() {
+        return console.json(links);
+    }
+    let mut own = Table::new(&["LINK", "PRIORITY", "NAME", "INTERFACE", "IN", "SOURCE"]);
+    let source = links.layer.as_deref().unwrap_or(&links.source);
+    for OwnLink { address, priority, name, interface, peers_in, .. } in &links.links {
+        let (priority, peers_in) = (priority.to_string(), peers_in.to_string());
+        let (name, interface) = (or_unknown(name.as_deref()), or_unknown(interface.as_deref()));
+        own.row([address.as_str(), &priority, name, interface, &peers_in, source]);
+    }
+    console.table(&own)?;
+    if !links.peers.is_empty() {
+        console.line("")?;
+        let mut peers = Table::new(&["PEER", "STATE", "LINK", "RTT", "PATH"]);
+        for peer in &links.peers {
+            let link = or_unknown(peer.address.as_deref());
+            peers.row([peer.name.as_str(), &peer.state, link, &rtt(peer), &peer.path]);
+        }
+        console.table(&peers)?;
+    }
+    if let Some(overruled) = &links.overruled {
+        console.say(format_args!(
+            "set at run time; what {overruled} says does not count until `peerage links auto`"
+        ));
+    }
+    Ok(())
+}
+
+fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
+    if console.wants_json() {
+        return console.json(links);
+    }
+    let mut table = Table::new(&["LINK", "RANK", "USE"]);
+    let in_use = |address: &String| links.address.as_ref() == Some(address);
+    for (index, address) in links.addresses.iter().enumerate() {
+        let word = if in_use(address) { rtt(links) } else { UNKNOWN.to_owned() };
+        table.row([address.as_str(), &(index + 1).to_string(), &word]);
+    }
+    console.table(&table)?;
+    // One who dialled from behind NAT, or from a port of its own, is seen at none of its links.
+    if let Some(address) = links.address.as_ref().filter(|used| !links.addresses.contains(used)) {
+        console.say(format_args!("{} is connected from {address}", links.name));
+    }
+    Ok(())
+}
+
+fn rtt(peer: &PeerLinks) -> String {
+    peer.rtt_ms.map_or(UNKNOWN.to_owned(), |rtt_ms| format!("{rtt_ms:.1}ms"))
+}

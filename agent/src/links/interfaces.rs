@@ -1,0 +1,225 @@
+//! The addresses of this host's interfaces, in the order in which other hosts should try them.
+//!
+//! Addresses of private networks go before global ones: the hosts of a Data Center stand close to
+//! each other, and what leaves the site passes firewalls and costs money. Then come those that are
+//! behind something: tunnels, shared address space (RFC 6598), and IPv6 addresses that are soon to
+//! go (RFC 4941). Of one rank IPv4 goes first, then the interface that the host has had for longer.
+//! A host on a network that a peer does not know loses a fraction of a second at the first dial.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use peerage_proto::links::ADDRESSES_MAX;
+
+/// What the names of interfaces begin with that carry guests of this host and no other hosts: many
+/// hosts have the same addresses there.
+const INNER: [&str; 14] = [
+    "docker",
+    "virbr",
+    "lxcbr",
+    "lxdbr",
+    "incusbr",
+    "podman",
+    "cni",
+    "nerdctl",
+    "kube-",
+    "nodelocaldns",
+    "flannel",
+    "cilium",
+    "vxlan.calico",
+    "tunl",
+];
+
+/// What Docker calls a bridge: this, and so many hexadecimal digits.
+const DOCKER_BRIDGE: (&str, usize) = ("br-", 12);
+
+/// Where Linux tells of each IPv6 address what it is good for.
+const IPV6_TABLE: &str = "/proc/net/if_inet6";
+
+/// The marks of an IPv6 address in that table (`linux/if_addr.h`).
+const TEMPORARY: u8 = 0x01;
+const DUPLICATE: u8 = 0x08;
+const DEPRECATED: u8 = 0x20;
+const TENTATIVE: u8 = 0x40;
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The name of its interface.
+    pub interface: String,
+    /// The interface's number: the higher, the later it came.
+    index: u32,
+    /// Whether it leads to one other host only, as a tunnel does.
+    tunnel: bool,
+    /// The marks of [`IPV6_TABLE`].
+    marks: u8,
+}
+
+/// The addresses of this host that other hosts may reach, the best first, at most
+/// [`ADDRESSES_MAX`]. None where the host has only its loopback.
+pub fn host_addresses() -> Vec<HostAddress> {
+    let marks = marks(&fs::read_to_string(IPV6_TABLE).unwrap_or_default());
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
+    in_order(interfaces.map(|interface| HostAddress {
+        ip: interface.ip().to_canonical(),
+        index: interface.index.unwrap_or(u32::MAX),
+        tunnel: interface.is_p2p(),
+        marks: marks.get(&interface.ip()).copied().unwrap_or(0),
+        interface: interface.name,
+    }))
+}
+
+fn in_order(found: impl Iterator<Item = HostAddress>) -> Vec<HostAddress> {
+    let mut reachable: Vec<_> = found.filter(is_reachable).collect();
+    // A host that has no other addresses may be a guest with such a network of its own.
+    if reachable.iter().any(|address| !is_inner(&address.interface)) {
+        reachable.retain(|address| !is_inner(&address.interface));
+    }
+    reachable
+        .sort_by_key(|address| (rank(address), address.ip.is_ipv6(), address.index, address.ip));
+    let mut seen = BTreeSet::new();
+    reachable.retain(|address| seen.insert(address.ip));
+    reachable.truncate(ADDRESSES_MAX);
+    reachable
+}
+
+fn is_reachable(address: &HostAddress) -> bool {
+    let v4 = |ip: Ipv4Addr| !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified();
+    let v6 =
+        |ip: Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified();
+    let usable = address.marks & (DUPLICATE | TENTATIVE) == 0;
+    match address.ip {
+        IpAddr::V4(ip) => v4(ip),
+        IpAddr::V6(ip) => v6(ip) && usable,
+    }
+}
+
+fn is_inner(interface: &str) -> bool {
+    let (start, digits) = DOCKER_BRIDGE;
+    let hex = |rest: &str| rest.len() == digits && rest.chars().all(|c| c.is_ascii_hexdigit());
+    INNER.iter().any(|start| interface.starts_with(start))
+        || interface.strip_prefix(start).is_some_and(hex)
+}
+
+/// 0 is the best.
+fn rank(address: &HostAddress) -> u8 {
+    let shared = |ip: Ipv4Addr| ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+    match address.ip {
+        IpAddr::V6(_) if address.marks & (TEMPORARY | DEPRECATED) != 0 => 3,
+        _ if address.tunnel => 2,
+        IpAddr::V4(ip) if shared(ip) => 2,
+        IpAddr::V4(ip) if ip.is_private() => 0,
+        IpAddr::V6(ip) if ip.is_unique_local() => 0,
+        _ => 1,
+    }
+}
+
+/// Reads the table: address, interface, prefix, scope, marks, name, all but the last in
+/// hexadecimal. A line that does not read is left out.
+fn marks(table: &str) -> BTreeMap<IpAddr, u8> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let ip = u128::from_str_radix(words.next()?, 16).ok()?;
+        let marks = u8::from_str_radix(words.nth(3)?, 16).ok()?;
+        Some((IpAddr::from(Ipv6Addr::from_bits(ip)), marks))
+    };
+    table.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(ip: &str, interface: &str, index: u32) -> HostAddress {
+        let ip = ip.parse().unwrap();
+        HostAddress { ip, interface: interface.into(), index, tunnel: false, marks: 0 }
+    }
+
+    fn ordered(found: Vec<HostAddress>) -> Vec<String> {
+        in_order(found.into_iter()).iter().map(|address| address.ip.to_string()).collect()
+    }
+
+    #[test]
+    fn private_addresses_go_before_global_ones_and_tunnels_last() {
+        let tunnel = HostAddress { tunnel: true, ..address("10.99.0.1", "wg0", 5) };
+        let found = vec![
+            tunnel,
+            address("100.64.0.9", "cg0", 6),
+            address("2001:db8::7", "eth0", 2),
+            address("192.0.2.7", "eth0", 2),
+            address("fd00::7", "eth1", 3),
+            address("10.0.1.7", "eth2", 4),
+            address("192.168.1.7", "eth1", 3),
+        ];
+        let expected = [
+            "192.168.1.7",
+            "10.0.1.7",
+            "fd00::7",
+            "192.0.2.7",
+            "2001:db8::7",
+            "10.99.0.1",
+            "100.64.0.9",
+        ];
+        let mut turned = found.clone();
+        turned.reverse();
+        assert_eq!(ordered(found), expected);
+        assert_eq!(ordered(turned), expected, "whatever order the kernel tells them in");
+    }
+
+    #[test]
+    fn what_other_hosts_cannot_dial_is_left_out() {
+        let tentative = HostAddress { marks: TENTATIVE, ..address("fd00::8", "eth0", 2) };
+        let found = vec![
+            address("127.0.0.1", "lo", 1),
+            address("::1", "lo", 1),
+            address("169.254.7.7", "eth0", 2),
+            address("fe80::7", "eth0", 2),
+            tentative,
+            address("172.17.0.1", "docker0", 3),
+            address("172.18.0.1", "br-0123456789ab", 4),
+            address("192.168.122.1", "virbr0", 5),
+            address("10.0.0.7", "br-lan", 6),
+            address("10.0.0.8", "vmbr0", 7),
+        ];
+        assert_eq!(ordered(found), ["10.0.0.7", "10.0.0.8"]);
+    }
+
+    #[test]
+    fn a_host_that_has_only_a_guests_network_is_found_there() {
+        let found = vec![address("127.0.0.1", "lo", 1), address("172.17.0.2", "docker0", 3)];
+        assert_eq!(ordered(found), ["172.17.0.2"]);
+    }
+
+    #[test]
+    fn ipv6_addresses_that_are_soon_to_go_stand_last() {
+        let table = "\
+fd0000000000000000000000000000aa 02 40 00 01 eth0
+fd000000000000000000000000000001 02 40 00 80 eth0
+fd0000000000000000000000000000bb 02 40 00 20 eth0
+nonsense
+";
+        let marks = marks(table);
+        let found = ["fd00::aa", "fd00::bb", "fd00::1", "2001:db8::7"].map(|ip| {
+            let found = address(ip, "eth0", 2);
+            HostAddress { marks: marks.get(&found.ip).copied().unwrap_or(0), ..found }
+        });
+        assert_eq!(ordered(found.into()), ["fd00::1", "2001:db8::7", "fd00::aa", "fd00::bb"]);
+    }
+
+    #[test]
+    fn no_more_than_a_record_holds_and_the_best_of_them() {
+        let many = (1..=40).map(|n| address(&format!("192.0.2.{n}"), "eth0", 2));
+        let found = many.chain([address("10.0.0.1", "eth1", 3)]).collect();
+        let kept = ordered(found);
+        assert_eq!((kept.len(), kept[0].as_str()), (ADDRESSES_MAX, "10.0.0.1"));
+    }
+
+    #[test]
+    fn this_host_can_be_read() {
+        let found = host_addresses();
+        assert!(found.iter().all(|address| is_reachable(address) && !address.interface.is_empty()));
+    }
+}

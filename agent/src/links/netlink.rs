@@ -1,0 +1,64 @@
+//! Word from the kernel that this host's addresses changed (rtnetlink(7)).
+//!
+//! The messages are not read: they only say that it is time to look. So nothing here can be wrong
+//! about what they mean, a message that was lost for want of room is as good as one that came, and
+//! an agent on a host whose addresses stay is never woken.
+
+use std::io;
+use std::os::unix::net;
+
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use tokio::net::UnixDatagram;
+
+/// The multicast groups of addresses that come and go (`linux/rtnetlink.h`).
+const IPV4_ADDRESSES: u32 = 0x10;
+const IPV6_ADDRESSES: u32 = 0x100;
+
+/// More than one message; what does not fit is cut, and nobody reads it.
+const MESSAGE_BYTES: usize = 4096;
+
+/// A socket on which the kernel tells of changes. It is no unix socket; all that is asked of tokio
+/// is to wait and to call recv(2), which is the same for every socket of datagrams.
+pub(super) struct AddressChanges(UnixDatagram);
+
+impl AddressChanges {
+    /// Begins to listen. Needs tokio's runtime.
+    ///
+    /// # Errors
+    /// What the kernel says, such as that the family is not allowed.
+    pub(super) fn listen() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        // The family's protocol 0, which nobody has to name, is rtnetlink.
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, IPV4_ADDRESSES | IPV6_ADDRESSES))?;
+        Ok(Self(UnixDatagram::from_std(net::UnixDatagram::from(socket))?))
+    }
+
+    /// Waits until something changed since it was last asked. What is dropped while it waits loses
+    /// nothing.
+    ///
+    /// # Errors
+    /// What the kernel says; the socket is of no more use then.
+    pub(super) async fn changed(&self) -> io::Result<()> {
+        let mut message = [0; MESSAGE_BYTES];
+        // One that is cut off after this has taken nothing: it waits first, then takes.
+        told(self.0.recv(&mut message).await)?;
+        loop {
+            match told(self.0.try_recv(&mut message)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// More that changed than the kernel keeps for us is all the more reason to look.
+fn told(received: io::Result<usize>) -> io::Result<()> {
+    match received {
+        Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,162 @@
+//! Links: the addresses at which this node is reached, and those at which it reaches the others.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Method, Operation};
+use crate::access::Action;
+
+/// Asks for this node's links, and for the link in use with each member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetLinks {}
+
+impl Operation for GetLinks {
+    type Output = Links;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "links";
+    const ACTION: Action = Action::Read;
+}
+
+/// This node's links, and the link in use with each member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Links {
+    /// Who says where this node is reached: `set` (`peerage links set`), `config`, `interfaces`,
+    /// `listen` (the one address that it listens on), or a word of a newer version.
+    pub source: String,
+    /// With `config` the file, variable or flag.
+    pub layer: Option<String>,
+    /// With `set` the file, variable or flag that says something else and does not count.
+    pub overruled: Option<String>,
+    /// This node's links, the best first.
+    pub links: Vec<OwnLink>,
+    /// The other members, by name, as far as they belong; empty while standalone.
+    pub peers: Vec<PeerLinks>,
+}
+
+/// An address at which this node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnLink {
+    /// `ADDRESS:PORT`.
+    pub address: String,
+    /// In which turn others try it; 1 is the first.
+    pub rank: u32,
+    /// How much it is preferred; 1 is the best.
+    pub priority: u64,
+    /// What its operator calls it.
+    pub name: Option<String>,
+    /// The interface that has the address; `None` behind NAT.
+    pub interface: Option<String>,
+    /// How many members are connected that dialled this address.
+    pub peers_in: u32,
+}
+
+/// Where a member is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerLinks {
+    /// Its name.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// `alive`, `suspect`, `down`, or a word of a newer version.
+    pub state: String,
+    /// The address in use; `None` where there is no connection.
+    pub address: Option<String>,
+    /// Whether this node dialled it, or was dialled by it from there.
+    pub dialled: Option<bool>,
+    /// `direct`, or through whom, or `-`.
+    pub path: String,
+    /// The round trip, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// All its addresses, the best first.
+    pub addresses: Vec<String>,
+}
+
+/// Asks where one member is reached; this node too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetNodeLinks {
+    /// Its name, its id, or the beginning of its id.
+    pub node: String,
+}
+
+impl Operation for GetNodeLinks {
+    type Output = PeerLinks;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "links/{node}";
+    const ACTION: Action = Action::Read;
+}
+
+/// Makes these the links of this node, in place of all that it had, over restarts too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetLinks {
+    /// At least one, at most 16. Of those with one priority the first is tried first.
+    pub links: Vec<LinkWish>,
+}
+
+impl Operation for SetLinks {
+    type Output = Links;
+    const METHOD: Method = Method::Patch;
+    const PATH: &'static str = "links";
+    const ACTION: Action = Action::Write;
+}
+
+/// A link as it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkWish {
+    /// `ADDRESS` or `ADDRESS:PORT`; without a port it is the one that the agent listens on.
+    pub address: String,
+    /// From 1, the best and the default, to 255.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u64>,
+    /// What to call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Reads `ADDRESS[:PORT][@PRIORITY]`. Whether the address is one is the agent's to say.
+impl FromStr for LinkWish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((address, priority)) = text.rsplit_once('@') else {
+            return Ok(Self { address: text.to_owned(), ..Self::default() });
+        };
+        let number = priority.parse();
+        let number = number.map_err(|_| {
+            format!("ADDRESS[:PORT][@PRIORITY] such as 10.0.1.5@2 was expected, not {text:?}")
+        })?;
+        Ok(Self { address: address.to_owned(), priority: Some(number), name: None })
+    }
+}
+
+/// Goes back from what was set to what the configuration says, or else the host's interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetLinks {}
+
+impl Operation for ResetLinks {
+    type Output = Links;
+    const METHOD: Method = Method::Delete;
+    const PATH: &'static str = "links";
+    const ACTION: Action = Action::Write;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_an_address_and_after_an_at_its_priority() {
+        let read = |text: &str| text.parse::<LinkWish>().map(|wish| (wish.address, wish.priority));
+        assert_eq!(read("10.0.1.5"), Ok(("10.0.1.5".into(), None)));
+        assert_eq!(read("10.0.1.5:99@2"), Ok(("10.0.1.5:99".into(), Some(2))));
+        assert_eq!(read("[2001:db8::5]:99@255"), Ok(("[2001:db8::5]:99".into(), Some(255))));
+        for wrong in ["10.0.1.5@", "10.0.1.5@best", "10.0.1.5@-1"] {
+            assert!(read(wrong).unwrap_err().contains("@PRIORITY"), "{wrong}");
+        }
+    }
+}

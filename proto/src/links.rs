@@ -1,0 +1,405 @@
+//! Links: the addresses at which a node is reached, and the order in which the others try them.
+//!
+//! An operator gives links with priorities, 1 the best; of those with one priority the one that was
+//! named first is tried first. What other hosts cannot dial is refused here, where it is written,
+//! and an IPv4 address that stands in IPv6 clothes (`::ffff:192.0.2.7`) is taken as what it is, so
+//! that the two never pass for different places.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How many addresses of a node are kept.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// How long a link's name may be.
+pub const LINK_NAME_BYTES_MAX: usize = 63;
+
+/// After a change of a host's own addresses, how long the next is held back: at first, and at most.
+pub const HOLD_MIN: Duration = Duration::from_secs(2);
+/// See [`HOLD_MIN`].
+pub const HOLD_MAX: Duration = Duration::from_secs(300);
+
+/// After how long without a change the hold is short again. Longer than [`HOLD_MAX`], or an
+/// interface that comes and goes for ever would never be held longer.
+const CALM_AFTER: Duration = Duration::from_secs(900);
+
+/// Why links are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// Not an address.
+    #[error(
+        "ADDRESS or ADDRESS:PORT such as 192.0.2.7 or [2001:db8::7]:4747 was expected, not {0:?}"
+    )]
+    NoAddress(String),
+    /// An address that stands for none, or for many.
+    #[error("{0:?} is no address of a host: nobody can be found there")]
+    Nowhere(String),
+    /// An address that means something else on each host.
+    #[error(
+        "{0:?} holds on one cable only, and other hosts cannot tell on which: give an address of \
+         the network instead"
+    )]
+    LinkLocal(String),
+    /// Not a priority.
+    #[error(
+        "a priority is a number from {best} (the best) to {last}, not {0}",
+        best = Priority::BEST,
+        last = Priority::LAST
+    )]
+    Priority(String),
+    /// Not a name.
+    #[error("{0:?} cannot name a link: take 1 to 63 characters, none of them control characters")]
+    Name(String),
+    /// One place twice.
+    #[error("{0} is given twice")]
+    Twice(Place),
+    /// None.
+    #[error("no link is given")]
+    None,
+    /// Too many.
+    #[error("{0} links are given; a node has at most {ADDRESSES_MAX}")]
+    TooMany(usize),
+}
+
+/// An address with a port of its own, or with the port that the agent listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Place {
+    /// The address; never IPv4 in IPv6 clothes.
+    pub ip: IpAddr,
+    /// The port; `None` is the one that the agent listens on.
+    pub port: Option<u16>,
+}
+
+impl Place {
+    /// The place, where the agent listens on this port.
+    pub fn with_port(self, port: u16) -> SocketAddr {
+        (self.ip, self.port.unwrap_or(port)).into()
+    }
+}
+
+impl FromStr for Place {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let (ip, port) = match (bare.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
+            (Ok(ip), _) => (ip, None),
+            (_, Ok(address)) => (address.ip(), Some(address.port())),
+            // The name of an interface behind an address, which only link-local ones need.
+            _ if text.contains('%') => return Err(LinkError::LinkLocal(cut(text))),
+            _ => return Err(LinkError::NoAddress(cut(text))),
+        };
+        let ip = ip.to_canonical();
+        if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            return Err(LinkError::LinkLocal(cut(text)));
+        }
+        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        if ip.is_unspecified() || ip.is_multicast() || broadcast || port == Some(0) {
+            return Err(LinkError::Nowhere(cut(text)));
+        }
+        Ok(Self { ip, port })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::from((self.ip, port)).fmt(f),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = LinkError;
+
+    fn try_from(text: String) -> Result<Self, LinkError> {
+        text.parse()
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}
+
+/// How much a link is preferred: 1 is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Priority(u8);
+
+impl Priority {
+    /// What is preferred to all else, and what a link has where nobody says.
+    pub const BEST: u8 = 1;
+    /// What is taken when nothing else works.
+    pub const LAST: u8 = u8::MAX;
+
+    /// The priority of the link that stands here in an order, counted from 0.
+    pub fn of_place(index: usize) -> Self {
+        Self(u8::try_from(index.saturating_add(1)).unwrap_or(Self::LAST))
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(Self::BEST)
+    }
+}
+
+impl TryFrom<u64> for Priority {
+    type Error = LinkError;
+
+    fn try_from(number: u64) -> Result<Self, LinkError> {
+        let fits = u8::try_from(number).ok().filter(|n| *n >= Self::BEST);
+        fits.map(Self).ok_or_else(|| LinkError::Priority(number.to_string()))
+    }
+}
+
+impl FromStr for Priority {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let wrong = || LinkError::Priority(format!("{:?}", cut(text)));
+        text.parse::<u64>().map_err(|_| wrong())?.try_into()
+    }
+}
+
+impl From<Priority> for u64 {
+    fn from(priority: Priority) -> Self {
+        priority.0.into()
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A link as an operator gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where.
+    pub address: Place,
+    /// How much it is preferred.
+    #[serde(default)]
+    pub priority: Priority,
+    /// What its operator calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// As `ADDRESS@PRIORITY`, with the name behind it.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.address, self.priority)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}
+
+/// Checks all links of a node together, and puts the best first; those of one priority keep the
+/// order in which they were given.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn in_order(mut links: Vec<Link>) -> Result<Vec<Link>, LinkError> {
+    if links.is_empty() {
+        return Err(LinkError::None);
+    }
+    if links.len() > ADDRESSES_MAX {
+        return Err(LinkError::TooMany(links.len()));
+    }
+    for (index, link) in links.iter().enumerate() {
+        if links[..index].iter().any(|earlier| earlier.address == link.address) {
+            return Err(LinkError::Twice(link.address));
+        }
+        let fits = |name: &String| {
+            (1..=LINK_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+        };
+        if let Some(name) = link.name.as_ref().filter(|name| !fits(name)) {
+            return Err(LinkError::Name(cut(name)));
+        }
+    }
+    links.sort_by_key(|link| link.priority);
+    Ok(links)
+}
+
+/// The address as it is compared and shown: IPv4 as IPv4, and without what means something on one
+/// host only.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    (address.ip().to_canonical(), address.port()).into()
+}
+
+/// The best `count` addresses in their order. Where all of them are of one family the last of them
+/// gives way to the best of the other family, so that a host that has only that one finds a way.
+pub fn best_of(addresses: &[SocketAddr], count: usize) -> Vec<SocketAddr> {
+    let mut best: Vec<SocketAddr> = addresses.iter().copied().take(count).collect();
+    let Some(last) = best.last().copied() else { return best };
+    let one_family = best.iter().all(|address| address.is_ipv6() == last.is_ipv6());
+    let other = addresses.iter().find(|address| address.is_ipv6() != last.is_ipv6());
+    if let (true, true, Some(other)) = (one_family, count > 1, other) {
+        best.pop();
+        best.push(*other);
+    }
+    best
+}
+
+/// How often changes of a host's own addresses are told: the first at once, the next the later the
+/// more there were, so that an interface that comes and goes does not write for ever.
+#[derive(Debug, Clone, Default)]
+pub struct Steadiness {
+    last: Option<Duration>,
+    hold: Duration,
+}
+
+impl Steadiness {
+    /// How long from `now` (monotonic) a change has to wait; zero where it may be told.
+    pub fn wait(&self, now: Duration) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| (last + self.hold).saturating_sub(now))
+    }
+
+    /// Notes that a change is told at `now`.
+    pub fn told(&mut self, now: Duration) {
+        let calm = self.last.is_none_or(|last| now.saturating_sub(last) > CALM_AFTER);
+        self.hold = if calm { HOLD_MIN } else { (self.hold * 2).min(HOLD_MAX) };
+        self.last = Some(now);
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(text: &str, priority: u64) -> Link {
+        let priority = priority.try_into().unwrap();
+        Link { address: text.parse().unwrap(), priority, name: None }
+    }
+
+    #[test]
+    fn a_place_may_leave_the_port_out_and_reads_back() {
+        for (text, ip, port) in [
+            ("192.0.2.7", "192.0.2.7", None),
+            ("192.0.2.7:99", "192.0.2.7", Some(99)),
+            ("2001:db8::7", "2001:db8::7", None),
+            ("[2001:db8::7]", "2001:db8::7", None),
+            ("[2001:db8::7]:99", "2001:db8::7", Some(99)),
+            ("::ffff:192.0.2.7", "192.0.2.7", None),
+            ("[::ffff:192.0.2.7]:99", "192.0.2.7", Some(99)),
+            ("169.254.1.2", "169.254.1.2", None),
+        ] {
+            let place: Place = text.parse().unwrap();
+            assert_eq!(place, Place { ip: ip.parse().unwrap(), port }, "{text}");
+            assert_eq!(place.to_string().parse(), Ok(place), "{text}");
+        }
+        let place: Place = "2001:db8::7".parse().unwrap();
+        assert_eq!(place.with_port(5).to_string(), "[2001:db8::7]:5");
+    }
+
+    #[test]
+    fn what_no_other_host_can_dial_is_refused_with_the_reason() {
+        let refused = |text: &str| text.parse::<Place>().unwrap_err();
+        for text in ["", "host", "192.0.2.7:", "192.0.2.7:99999", "[192.0.2.7", "10.0.0.0/8"] {
+            assert!(matches!(refused(text), LinkError::NoAddress(_)), "{text}");
+        }
+        for text in ["0.0.0.0", "[::]:1", "192.0.2.7:0", "224.0.0.1", "255.255.255.255", "ff02::1"]
+        {
+            assert!(matches!(refused(text), LinkError::Nowhere(_)), "{text}");
+        }
+        for text in ["fe80::1", "fe80::1%eth0", "[fe80::1%2]:4747"] {
+            assert!(matches!(refused(text), LinkError::LinkLocal(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_priority_has_bounds() {
+        assert_eq!(Priority::default(), 1.try_into().unwrap());
+        assert!(Priority::try_from(255).is_ok());
+        for wrong in ["0", "256", "-1", "best", ""] {
+            let error = wrong.parse::<Priority>().unwrap_err().to_string();
+            assert!(error.contains("from 1 (the best) to 255"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_best_priority_goes_first_and_equal_ones_stay_as_given() {
+        let given = vec![link("192.0.2.4", 2), link("192.0.2.9", 1), link("192.0.2.1", 2)];
+        let places =
+            |links: Vec<Link>| links.iter().map(|l| l.address.to_string()).collect::<Vec<_>>();
+        let ordered = in_order(given).unwrap();
+        assert_eq!(places(ordered.clone()), ["192.0.2.9", "192.0.2.4", "192.0.2.1"]);
+        assert_eq!(in_order(ordered.clone()), Ok(ordered));
+    }
+
+    #[test]
+    fn links_that_make_no_sense_together_are_refused() {
+        let twice = vec![link("192.0.2.4", 1), link("::ffff:192.0.2.4", 2)];
+        assert_eq!(in_order(twice), Err(LinkError::Twice("192.0.2.4".parse().unwrap())));
+        assert_eq!(in_order(vec![]), Err(LinkError::None));
+        let many = (1..=17).map(|n| link(&format!("192.0.2.{n}"), 1)).collect();
+        assert_eq!(in_order(many), Err(LinkError::TooMany(17)));
+        for name in ["", "a\nb", &"a".repeat(64)] {
+            let named = Link { name: Some(name.to_owned()), ..link("192.0.2.4", 1) };
+            assert!(matches!(in_order(vec![named]), Err(LinkError::Name(_))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_reads_back_from_what_is_kept_of_it() {
+        let link = Link { name: Some("storage".into()), ..link("[2001:db8::7]:99", 3) };
+        let text = serde_json::to_string(&link).unwrap();
+        assert_eq!(serde_json::from_str::<Link>(&text).unwrap(), link);
+        assert_eq!(link.to_string(), "[2001:db8::7]:99@3 (storage)");
+        assert!(serde_json::from_str::<Link>(r#"{"address":"fe80::1"}"#).is_err());
+    }
+
+    #[test]
+    fn the_few_best_addresses_leave_no_family_out() {
+        let read =
+            |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let all = read(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "[2001:db8::1]:1"]);
+        assert_eq!(best_of(&all, 2), read(&["10.0.0.1:1", "[2001:db8::1]:1"]));
+        assert_eq!(best_of(&all, 9), all);
+        assert_eq!(best_of(&all[..3], 2), all[..2]);
+        assert_eq!(best_of(&all, 1), all[..1]);
+        assert_eq!(best_of(&[], 3), []);
+    }
+
+    #[test]
+    fn an_address_in_ipv6_clothes_is_the_address() {
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:7".parse().unwrap();
+        assert_eq!(canonical(mapped), "10.0.0.1:7".parse().unwrap());
+        let scoped: SocketAddr = "[2001:db8::1%3]:7".parse().unwrap();
+        assert_eq!(canonical(scoped), "[2001:db8::1]:7".parse().unwrap());
+    }
+
+    #[test]
+    fn an_interface_that_comes_and_goes_is_told_of_ever_more_rarely() {
+        let mut steadiness = Steadiness::default();
+        let (mut now, mut told) = (Duration::ZERO, Vec::new());
+        // A change every second, for an hour.
+        while now < Duration::from_secs(3600) {
+            if steadiness.wait(now).is_zero() {
+                steadiness.told(now);
+                told.push(now.as_secs());
+            }
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(told[..4], [0, 2, 6, 14]);
+        assert!(told.len() < 22, "{}", told.len());
+        // And once it is steady, the next change goes out at once again, and the one after soon.
+        now += CALM_AFTER;
+        assert_eq!(steadiness.wait(now), Duration::ZERO);
+        steadiness.told(now);
+        assert_eq!(steadiness.wait(now), HOLD_MIN);
+    }
+}

@@ -1,0 +1,279 @@
+//! Where nodes are found: by links that are given, that are set at run time, and that follow the
+//! host's addresses as they come and go.
+
+use std::fs;
+use std::process::Command;
+
+use peerage_tests::patience::{LATER, SOON, eventually, until};
+use peerage_tests::{Agent, Ran, skipped};
+use serde_json::{Value, json};
+
+/// How a command ends that makes no sense.
+const USAGE: i32 = 2;
+
+#[test]
+fn links_of_the_configuration_reach_the_others_the_best_first() {
+    let mut one = Agent::named("pve-1").on_host("0.0.0.0").config(
+        "[[link]]\naddress = '127.0.0.3'\npriority = 2\n\
+         [[link]]\naddress = '127.0.0.2'\nname = 'fast'\n",
+    );
+    one.restart();
+    one.create("north");
+    let two = joined("pve-2", &one);
+
+    let port = one.port().unwrap();
+    let expected = [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")];
+    finds(&two, "pve-1", &expected);
+    let links = one.cli(&["links", "--json"]).exits(0).json();
+    assert_eq!(
+        (&links["source"], &links["layer"]),
+        (&json!("config"), &json!(one.file("peerage.toml")))
+    );
+    assert_eq!(links["links"][0]["address"], expected[0]);
+    assert_eq!(
+        (&links["links"][0]["name"], &links["links"][1]["priority"]),
+        (&json!("fast"), &json!(2))
+    );
+    let seeds = inspected(&one, &one.invite(json!({})));
+    assert_eq!(seeds[0]["addresses"], json!(expected));
+    let of_one = two.cli(&["links", "pve-1", "--json"]).exits(0).json();
+    assert_eq!(of_one["addresses"], json!(expected));
+}
+
+#[test]
+fn links_set_at_run_time_reach_the_others_and_outlast_a_restart() {
+    let mut one = Agent::named("pve-1").on_host("0.0.0.0").args(&["--advertise", "127.0.0.1"]);
+    one.restart();
+    one.create("north");
+    let two = joined("pve-2", &one);
+    let port = one.port().unwrap();
+    let advertised = [format!("127.0.0.1:{port}")];
+    finds(&two, "pve-1", &advertised);
+
+    one.cli(&["links", "set", "127.0.0.1@2", "127.0.0.2"]).exits(0).says(&["--advertise"]);
+
+    let set = [format!("127.0.0.2:{port}"), format!("127.0.0.1:{port}")];
+    finds(&two, "pve-1", &set);
+    one.kill();
+    one.restart();
+    assert_eq!(one.client().get("links").unwrap()["source"], "set");
+    assert_eq!(one.status()["addresses"], json!(set));
+    finds(&two, "pve-1", &set);
+
+    one.cli(&["links", "auto"]).exits(0);
+
+    finds(&two, "pve-1", &advertised);
+    let links = one.client().get("links").unwrap();
+    assert_eq!(
+        (&links["source"], &links["layer"]),
+        (&json!("config"), &json!("the flag --advertise"))
+    );
+}
+
+#[test]
+fn links_that_make_no_sense_are_refused_and_change_nothing() {
+    let agent = Agent::start("pve-1");
+    let before = agent.client().get("links").unwrap();
+    for (words, says) in [
+        (&["here"][..], "ADDRESS:PORT"),
+        (&["fe80::1"], "one cable"),
+        (&["0.0.0.0"], "nobody can be found"),
+        (&["10.0.1.5@0"], "from 1 (the best) to 255"),
+        (&["10.0.1.5", "::ffff:10.0.1.5"], "twice"),
+    ] {
+        let line = [&["links", "set"], words].concat();
+        agent.cli(&line).exits(USAGE).says(&[says]);
+    }
+    let failure = agent.client().patch("links", &json!({"links": []})).unwrap_err();
+    assert_eq!(failure.says(&["no link"]).code(), "bad_request");
+    let misspelt = json!({"links": [{"addres": "10.0.1.5"}]});
+    agent.client().patch("links", &misspelt).unwrap_err().says(&["addres"]);
+    assert_eq!(agent.client().get("links").unwrap(), before);
+}
+
+#[test]
+fn a_node_that_comes_back_elsewhere_is_found_by_those_that_do_not_know_where() {
+    let one = Agent::start("pve-1");
+    one.create("north");
+    let mut two = joined("pve-2", &one);
+    let before = two.status()["addresses"].clone();
+    two.stop();
+    until("pve-1 sees it down", LATER, || one.state_of("pve-2"), |state| state == "down");
+
+    two.move_to("127.0.0.9");
+    two.restart();
+
+    until("pve-1 sees it alive", LATER, || one.state_of("pve-2"), |state| state == "alive");
+    let now = two.status()["addresses"].clone();
+    assert_ne!(now, before);
+    let now: Vec<String> = serde_json::from_value(now).unwrap();
+    finds(&one, "pve-2", &now);
+    one.set("a/b", json!({"x": 1}));
+    until("it goes on as before", SOON, || two.fields("a/b"), |fields| *fields == json!({"x": 1}));
+}
+
+#[test]
+fn nodes_of_one_family_each_join_by_a_seed_that_has_both() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skipped("this host has no IPv6");
+    }
+    let both = ["--advertise", "::1", "--advertise", "127.0.0.1"];
+    let mut dual = Agent::named("dual").on_host("[::]").args(&both);
+    dual.restart();
+    dual.create("north");
+    let token = dual.invite(json!({}));
+    let mut six = Agent::named("six").on_host("[::1]");
+    let mut four = Agent::named("four").on_host("0.0.0.0").args(&["--advertise", "127.0.0.1"]);
+    for agent in [&mut six, &mut four] {
+        agent.restart();
+        agent.join(&token).expect("it joins by the family that it has");
+    }
+
+    four.set("a/b", json!({"x": 1}));
+    until("it comes through the seed", LATER, || six.fields("a/b"), |f| *f == json!({"x": 1}));
+    for agent in [&dual, &six, &four] {
+        for path in ["links", "members", "status"] {
+            let said = agent.client().get(path).unwrap().to_string();
+            assert!(!said.contains("::ffff"), "{} tells of {said}", agent.name());
+        }
+    }
+    let links = four.client().get("links").unwrap();
+    let to_dual = links["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == "dual");
+    let used = to_dual.unwrap()["address"].as_str().unwrap_or_default().to_owned();
+    assert!(used.starts_with("127.0.0.1:"), "{links}");
+}
+
+#[test]
+fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
+    if !alone_in_a_network(&["ip addr add 10.77.0.1/24 dev eth7"]) {
+        return;
+    }
+    let (mut one, two) = pair_on("[::]");
+    let port = one.port().unwrap();
+    let first = format!("10.77.0.1:{port}");
+    finds(&two, "pve-1", std::slice::from_ref(&first));
+    assert_eq!(one.client().get("links").unwrap()["links"][0]["interface"], "eth7");
+
+    run("ip addr add fd77::1/64 dev eth7 nodad");
+    finds(&two, "pve-1", &[first, format!("[fd77::1]:{port}")]);
+
+    // Renumbered: the old address goes, and the record says so.
+    run("ip addr add 10.78.0.1/24 dev eth7");
+    run("ip addr del 10.77.0.1/24 dev eth7");
+    says(&one, &[format!("10.78.0.1:{port}"), format!("[fd77::1]:{port}")]);
+
+    // Cut off from everything it goes on saying what it said last: nobody could hear another word.
+    run("ip addr flush dev eth7");
+    run("ip addr add 10.79.0.1/24 dev eth7");
+    says(&one, &[format!("10.79.0.1:{port}")]);
+    let told = one.log().matches("addresses changed").count();
+    assert_eq!(told, 3, "one word for each time that it settled:\n{}", one.log());
+
+    // Nor does one say anything else that starts before its host has a network.
+    one.stop();
+    run("ip addr flush dev eth7");
+    one.restart();
+    assert_eq!(one.status()["addresses"], json!([format!("127.0.0.1:{port}")]));
+    // What it writes at its start is written before this.
+    one.set("a/b", json!({"x": 1}));
+    says(&one, &[format!("10.79.0.1:{port}")]);
+    run("ip addr add 10.80.0.1/24 dev eth7");
+    says(&one, &[format!("10.80.0.1:{port}")]);
+}
+
+#[test]
+fn a_host_without_ipv6_runs_on_ipv4_by_the_same_default() {
+    let off = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    if !alone_in_a_network(&["ip addr add 10.77.0.1/24 dev eth7"]) {
+        return;
+    }
+    fs::write(off, "1").expect("root may");
+    let (one, two) = pair_on("[::]");
+    finds(&two, "pve-1", &[format!("10.77.0.1:{}", one.port().unwrap())]);
+}
+
+#[test]
+fn a_host_without_ipv4_runs_on_ipv6() {
+    if !alone_in_a_network(&["ip addr add fd77::1/64 dev eth7 nodad"]) {
+        return;
+    }
+    let (one, two) = pair_on("[::]");
+    finds(&two, "pve-1", &[format!("[fd77::1]:{}", one.port().unwrap())]);
+}
+
+/// Two nodes of one Data Center on this host.
+fn pair_on(host: &str) -> (Agent, Agent) {
+    let [mut one, mut two] = ["pve-1", "pve-2"].map(|name| Agent::named(name).on_host(host));
+    one.restart();
+    two.restart();
+    one.create("north");
+    two.join(&one.invite(json!({}))).expect("it joins");
+    (one, two)
+}
+
+fn joined(name: &str, seed: &Agent) -> Agent {
+    let agent = Agent::start(name);
+    agent.join(&seed.invite(json!({}))).expect("it joins");
+    agent
+}
+
+/// Waits until `agent` tells these addresses of a member, in this order, and it is alive.
+#[track_caller]
+fn finds(agent: &Agent, name: &str, addresses: &[String]) {
+    eventually(&format!("{} finds {name} at {addresses:?}", agent.name()), LATER, || {
+        let members = agent.members();
+        let member = members.iter().find(|member| member["name"] == name).cloned();
+        let member = member.unwrap_or_default();
+        let right = member["addresses"] == json!(addresses) && member["state"] == "alive";
+        if right { Ok(()) } else { Err(member) }
+    });
+}
+
+/// Waits until an agent's own record of the roster says these addresses.
+#[track_caller]
+fn says(agent: &Agent, addresses: &[String]) {
+    let own = || agent.members().into_iter().find(|member| member["self"] == true);
+    let said = || own().map(|member| member["addresses"].clone()).unwrap_or_default();
+    until(&format!("{} says {addresses:?}", agent.name()), LATER, said, |said| {
+        *said == json!(addresses)
+    });
+}
+
+fn inspected(agent: &Agent, token: &str) -> Value {
+    agent.client().post("inspect", &json!({ "token": token })).expect("it reads")["seeds"].clone()
+}
+
+/// Puts this thread, and the agents that it starts, into a network of its own with one interface,
+/// `eth7`, which goes with them. Answers `false` where that cannot be, and says so.
+#[allow(unsafe_code)]
+fn alone_in_a_network(steps: &[&str]) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can make a network of its own");
+        return false;
+    }
+    if Command::new("ip").arg("-V").output().is_err() {
+        skipped("no ip here (package iproute2) to make a network with");
+        return false;
+    }
+    // SAFETY: a network is no memory or file that the rest of the process relies on, and only this
+    // thread changes over.
+    let apart = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) };
+    if let Err(error) = apart {
+        skipped(&format!("the kernel gives no network of its own: {error}"));
+        return false;
+    }
+    let made = [
+        "ip link set lo up",
+        "ip link add eth7 type veth peer name eth8",
+        "ip link set eth7 up",
+        "ip link set eth8 up",
+    ];
+    made.iter().chain(steps).for_each(|step| run(step));
+    true
+}
+
+#[track_caller]
+fn run(line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    Ran::run(Command::new(words[0]).args(&words[1..]), "").exits(0);
+}
