@@ -6,7 +6,7 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness` and `vitals` need only `id` and `time`. A test of the workspace holds them.
+//! `liveness`, `vitals` and `skew` need only `id` and `time`. A test of the workspace holds them.
 
 pub mod access;
 pub mod admission;
@@ -17,6 +17,7 @@ pub mod identity;
 pub mod liveness;
 pub mod replica;
 pub mod roster;
+pub mod skew;
 pub mod time;
 pub mod vitals;
 pub mod wire;

@@ -10,6 +10,7 @@
 //! [`Router`] where what arrives goes.
 
 mod accept;
+mod asking;
 mod dial;
 mod endpoint;
 mod frames;
@@ -37,6 +38,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
+pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
