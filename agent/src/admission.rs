@@ -45,6 +45,9 @@ const USES_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an admission under way counts as a use of its invitation.
 const PENDING_FOR: Duration = Duration::from_secs(30);
 
+/// Who is told to have removed a member that was replaced.
+const REPLACED_BY: &str = "join --replace";
+
 /// What ties a proof to this connection.
 ///
 /// # Errors
@@ -73,6 +76,10 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// The members that are believed to be alive, without this node.
     fn alive(&self) -> BTreeSet<NodeId>;
+
+    /// Why a member cannot be taken for gone: what is known of it, or that it answers. `None` for
+    /// one that is down and stays silent when it is called now.
+    fn is_not_gone(&self, member: NodeId) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// The admissions that are under way, as uses of their invitations.
@@ -211,6 +218,7 @@ impl<S: Surroundings> Admitter<S> {
         if !judged.already {
             self.check_uses(&judged.terms, joiner).await?;
         }
+        self.check_gone(&judged).await?;
         self.check_reachable(request, joiner).await?;
         let member = self.roster().name_of(&self.me);
         write(send, &MemberFrame::Welcome { member }).await?;
@@ -226,8 +234,9 @@ impl<S: Surroundings> Admitter<S> {
         if !judged.already {
             // Once more, right before the write: another member may have let someone in meanwhile.
             self.check_uses(&judged.terms, joiner).await?;
+            self.check_gone(&judged).await?;
         }
-        let judged = self.write_admission(request, joiner, binding).await?;
+        let judged = self.write_admission(judged, request, joiner, binding).await?;
         let record = member_path(&joiner);
         let admission = self.replica.read(move |replica| {
             let history = replica.document(&record).into_iter().flat_map(|d| d.history());
@@ -304,6 +313,24 @@ impl<S: Surroundings> Admitter<S> {
         })
     }
 
+    /// A member is replaced only where it is gone: looked at, and called.
+    async fn check_gone(&self, judged: &Judged) -> Result<(), Refusal> {
+        let Some(holder) = judged.replaces else { return Ok(()) };
+        let why = match holder == self.me {
+            true => Some("it is the node that was asked".to_owned()),
+            false => self.surroundings.is_not_gone(holder).await,
+        };
+        let Some(why) = why else { return Ok(()) };
+        let roster = self.roster();
+        let addresses = roster.member(&holder).map(|m| m.addresses.clone()).unwrap_or_default();
+        Err(Refusal::NotGone {
+            name: judged.name.to_string(),
+            holder: holder.short(),
+            why,
+            addresses: addresses.iter().map(SocketAddr::to_string).collect(),
+        })
+    }
+
     async fn check_reachable(&self, request: &JoinRequest, joiner: NodeId) -> Result<(), Refusal> {
         let mut dialling = tokio::task::JoinSet::new();
         for address in request.addresses.iter().take(ADDRESSES_MAX).copied() {
@@ -331,12 +358,18 @@ impl<S: Surroundings> Admitter<S> {
 
     async fn write_admission(
         &self,
+        judged: Judged,
         request: &JoinRequest,
         joiner: NodeId,
         binding: &Binding,
     ) -> Result<Judged, Stop> {
         let _alone = self.last_look.lock().await;
+        let replaces = judged.replaces;
         let judged = self.judge(request, joiner, binding)?;
+        if judged.replaces != replaces {
+            // Its name changed hands meanwhile, and whether this one is gone nobody looked.
+            return Err(Refusal::Busy("the name is just being given to another".into()).into());
+        }
         let roster = self.roster();
         // Also who is a member already is admitted anew: it may have left, which this node need not
         // have heard yet, and the later of the two holds.
@@ -347,8 +380,18 @@ impl<S: Surroundings> Admitter<S> {
         let addresses = &request.addresses;
         let edit = roster.admission(&joiner, &judged.name, addresses, self.me, invite, at_ms);
         let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
-        let written = self.replica.write(member_path(&joiner), edit, actor, false).await;
-        written.map_err(AdmissionError::Own)?;
+        let admitted = self.replica.write(member_path(&joiner), edit, actor.clone(), false);
+        let Some(replaced) = judged.replaces else {
+            admitted.await.map_err(AdmissionError::Own)?;
+            return Ok(judged);
+        };
+        // The two go into one commit where they come to the replica together, as they do here. If
+        // not, and a crash came in between, the name is free, and the joiner asks again.
+        let removal = Roster::removal(self.me, REPLACED_BY, at_ms);
+        let removed = self.replica.write(member_path(&replaced), removal, actor, false);
+        let (removed, admitted) = tokio::join!(removed, admitted);
+        removed.and(admitted).map_err(AdmissionError::Own)?;
+        info!(name = %judged.name, old = %replaced.short(), "replaced");
         Ok(judged)
     }
 }

@@ -32,7 +32,7 @@ const FILE_VARIABLE: &str = "PEERAGE_CONFIG";
 pub const SOCKET: &str = "/run/peerage/peerage.sock";
 
 /// All keys, in the order in which they are shown. Those that hold a list are lists.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "data_dir",
     "socket",
     "listen",
@@ -41,6 +41,7 @@ const KEYS: [&str; 10] = [
     "name",
     "join",
     "join_file",
+    "replace",
     "log",
     "group",
 ];
@@ -64,6 +65,8 @@ pub struct Config {
     pub name: Option<String>,
     /// How to join where the node is standalone.
     pub join: Option<JoinSource>,
+    /// Whether joining takes the name over from a member that is down.
+    pub replace: bool,
     /// What to log, as `tracing-subscriber` filters it: `info`, `peerage=debug`.
     pub log: String,
     /// The group whose members may write.
@@ -110,6 +113,8 @@ pub struct Flags {
     pub join: Option<String>,
     /// As [`Config::join`].
     pub join_file: Option<PathBuf>,
+    /// As [`Config::replace`]; not given where it is false.
+    pub replace: bool,
 }
 
 /// A value of the configuration, for people.
@@ -239,6 +244,7 @@ impl Config {
             links,
             name: raw.name,
             join,
+            replace: raw.replace,
             log: raw.log,
             group: raw.group,
             shown: shown(figment),
@@ -284,6 +290,7 @@ struct Raw {
     name: Option<String>,
     join: Option<String>,
     join_file: Option<PathBuf>,
+    replace: bool,
     log: String,
     group: String,
 }
@@ -303,6 +310,7 @@ fn shown(figment: &Figment) -> Vec<Shown> {
             Ok(Value::Array(_, items)) => {
                 items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
             }
+            Ok(Value::Bool(_, flag)) => vec![flag.to_string()],
             Ok(value) => value.as_str().map(str::to_owned).into_iter().collect(),
             Err(_) if key == "name" => {
                 let source = "the host's name, unless the node has one already".to_owned();

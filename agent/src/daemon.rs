@@ -3,11 +3,17 @@
 mod assembly;
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Context;
+use peerage_proto::api::node::IdentityReset;
+use peerage_proto::api::{ApiError, ErrorCode, Named};
 use peerage_proto::roster::NodeName;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +23,7 @@ use crate::config::{self, Config, Listen};
 use crate::http;
 use crate::links::{LinksHandle, META_LINKS, Wishes};
 use crate::mesh::Underlay;
+use crate::node::{KeyPlace, reset_stopped};
 use crate::store::{Folder, Image, Store, node_key};
 use crate::vitals::host::Sample;
 use crate::{supervision, unattended};
@@ -27,6 +34,15 @@ use assembly::META_PORT;
 
 /// How many threads serve the agent: it waits more than it computes.
 const WORKERS_MAX: usize = 1;
+
+/// Why an agent that serves comes to its end.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// It was told to stop.
+    Told,
+    /// Its host has another identity, and it starts anew under that.
+    Renewed,
+}
 
 /// Runs the agent until it is told to stop.
 ///
@@ -39,10 +55,41 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(serve(config))
+    match runtime.block_on(serve(config))? {
+        Ending::Told => Ok(()),
+        Ending::Renewed => {
+            // The same program in the same process: whoever supervises it sees it go on, and the
+            // kernel takes back every lock, port and file that the old identity had.
+            let mut arguments = std::env::args_os();
+            let mut again = Command::new("/proc/self/exe");
+            again.arg0(arguments.next().unwrap_or_else(|| "peerage".into())).args(arguments);
+            Err(again.exec()).context("the agent could not be started anew")
+        }
+    }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// Gives the host of a stopped agent's folder another identity.
+///
+/// # Errors
+/// What kept it from that.
+pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
+    let failed = |message: String| ApiError::new(ErrorCode::Failed, message);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed(error.to_string()))?;
+    if !folder.join("node.key").exists() {
+        let message = format!("there is no agent's data in {}", folder.display());
+        return Err(ApiError::new(ErrorCode::NotFound, message));
+    }
+    let renewed = runtime.block_on(reset_stopped(folder)).map_err(|e| failed(e.to_string()))?;
+    Ok(IdentityReset {
+        node: Named { name: config::host_name(), id: renewed.is.to_string() },
+        was: renewed.was.to_string(),
+        backup: renewed.backup.map(|backup| backup.display().to_string()),
+        old_key: renewed.old_key.display().to_string(),
+    })
+}
+
+async fn serve(config: Config) -> anyhow::Result<Ending> {
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
     let key = node_key(&folder)?;
@@ -54,6 +101,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let wishes = Wishes { configured: config.links.clone(), kept, bound };
     let links = LinksHandle::spawn(wishes, store.clone(), clock);
 
+    let (replaced, mut renewals) = mpsc::channel(1);
     let ground = Ground {
         key,
         name: own_name(&config)?,
@@ -64,6 +112,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         bind: Arc::new(Underlay::bind),
         store,
         image,
+        key_place: Some(KeyPlace { folder: config.data_dir.clone(), replaced }),
     };
     let (node, mut breaks) = assemble(ground).await?;
     let shutdown = CancellationToken::new();
@@ -71,7 +120,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let router = http::router(service, shutdown.clone());
     let serving = tokio::spawn(http::serve(socket, router, config.group, shutdown.clone()));
     if let Some(source) = config.join {
-        tokio::spawn(unattended::join(node.clone(), source, config.name.clone()));
+        tokio::spawn(unattended::join(node.clone(), source, config.name.clone(), config.replace));
     }
     let addresses: Vec<_> = node.addresses().iter().map(SocketAddr::to_string).collect();
     if let Some(name) =
@@ -88,19 +137,22 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate()).context("the signal SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("the signal SIGINT")?;
-    let cause = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        cause = breaks.recv() => cause,
+    let (ending, cause) = tokio::select! {
+        _ = terminate.recv() => (Ending::Told, None),
+        _ = interrupt.recv() => (Ending::Told, None),
+        Some(()) = renewals.recv() => (Ending::Renewed, None),
+        cause = breaks.recv() => (Ending::Told, cause),
     };
-    supervision::stopping();
+    if ending == Ending::Told {
+        supervision::stopping();
+    }
     supervised.abort();
     node.stop().await;
     shutdown.cancel();
     let _ = serving.await;
     info!("stopped");
     match cause {
-        None => Ok(()),
+        None => Ok(ending),
         Some(cause) => anyhow::bail!("the disk fails for good: {cause}"),
     }
 }

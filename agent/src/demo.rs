@@ -204,7 +204,7 @@ impl Demo {
 }
 
 async fn join(node: &Node, token: &str) -> anyhow::Result<()> {
-    let join = Join { token: token.to_owned(), name: None, password: None };
+    let join = Join { token: token.to_owned(), name: None, password: None, replace: false };
     let joined = node.client().call(&join).await;
     joined.map(|_| ()).with_context(|| format!("{} does not join", node.name()))
 }

@@ -1,6 +1,7 @@
 //! Who gets past the hello: members of the same Data Center, and who proves to be one of whom this
 //! node has not heard yet.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use peerage_proto::id::NodeId;
@@ -12,9 +13,10 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::membership::Membership;
+use crate::membership::{End, Membership};
 use crate::mesh::{Gate, Verdict};
 use crate::replica::ReplicaHandle;
+use crate::twins;
 
 /// How many changes of a proof, or of evidence, are looked at.
 const PROOF_CHANGES_MAX: usize = 8;
@@ -50,7 +52,7 @@ impl Gate for NodeGate {
         Some(Hello { wall_ms: self.clock.now().wall_ms, ..hello })
     }
 
-    async fn judge(&self, peer: NodeId, hello: &Hello) -> Verdict {
+    async fn judge(&self, peer: NodeId, hello: &Hello, remote: SocketAddr) -> Verdict {
         let Some(membership) = self.membership() else {
             let message = "this node is in no Data Center";
             return Verdict::Refuse(Refusal::new(RefusalCode::Standalone, message));
@@ -69,13 +71,13 @@ impl Gate for NodeGate {
             return Verdict::Refuse(Refusal::new(RefusalCode::WrongDataCenter, message));
         }
         if roster.is_current(&peer) {
-            return Verdict::Welcome;
+            return alone(&membership, peer, hello, remote).await;
         }
         // Who is a stranger here, or came back after it left, shows how it was admitted.
         merge_proof(&membership.replica, &hello.proof).await;
         let roster = membership.roster();
         match roster.member(&peer).map(|member| &member.standing) {
-            Some(Standing::Member) => Verdict::Welcome,
+            Some(Standing::Member) => alone(&membership, peer, hello, remote).await,
             Some(standing) => {
                 Verdict::Refuse(ended(&membership.replica, &roster, peer, standing).await)
             }
@@ -92,10 +94,29 @@ impl Gate for NodeGate {
         tokio::spawn(async move {
             let name = membership.roster().name_of(&peer);
             info!(peer = name, cause = %refusal, "refused");
-            if matches!(refusal.code, RefusalCode::Removed | RefusalCode::Left) {
-                merge_evidence(&membership, peer, me, &refusal.evidence).await;
+            match refusal.code {
+                RefusalCode::Removed | RefusalCode::Left => {
+                    merge_evidence(&membership, peer, me, &refusal.evidence).await;
+                }
+                RefusalCode::DuplicateIdentity if membership.roster().is_current(&peer) => {
+                    membership.end(End::Twin { by: name, cause: refusal.message });
+                }
+                _ => {}
             }
         });
+    }
+}
+
+/// Welcomes a member that is the only one with its key.
+async fn alone(
+    membership: &Membership,
+    peer: NodeId,
+    hello: &Hello,
+    remote: SocketAddr,
+) -> Verdict {
+    match twins::check(membership, peer, hello, remote).await {
+        Ok(()) => Verdict::Welcome,
+        Err(refusal) => Verdict::Refuse(refusal),
     }
 }
 

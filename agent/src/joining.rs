@@ -85,6 +85,8 @@ pub struct Joiner {
     pub addresses: Vec<SocketAddr>,
     /// Its version.
     pub version: String,
+    /// Whether it takes its name over from a member that is gone.
+    pub replace: bool,
     /// What its replica keeps.
     pub limits: Limits,
     /// The time.
@@ -171,6 +173,7 @@ impl Joiner {
             version: self.version.clone(),
             wire_version: WIRE_VERSION,
             wall_ms: self.clock.now().wall_ms,
+            replace: self.replace,
         };
         let (mut send, mut recv) =
             connection.open_bi().await.map_err(|e| JoinError::BrokeOff(e.to_string()))?;

@@ -20,6 +20,7 @@ pub mod joining;
 pub mod links;
 pub mod liveness;
 pub mod log;
+pub mod machine;
 pub mod membership;
 pub mod mesh;
 pub mod node;
@@ -29,6 +30,8 @@ pub mod seed;
 pub mod store;
 pub mod supervision;
 pub mod sync;
+pub mod timekeeping;
+pub mod twins;
 pub mod unattended;
 pub mod vitals;
 

@@ -34,6 +34,10 @@ fn run(line: CommandLine) -> Exit {
             let loaded = Config::load(&flags, &environment).map_err(misconfigured);
             cli::config::show(loaded.map(|config| settings(&config)), &mut console)
         }
+        Some(Command::Reset(args)) if args.data_dir.is_some() => {
+            let folder = args.data_dir.clone().unwrap_or_default();
+            cli::reset_stopped(&args, &folder, daemon::reset_identity, &mut console)
+        }
         Some(command) => {
             let socket = config::client_socket(line.socket, &environment);
             let asking = cli::run(command, &socket, &mut console);
@@ -66,8 +70,8 @@ fn environment() -> Environment {
 }
 
 fn flags(args: AgentArgs) -> Flags {
-    let AgentArgs { config, data_dir, listen, advertise, name, join, join_file } = args;
-    Flags { config, data_dir, socket: None, listen, advertise, name, join, join_file }
+    let AgentArgs { config, data_dir, listen, advertise, name, join, join_file, replace } = args;
+    Flags { config, data_dir, socket: None, listen, advertise, name, join, join_file, replace }
 }
 
 fn settings(config: &Config) -> Vec<Setting> {
@@ -75,6 +79,7 @@ fn settings(config: &Config) -> Vec<Setting> {
         key: shown.key,
         value: match (shown.key, shown.value.as_slice()) {
             ("advertise" | "link", addresses) => Value::from(addresses),
+            ("replace", [value]) => Value::from(value == "true"),
             (_, [value]) => Value::from(value.as_str()),
             _ => Value::Null,
         },

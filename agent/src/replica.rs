@@ -12,6 +12,7 @@ use peerage_proto::replica::{
     Written,
 };
 use peerage_proto::roster::Roster;
+use peerage_proto::skew::ClockOff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -49,6 +50,9 @@ pub enum WriteFailure {
     /// A rule said no.
     #[error(transparent)]
     Rule(#[from] WriteError),
+    /// The clock that would stamp it is wrong.
+    #[error("{0}, and nothing is written with a clock that is so wrong")]
+    Clock(ClockOff),
     /// The disk did not take it.
     #[error("it could not be put on disk: {0}")]
     Disk(Arc<str>),
@@ -103,6 +107,8 @@ pub struct ReplicaHandle {
     requests: mpsc::Sender<Request>,
     roster: watch::Receiver<Arc<Roster>>,
     progress: watch::Receiver<Progress>,
+    /// Why nothing is to be written, while that is so.
+    refusing: watch::Sender<Option<ClockOff>>,
 }
 
 impl ReplicaHandle {
@@ -112,6 +118,30 @@ impl ReplicaHandle {
     /// # Errors
     /// [`WriteFailure`], and nothing was written.
     pub async fn write(
+        &self,
+        path: Path,
+        edit: Edit,
+        actor: Actor,
+        receipt: bool,
+    ) -> Result<Acknowledged, WriteFailure> {
+        let refusing = *self.refusing.borrow();
+        match refusing {
+            Some(off) => Err(WriteFailure::Clock(off)),
+            None => self.write_by_any_clock(path, edit, actor, receipt).await,
+        }
+    }
+
+    /// Refuses all further writes by this node because of its clock, or, with `None`, takes them
+    /// again. What comes from elsewhere is merged as ever.
+    pub fn refuse_writes(&self, clock: Option<ClockOff>) {
+        self.refusing.send_replace(clock);
+    }
+
+    /// As [`ReplicaHandle::write`], for what must be possible with a wrong clock too: to leave.
+    ///
+    /// # Errors
+    /// [`WriteFailure`], and nothing was written.
+    pub async fn write_by_any_clock(
         &self,
         path: Path,
         edit: Edit,
@@ -220,8 +250,12 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         let (roster, roster_watch) = watch::channel(Arc::new(Roster::of(&replica)));
         let (progress, progress_watch) = watch::channel(progress(&replica));
         let outlet = outlet(roster_watch.clone());
-        let handle =
-            ReplicaHandle { requests: sender, roster: roster_watch, progress: progress_watch };
+        let handle = ReplicaHandle {
+            requests: sender,
+            roster: roster_watch,
+            progress: progress_watch,
+            refusing: watch::Sender::new(None),
+        };
         let task = Self { replica, disk, outlet, receipts, clock, requests, roster, progress };
         (task, handle)
     }

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerage_proto::admission::exchange::{UsesAnswer, UsesQuestion};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::liveness::State;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::admission::{Admitter, Surroundings, refuse_as_standalone};
@@ -16,6 +19,9 @@ use crate::clock::Clock;
 use crate::membership::Membership;
 use crate::mesh::{Bind, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame};
 use crate::node::Node;
+
+/// How long a member that is to be replaced is called.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many joiners are served at once; more wait.
 const JOINERS_MAX: usize = 16;
@@ -118,6 +124,22 @@ impl Surroundings for MeshSurroundings {
     fn alive(&self) -> BTreeSet<NodeId> {
         self.membership.alive()
     }
+
+    async fn is_not_gone(&self, member: NodeId) -> Option<String> {
+        let standing = self.membership.liveness.standings().borrow().get(&member).copied();
+        let state = standing.map_or(State::Unknown, |standing| standing.state);
+        match state {
+            State::Alive => return Some("it is alive".into()),
+            State::Suspect => return Some("it was alive a moment ago".into()),
+            State::Unknown => return Some("nothing was heard of it here yet".into()),
+            State::Down | State::Left => {}
+        }
+        // A connection may still be there that leads nowhere: only an answer counts.
+        let mesh = &self.membership.mesh;
+        let called = timeout(CALL_TIMEOUT, mesh.connect(member)).await;
+        let answers = matches!(called, Ok(Ok(()))) && mesh.answers(member, CALL_TIMEOUT).await;
+        answers.then(|| "it answers".into())
+    }
 }
 
 /// The gate of a mesh that only dials.
@@ -128,7 +150,7 @@ impl Gate for Closed {
         None
     }
 
-    async fn judge(&self, _peer: NodeId, _hello: &Hello) -> Verdict {
+    async fn judge(&self, _peer: NodeId, _hello: &Hello, _remote: SocketAddr) -> Verdict {
         Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
     }
 

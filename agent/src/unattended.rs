@@ -16,14 +16,14 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 
 /// Joins, trying again for as long as that may help. A node that belongs to a Data Center already,
 /// or that was put out of one, is left as it is: Join Information may stay in the configuration.
-pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<String>) {
+pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<String>, replace: bool) {
     let mut wait = RETRY_FIRST;
     while node.membership().is_none() {
         if let Some(notice) = node.notice() {
             info!(notice = notice.message, "not joining by itself");
             return;
         }
-        match attempt(&node, &source, name.as_deref()).await {
+        match attempt(&node, &source, name.as_deref(), replace).await {
             Ok(()) => return,
             Err(Failure::Final(cause)) => {
                 error!(cause, "joining was refused; the agent goes on standalone");
@@ -44,14 +44,19 @@ enum Failure {
     Again(String),
 }
 
-async fn attempt(node: &Node, source: &JoinSource, name: Option<&str>) -> Result<(), Failure> {
+async fn attempt(
+    node: &Node,
+    source: &JoinSource,
+    name: Option<&str>,
+    replace: bool,
+) -> Result<(), Failure> {
     let token = match source {
         JoinSource::Token(token) => token.clone(),
         JoinSource::File(path) => tokio::fs::read_to_string(path)
             .await
             .map_err(|error| Failure::Again(format!("{}: {error}", path.display())))?,
     };
-    match node.join(token.trim(), None, name).await {
+    match node.join(token.trim(), None, name, replace).await {
         Ok(_) | Err(NodeError::AlreadyMember { .. }) => Ok(()),
         Err(error) => {
             let cause = error.to_string();

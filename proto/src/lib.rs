@@ -6,7 +6,8 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness`, `links` and `vitals` need only `id` and `time`. A test of the workspace holds them.
+//! `liveness`, `links`, `vitals` and `skew` need only `id` and `time`. A test of the workspace holds
+//! them.
 
 pub mod access;
 pub mod admission;
@@ -18,6 +19,7 @@ pub mod links;
 pub mod liveness;
 pub mod replica;
 pub mod roster;
+pub mod skew;
 pub mod time;
 pub mod vitals;
 pub mod wire;

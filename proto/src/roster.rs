@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::id::{InviteId, NodeId};
 use crate::links::canonical;
 use crate::replica::{Document, Edit, Field, Path, Replica, SignedChange, Stamp};
+use crate::time::Hlc;
 
 pub use crate::links::ADDRESSES_MAX;
 
@@ -135,8 +136,11 @@ pub struct Member {
     pub standing: Standing,
     /// Where it is reached, the best address first.
     pub addresses: Vec<SocketAddr>,
-    /// When it was admitted (the latest time, if it left in between).
+    /// When it was admitted; the latest time, if several members admitted it.
     pub admitted: Stamp,
+    /// Since when it has belonged without a break, which decides between those of one name. One
+    /// that is admitted again while it belongs, such as after a crash, keeps its place.
+    pub since: Hlc,
     /// The node that admitted it; itself for the founder.
     pub admitted_by: NodeId,
     /// The invitation that admitted it; none for the founder.
@@ -226,9 +230,9 @@ impl Roster {
 
     /// Gives every name to the earliest of the members that were given it.
     fn settle_names(&mut self) {
-        let mut holders: BTreeMap<String, (Stamp, NodeId)> = BTreeMap::new();
+        let mut holders: BTreeMap<String, (Hlc, NodeId)> = BTreeMap::new();
         for member in self.members.values().filter(|m| m.is_current()) {
-            let claim = (member.admitted, member.id);
+            let claim = (member.since, member.id);
             let holder = holders.entry(member.given_name.clone()).or_insert(claim);
             *holder = (*holder).min(claim);
         }
@@ -271,9 +275,17 @@ impl Roster {
         self.members.get(id).map_or_else(|| id.short(), |member| member.name.clone())
     }
 
-    /// The current member that has a name or was given it.
+    /// The current member that has a name, or else one that was given it.
     pub fn holder_of(&self, name: &str) -> Option<&Member> {
-        self.current().find(|m| m.name == name || m.given_name == name)
+        let given = || self.current().find(|m| m.given_name == name);
+        self.current().find(|m| m.name == name).or_else(given)
+    }
+
+    /// The member that shows the name which this one was given, too; `None` where it shows it
+    /// itself, or does not belong.
+    pub fn holder_above(&self, member: &Member) -> Option<&Member> {
+        let clashes = member.is_current() && member.name != member.given_name;
+        clashes.then(|| self.current().find(|other| other.name == member.given_name)).flatten()
     }
 
     /// The member that a person means by a name, an id, or the beginning of an id. Of those that
@@ -367,7 +379,10 @@ impl Roster {
         invite: Option<InviteId>,
         at_ms: u64,
     ) -> Edit {
-        let admitted = json!({"by": by, "invite": invite, "at_ms": at_ms});
+        let mut admitted = json!({"by": by, "invite": invite, "at_ms": at_ms});
+        if let Some(member) = self.member(id).filter(|member| member.is_current()) {
+            admitted["since"] = json!(member.since);
+        }
         let mut edit = setting([
             ("name", json!(name)),
             ("addresses", json!(addresses)),
@@ -464,6 +479,10 @@ fn member(path: &Path, document: &Document) -> Option<Member> {
         },
         addresses: parsed.take(ADDRESSES_MAX).collect(),
         admitted: stamp,
+        since: admitted
+            .get("since")
+            .and_then(Value::as_u64)
+            .map_or(stamp.at, |at| stamp.at.min(Hlc(at))),
         admitted_by: read_id("by").and_then(|t| t.parse().ok()).unwrap_or(id),
         invite: read_id("invite").and_then(|t| t.parse().ok()),
     })
@@ -561,6 +580,39 @@ mod tests {
         let earlier = Keypair::from_seed([4; 32]).node_id();
         assert_eq!(roster.holder_of("pve-3").map(|m| m.id), Some(earlier));
         assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
+    }
+
+    /// The seed's answer was lost, and the joiner asked again: that must not cost it its name.
+    #[test]
+    fn a_member_that_is_admitted_again_keeps_its_place_among_those_of_its_name() {
+        let mut a = replica(1);
+        admit(&mut a, 3, "pve-3", 1000);
+        let mut b = replica(2);
+        let other = admit(&mut b, 4, "pve-3", 2000);
+        admit(&mut a, 3, "pve-3", 3000);
+        merge(&mut a, other);
+        let first = Keypair::from_seed([3; 32]).node_id();
+        let roster = Roster::of(&a);
+        assert_eq!(roster.holder_of("pve-3").map(|m| m.id), Some(first));
+        let later = roster.current().find(|m| m.id != first).unwrap();
+        assert_eq!(roster.holder_above(later).map(|m| m.id), Some(first));
+        assert_eq!(roster.holder_above(roster.member(&first).unwrap()), None);
+    }
+
+    /// Its name was free while it was away: whoever took it then keeps it.
+    #[test]
+    fn a_node_that_left_and_came_back_takes_its_place_behind_those_who_stayed() {
+        let mut a = replica(1);
+        admit(&mut a, 3, "pve-3", 1000);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        write(&mut a, &member_path(&id), Roster::leaving(id, "root", 2000), 2000);
+        admit(&mut a, 4, "pve-3", 3000);
+        admit(&mut a, 3, "pve-3", 4000);
+        let roster = Roster::of(&a);
+        assert_eq!(
+            roster.holder_of("pve-3").map(|m| m.id),
+            Some(Keypair::from_seed([4; 32]).node_id())
+        );
     }
 
     #[test]

@@ -28,6 +28,9 @@ const ADDRESSES_MAX: usize = 16;
 const LOAD_STEP: f64 = 0.1;
 const MEMORY_STEP_BYTES: u64 = 16 << 20;
 
+/// Clocks are told in steps of a tenth of a second, for the same reason.
+const CLOCK_STEP_MS: i64 = 100;
+
 /// The names of the facts. They are part of the wire: never reuse one for something else.
 mod name {
     pub(super) const VERSION: &str = "version";
@@ -40,6 +43,7 @@ mod name {
     pub(super) const MEMORY_USED: &str = "mem_used";
     pub(super) const DIGEST: &str = "digest";
     pub(super) const ADDRESSES: &str = "addresses";
+    pub(super) const CLOCK: &str = "clock_ahead_ms";
 }
 
 /// What a node says of itself. What it did not say, or said in a way that this version cannot
@@ -67,6 +71,8 @@ pub struct Vitals {
     pub digest: Option<Vec<u8>>,
     /// Where it listens, as it believes, each `ADDRESS:PORT`.
     pub addresses: Vec<String>,
+    /// How far its clock is ahead of its peers' median, in steps of a tenth of a second.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl Vitals {
@@ -80,6 +86,7 @@ impl Vitals {
     /// out.
     pub fn facts(&self) -> BTreeMap<String, String> {
         let steps = |bytes: u64| bytes / MEMORY_STEP_BYTES * MEMORY_STEP_BYTES;
+        let clock_steps = |ms: i64| ms / CLOCK_STEP_MS * CLOCK_STEP_MS;
         let load = |load: f64| format!("{:.1}", (load / LOAD_STEP).round() * LOAD_STEP);
         let addresses = (!self.addresses.is_empty()).then(|| self.addresses.join(" "));
         [
@@ -93,6 +100,7 @@ impl Vitals {
             (name::MEMORY_USED, self.mem_used_bytes.map(|bytes| steps(bytes).to_string())),
             (name::DIGEST, self.digest.as_ref().map(|digest| HEXLOWER.encode(digest))),
             (name::ADDRESSES, addresses),
+            (name::CLOCK, self.clock_ahead_ms.map(|ms| clock_steps(ms).to_string())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -125,6 +133,7 @@ impl Vitals {
             name::CPUS => self.cpus = value.parse().ok(),
             name::MEMORY => self.mem_total_bytes = value.parse().ok(),
             name::MEMORY_USED => self.mem_used_bytes = value.parse().ok(),
+            name::CLOCK => self.clock_ahead_ms = value.parse().ok(),
             name::DIGEST if value.len() <= 2 * DIGEST_LEN_MAX => {
                 self.digest = HEXLOWER.decode(value.as_bytes()).ok();
             }
@@ -160,6 +169,7 @@ mod tests {
             mem_used_bytes: Some((3 << 30) + 12_345),
             digest: Some(vec![1, 2, 0xff]),
             addresses: vec!["192.0.2.1:4747".into(), "[2001:db8::1]:4747".into()],
+            clock_ahead_ms: Some(-1_200),
         }
     }
 

@@ -42,6 +42,9 @@ pub const HELLO_BYTES_MAX: usize = 64 * 1024;
 /// How long a node's name in a hello may be.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// How long what a hello says of its machine may be.
+pub const MACHINE_BYTES_MAX: usize = 64;
+
 /// How long the message of a refusal or of a close may be; a longer one is cut.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
@@ -77,9 +80,34 @@ pub struct Hello {
     /// Whether the sender serves [`StreamKind::Detour`].
     #[serde(rename = "d", default)]
     pub carries: bool,
+    /// Drawn at random when the sender's agent started: two hosts with one key are told apart by
+    /// it. `None` from a version that does not say.
+    #[serde(rename = "i", default)]
+    pub instance: Option<u64>,
+    /// Which machine the sender runs on, as far as it can tell: a keyed hash of the host's machine
+    /// id, different in each Data Center. At most [`MACHINE_BYTES_MAX`].
+    #[serde(rename = "m", default)]
+    pub machine: Option<ByteBuf>,
+    /// Whether the sender only asks who is there; it hangs up after the answer.
+    #[serde(rename = "l", default)]
+    pub only_looks: bool,
+}
+
+/// One start of an agent. Of two that are alive at once with one key, the later has to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Start {
+    /// Its boot number.
+    pub boot: u64,
+    /// Decides where two have one boot number.
+    pub instance: u64,
 }
 
 impl Hello {
+    /// Which start of the sender's agent speaks; `None` from a version that does not say.
+    pub fn start(&self) -> Option<Start> {
+        self.instance.map(|instance| Start { boot: self.boot, instance })
+    }
+
     /// The hello's binary form.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
@@ -97,6 +125,7 @@ impl Hello {
 
     fn check(&self) -> Result<(), DecodeError> {
         within(self.name.len(), NAME_BYTES_MAX)?;
+        within(self.machine.as_ref().map_or(0, |m| m.len()), MACHINE_BYTES_MAX)?;
         within(self.addresses.len(), ADDRESSES_MAX)
     }
 }
@@ -291,12 +320,15 @@ pub enum StreamKind {
     Sync,
     /// A question how often an invitation was used, both ways.
     InviteUses,
+    /// A look at each other's clocks, both ways; that there is an answer tells that the peer is
+    /// alive.
+    Clock,
 }
 
 impl StreamKind {
     /// All kinds that this version knows.
-    pub const ALL: [Self; 5] =
-        [Self::Chitchat, Self::Push, Self::Detour, Self::Sync, Self::InviteUses];
+    pub const ALL: [Self; 6] =
+        [Self::Chitchat, Self::Push, Self::Detour, Self::Sync, Self::InviteUses, Self::Clock];
 
     /// The byte on the wire.
     pub const fn byte(self) -> u8 {
@@ -306,6 +338,7 @@ impl StreamKind {
             Self::Detour => 3,
             Self::Sync => 16,
             Self::InviteUses => 17,
+            Self::Clock => 18,
         }
     }
 
@@ -321,7 +354,31 @@ impl StreamKind {
             Self::Push | Self::Sync => sync::FRAME_BYTES_MAX,
             Self::Detour => DETOUR_BYTES_MAX,
             Self::InviteUses => 4 * 1024,
+            Self::Clock => 256,
         }
+    }
+}
+
+/// What stands in both directions of a [`StreamKind::Clock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// The sender's wall clock in milliseconds since 1970-01-01 UTC, read just before it was sent.
+    #[serde(rename = "w")]
+    pub wall_ms: u64,
+}
+
+impl ClockReading {
+    /// The binary form.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads the binary form.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for bytes of any content.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes, StreamKind::Clock.frame_bytes_max())
     }
 }
 
@@ -352,20 +409,27 @@ mod tests {
             "[a-z0-9é-]{0,40}",
             prop::collection::vec(any::<SocketAddr>(), 0..=ADDRESSES_MAX),
             prop::collection::vec(bytes(), 0..4),
+            any::<(Option<u64>, Option<[u8; 16]>, bool)>(),
         )
-            .prop_map(|((wire_version, dc, boot, wall_ms), name, addresses, proof)| {
-                Hello {
-                    wire_version,
-                    datacenter: DataCenterId(dc),
-                    name,
-                    boot,
-                    wall_ms,
-                    addresses: addresses.into_iter().map(without_scope).collect(),
-                    proof,
-                    supersedes: boot.is_multiple_of(2).then_some(wall_ms),
-                    carries: boot.is_multiple_of(3),
-                }
-            })
+            .prop_map(
+                |((wire_version, dc, boot, wall_ms), name, addresses, proof, who)| {
+                    let (instance, machine, only_looks) = who;
+                    Hello {
+                        wire_version,
+                        datacenter: DataCenterId(dc),
+                        name,
+                        boot,
+                        wall_ms,
+                        addresses: addresses.into_iter().map(without_scope).collect(),
+                        proof,
+                        supersedes: boot.is_multiple_of(2).then_some(wall_ms),
+                        carries: boot.is_multiple_of(3),
+                        instance,
+                        machine: machine.map(|m| ByteBuf::from(m.to_vec())),
+                        only_looks,
+                    }
+                },
+            )
     }
 
     /// The text form of a socket address, which JSON and tests use, knows no flow label.
@@ -391,6 +455,7 @@ mod tests {
         fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
             let _ = Hello::decode(&bytes);
             let _ = Answer::decode(&bytes);
+            let _ = ClockReading::decode(&bytes);
         }
 
         #[test]
@@ -431,6 +496,7 @@ mod tests {
                 && hello.proof.is_empty()
                 && hello.name.is_empty()
         );
+        assert_eq!((hello.start(), hello.machine, hello.only_looks), (None, None, false));
     }
 
     #[test]
@@ -438,14 +504,20 @@ mod tests {
         let mut hello = Hello {
             wire_version: 1,
             datacenter: DataCenterId([1; 16]),
-            name: "n".repeat(NAME_BYTES_MAX + 1),
+            name: String::new(),
             boot: 1,
             wall_ms: 1,
             addresses: Vec::new(),
             proof: Vec::new(),
             supersedes: None,
             carries: false,
+            instance: None,
+            machine: Some(ByteBuf::from(vec![0; MACHINE_BYTES_MAX + 1])),
+            only_looks: false,
         };
+        assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
+        hello.machine = None;
+        hello.name = "n".repeat(NAME_BYTES_MAX + 1);
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.name.clear();
         hello.addresses = vec![([127, 0, 0, 1], 1).into(); ADDRESSES_MAX + 1];

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod binary;
 pub mod client;
 pub mod command;
+pub mod faketime;
 pub mod fleet;
 pub mod patience;
 pub mod sim;

@@ -27,6 +27,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("liveness", &["id", "time", "codec"]),
     ("links", &["id", "time", "codec"]),
     ("vitals", &["id", "time", "codec"]),
+    ("skew", &["id", "time", "codec"]),
 ];
 
 /// Modules of `agent`, each with all that it may use of `agent`.
@@ -35,6 +36,8 @@ const AGENT: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("log", &[]),
     ("config", &[]),
+    ("machine", &[]),
+    ("addresses", &[]),
     ("happening", &[]),
     ("receipts", &[]),
     ("store", &[]),
@@ -51,6 +54,8 @@ const AGENT: &[(&str, &[&str])] = &[
     ("joining", TASKS),
     ("node", TASKS),
     ("seed", TASKS),
+    ("timekeeping", TASKS),
+    ("twins", TASKS),
     ("supervision", TASKS),
     // It takes the configuration's own form of where the Join Information is.
     ("unattended", &["config", "api", "joining", "node"]),
@@ -81,6 +86,9 @@ const TASKS: &[&str] = &[
     "links",
     "happening",
     "receipts",
+    "machine",
+    "timekeeping",
+    "twins",
 ];
 
 /// Modules of `agent` that may use only so much of the rules; the others may use all.

@@ -1,7 +1,6 @@
 //! Every reason for which a node is not admitted: its cause is told, and nothing has changed.
 
-use std::process::Command;
-
+use peerage_tests::faketime::{self, MISSING};
 use peerage_tests::patience::{SOON, eventually, until};
 use peerage_tests::{Agent, Fleet, Ran, skipped};
 use serde_json::{Value, json};
@@ -11,9 +10,6 @@ const FAILED: i32 = 1;
 
 /// How a command ends that a rule forbids.
 const REFUSED: i32 = 4;
-
-/// The library that shifts a process's clock.
-const FAKETIME: &str = "libfaketime.so.1";
 
 #[test]
 fn a_seed_that_does_not_answer_is_told_with_its_address() {
@@ -196,16 +192,12 @@ fn a_node_that_cannot_be_dialled_back_is_refused_with_the_address_to_open() {
 
 #[test]
 fn a_clock_that_is_two_minutes_off_is_refused() {
-    let Some(library) = faketime() else {
-        return skipped(&format!("no {FAKETIME} here (package faketime) to shift a clock with"));
-    };
+    let Some(library) = faketime::library() else { return skipped(MISSING) };
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
     let token = fleet[0].invite(json!({}));
-    let mut joiner = Agent::named("pve-2")
-        .env("LD_PRELOAD", &library)
-        .env("FAKETIME", "+120s")
-        .env("DONT_FAKE_MONOTONIC", "1");
+    let mut joiner = Agent::named("pve-2").with_clock(&library);
+    joiner.set_clock("+120s");
     joiner.restart();
     fleet.push(joiner);
     refused(&fleet, &token, &["clock"]);
@@ -266,10 +258,4 @@ fn seen(fleet: &Fleet) -> Vec<Value> {
 fn members(agent: &Agent) -> Value {
     let members = agent.client().get("members").unwrap_or_else(|_| json!([]));
     members.as_array().unwrap().iter().map(|m| json!([m["name"], m["id"]])).collect()
-}
-
-/// Where the dynamic linker finds the clock-shifting library.
-fn faketime() -> Option<String> {
-    let found = Command::new("find").args(["/usr/lib", "-name", FAKETIME]).output().ok()?;
-    String::from_utf8(found.stdout).ok()?.lines().next().map(str::to_owned)
 }

@@ -1,5 +1,7 @@
 //! The words and codes in which the failures of the agent's parts reach those who ask.
 
+use std::sync::Arc;
+
 use peerage_proto::admission::invitation::TokenError;
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::replica::{NameError, WriteError};
@@ -7,10 +9,23 @@ use peerage_proto::roster::ResolveError;
 
 use crate::events::Gone;
 use crate::joining::JoinError;
-use crate::node::NodeError;
+use crate::membership::Membership;
+use crate::node::{Node, NodeError, TWIN_HINT};
 use crate::replica::WriteFailure;
+use crate::timekeeping::CLOCK_HINT;
 
-/// What a standalone node answers to whoever asks for a Data Center's things.
+/// The membership, for whoever asks for a Data Center's things.
+///
+/// # Errors
+/// What a node outside of any answers.
+pub(super) fn member(node: &Node) -> Result<Arc<Membership>, ApiError> {
+    node.membership().ok_or_else(|| match node.notice().filter(|_| node.has_twin()) {
+        Some(notice) => ApiError::new(ErrorCode::Refused, notice.message).hint(notice.hint),
+        None => standalone(),
+    })
+}
+
+/// What a node outside of any Data Center answers.
 pub(super) fn standalone() -> ApiError {
     ApiError::new(ErrorCode::Refused, "this node is in no Data Center")
         .hint("found one (`peerage create NAME`) or join one (`peerage join TOKEN`) first")
@@ -56,6 +71,7 @@ pub(super) fn not_written(failure: WriteFailure) -> ApiError {
             };
             ApiError::new(code, message).hint(hint)
         }
+        WriteFailure::Clock(_) => ApiError::new(ErrorCode::Refused, message).hint(CLOCK_HINT),
         WriteFailure::Disk(_) => ApiError::new(ErrorCode::Failed, message)
             .hint("look at the disk of the agent's data folder, and at its journal"),
         WriteFailure::Stopping => ApiError::new(ErrorCode::Busy, message),
@@ -67,6 +83,10 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
     match error {
         NodeError::AlreadyMember { .. } => ApiError::new(ErrorCode::Refused, message)
             .hint("`peerage leave` first, if it is to belong to another"),
+        NodeError::Twin(_) => ApiError::new(ErrorCode::Refused, message).hint(TWIN_HINT),
+        NodeError::StillMember { .. } => ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage leave` first; then reset its identity, if that is still wanted"),
+        NodeError::NoKeyPlace => ApiError::new(ErrorCode::Refused, message),
         NodeError::Standalone => standalone(),
         NodeError::Name(_) => ApiError::new(ErrorCode::BadRequest, message),
         NodeError::Token(TokenError::Password) => ApiError::new(ErrorCode::Refused, message)

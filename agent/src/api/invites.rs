@@ -16,7 +16,7 @@ use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 
 use super::Answer;
-use super::failure::{not_written, standalone};
+use super::failure::{member, not_written};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
@@ -35,7 +35,7 @@ pub(super) async fn create(
     caller: &Caller,
     request: CreateInvite,
 ) -> Answer<CreatedInvite> {
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let CreateInvite { ttl, uses, node_name, strict, no_secret } = request;
     let bad = |message: &str| ApiError::new(ErrorCode::BadRequest, message);
     if uses == Some(0) {
@@ -134,7 +134,7 @@ fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
 }
 
 pub(super) async fn revoke(node: &Node, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let roster = membership.roster();
     let found: Vec<_> = roster
         .invites()

@@ -8,7 +8,7 @@ use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
 use peerage_proto::links::{Link, LinkError, Priority, in_order};
 
-use super::failure::{standalone, unresolved};
+use super::failure::{member, standalone, unresolved};
 use super::{Answer, members};
 use crate::links::{LinksError, LinksHandle, Origin};
 use crate::mesh::PeerStatus;
@@ -46,13 +46,12 @@ pub(super) fn links(node: &Node, handle: &LinksHandle) -> Links {
 }
 
 pub(super) fn of_node(node: &Node, request: &GetNodeLinks) -> Answer<PeerLinks> {
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let roster = membership.roster();
     let id = roster.resolve(&request.node).map_err(|e| unresolved(&e))?.id.to_string();
-    let member = members::members(node).into_iter().find(|member| member.id == id);
-    // The roster may have changed in between, and never forgets a node.
-    let member = member.ok_or_else(standalone)?;
-    Ok(peer_links(node, member))
+    let found = members::members(node).into_iter().find(|member| member.id == id);
+    // The roster never forgets a node; this one may have left its Data Center in between.
+    found.map(|found| peer_links(node, found)).ok_or_else(standalone)
 }
 
 fn peer_links(node: &Node, member: Member) -> PeerLinks {

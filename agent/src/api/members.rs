@@ -14,12 +14,13 @@ use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
 use super::Answer;
-use super::failure::{not_written, standalone, unresolved};
+use super::failure::{member, not_written, unresolved};
 use crate::clock::rfc3339;
 use crate::happening::reason;
 use crate::membership::Membership;
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
+use crate::timekeeping::member_warning;
 
 /// How long a removal waits for those alive, the removed node among them, to hear of it.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,6 +76,7 @@ impl<'a> View<'a> {
             uptime_s: None,
             load: None,
             digest: None,
+            clock_ahead_ms: None,
         };
         match &member.standing {
             Standing::Left(ending) => Member {
@@ -92,12 +94,12 @@ impl<'a> View<'a> {
                 )),
                 ..blank
             },
-            Standing::Member if member.id == self.membership.me => self.own(blank),
+            Standing::Member if member.id == self.membership.me => self.own(member, blank),
             Standing::Member => self.other(member, blank),
         }
     }
 
-    fn own(&self, blank: Member) -> Member {
+    fn own(&self, member: &roster::Member, blank: Member) -> Member {
         let vitals = self.membership.vitals.own();
         Member {
             state: "alive".into(),
@@ -105,7 +107,11 @@ impl<'a> View<'a> {
             version: Some(self.node.version().to_owned()),
             path: "self".into(),
             seen_s: Some(0.0),
-            message: None,
+            message: joined([
+                name_clash(member, self.roster),
+                self.membership.time.borrow().warning(),
+            ]),
+            clock_ahead_ms: vitals.clock_ahead_ms,
             boot: Some(self.node.boot()),
             uptime_s: Some(self.node.now().mono.as_secs()),
             load: vitals.load1,
@@ -126,6 +132,7 @@ impl<'a> View<'a> {
         let heard = heard.map(|at| now.mono.saturating_sub(at));
         let through = self.through(standing, peer.as_ref());
         let path = peer.as_ref().map(|peer| peer.path);
+        let clock_ahead_ms = vitals.filter(|_| alive).and_then(|v| v.clock_ahead_ms);
         let rtt = standing.and_then(|standing| standing.rtt);
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
@@ -142,7 +149,12 @@ impl<'a> View<'a> {
                 .filter(|_| alive && through.is_none())
                 .map(|address| address.to_string()),
             seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            message: standing.and_then(|standing| message(standing, through, self.roster)),
+            message: joined([
+                standing.and_then(|standing| message(standing, through, self.roster)),
+                name_clash(member, self.roster),
+                clock_ahead_ms.and_then(member_warning),
+            ]),
+            clock_ahead_ms,
             boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
             uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
             load: vitals.filter(|_| alive).and_then(|v| v.load1),
@@ -196,8 +208,26 @@ fn message(
     }
 }
 
+/// Why a member shows with a suffix, and what to do.
+pub(super) fn name_clash(member: &roster::Member, roster: &Roster) -> Option<String> {
+    let holder = roster.holder_above(member)?;
+    Some(format!(
+        "the name {} went to {} too, which was admitted earlier; give this one another: `peerage \
+         rename {} NEW`",
+        member.given_name,
+        holder.id.short(),
+        member.name
+    ))
+}
+
+/// What there is to say, in one line.
+fn joined<const N: usize>(messages: [Option<String>; N]) -> Option<String> {
+    let said: Vec<String> = messages.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let name: NodeName = request
         .name
         .parse()
@@ -222,7 +252,7 @@ pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) 
 }
 
 pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let roster = membership.roster();
     let member = roster.resolve(&request.node).map_err(|e| unresolved(&e))?;
     if member.id == membership.me {

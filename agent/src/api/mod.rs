@@ -25,7 +25,8 @@ use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
 use peerage_proto::api::node::{
-    Create, Created, Departure, GetStatus, Join, Joined, Leave, Status,
+    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, ResetIdentity,
+    Status,
 };
 use peerage_proto::api::settings::{
     Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
@@ -64,6 +65,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// Joins a Data Center.
     fn join(&self, caller: &Caller, request: Join) -> impl Future<Output = Answer<Joined>> + Send;
+
+    /// Gives this host another identity.
+    fn reset_identity(
+        &self,
+        caller: &Caller,
+        request: ResetIdentity,
+    ) -> impl Future<Output = Answer<IdentityReset>> + Send;
 
     /// Leaves the Data Center.
     fn leave(

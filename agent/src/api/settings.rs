@@ -16,7 +16,7 @@ use peerage_proto::roster::Roster;
 use tokio::time::Instant;
 
 use super::Answer;
-use super::failure::{bad_name, not_written, standalone};
+use super::failure::{bad_name, member, not_written};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
@@ -46,7 +46,7 @@ pub(super) async fn documents(node: &Node, request: ListDocuments) -> Answer<Vec
 
 pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<StampedDocument> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let roster = membership.roster();
     let read = membership.replica.read(move |replica| {
         let document = replica.document(&path).filter(|document| document.exists())?;
@@ -92,7 +92,7 @@ pub(super) async fn remove(
 
 pub(super) async fn revert(node: &Node, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
     let Revert { path, stamp, wait, timeout } = request;
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let at = Path::setting(&path).map_err(|e| bad_name(&e))?;
     let looked = membership.replica.read(move |replica| {
         let document = replica.document(&at)?;
@@ -123,7 +123,7 @@ async fn write(
     timeout: Option<Span>,
 ) -> Answer<WriteOutcome> {
     let path = Path::setting(path).map_err(|e| bad_name(&e))?;
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let of = u32::try_from(membership.roster().current().count()).unwrap_or(u32::MAX);
     if wait.needed(of) > of.max(1) {
         let message = format!("there are {of} nodes: a write cannot be on {wait} of them");
@@ -182,7 +182,7 @@ async fn reached(
 
 pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
-    let membership = node.membership().ok_or_else(standalone)?;
+    let membership = member(node)?;
     let roster = membership.roster();
     let read = membership.replica.read(move |replica| {
         let history = replica.document(&path)?.history();

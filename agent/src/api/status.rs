@@ -1,14 +1,17 @@
 //! This node: how it is doing, and its ways into a Data Center and out of one.
 
 use peerage_proto::api::node::{
-    Create, Created, Departure, Join, Joined, MemberCounts, Notice, SettingsSummary, Status,
-    Traffic,
+    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, MemberCounts, Notice,
+    ResetIdentity, SettingsSummary, Status, Traffic,
 };
-use peerage_proto::api::{Named, node as api};
+use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
+use peerage_proto::skew::{Estimate, Level};
 
 use super::failure::{not_turned, not_written};
 use super::{Answer, members};
+use crate::membership::Membership;
 use crate::node::Node;
+use crate::timekeeping::CLOCK_HINT;
 
 pub(super) async fn status(node: &Node) -> Answer<Status> {
     let membership = node.membership();
@@ -36,9 +39,14 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
     let notice = node.notice();
     let state = match (&membership, &notice) {
         (Some(_), _) => "member",
+        (None, _) if node.has_twin() => "refused",
         (None, Some(notice)) if notice.removed => "removed",
         (None, _) => "standalone",
     };
+    let notice = notice.map(|n| Notice { message: n.message, hint: Some(n.hint) });
+    let clock = membership.as_ref().map(|membership| *membership.time.borrow());
+    let notices: Vec<Notice> =
+        notice.into_iter().chain(membership.iter().flat_map(|m| of_member(m))).collect();
     let totals = node.mesh().totals();
     Ok(Status {
         datacenter: membership.map(|membership| Named {
@@ -53,8 +61,27 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
         boot: node.boot(),
         addresses: node.addresses().iter().map(ToString::to_string).collect(),
         traffic: Traffic { bytes_in: totals.bytes_in, bytes_out: totals.bytes_out },
-        notice: notice.map(|n| Notice { message: n.message, hint: Some(n.hint) }),
+        notice: notices.first().cloned(),
+        notices,
+        clock: clock.and_then(|clock| {
+            clock.estimate.map(|Estimate { ahead_ms, peers }| ClockStatus {
+                ahead_ms,
+                peers: u32::try_from(peers).unwrap_or(u32::MAX),
+                refusing: clock.level == Level::Refusing,
+            })
+        }),
     })
+}
+
+/// What the operator of a member should know.
+fn of_member(membership: &Membership) -> Vec<Notice> {
+    let clock = membership.time.borrow().warning();
+    let clock = clock.map(|message| Notice { message, hint: Some(CLOCK_HINT.into()) });
+    let roster = membership.roster();
+    let me = roster.member(&membership.me);
+    let name = me.and_then(|me| members::name_clash(me, &roster));
+    let name = name.map(|message| Notice { message, hint: None });
+    clock.into_iter().chain(name).collect()
 }
 
 pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {
@@ -69,8 +96,8 @@ pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Cr
 }
 
 pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
-    let Join { token, name, password } = request;
-    let joined = node.join(&token, password.as_deref(), name.as_deref()).await;
+    let Join { token, name, password, replace } = request;
+    let joined = node.join(&token, password.as_deref(), name.as_deref(), replace).await;
     let (membership, seed) = joined.map_err(not_turned)?;
     let roster = membership.roster();
     Ok(Joined {
@@ -81,6 +108,20 @@ pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
         node: Named { name: node.name(), id: node.id().to_string() },
         seed,
         members: u32::try_from(roster.current().count()).unwrap_or(u32::MAX),
+    })
+}
+
+pub(super) async fn reset_identity(node: &Node, request: ResetIdentity) -> Answer<IdentityReset> {
+    if !request.identity {
+        let message = "it is not said what to reset";
+        return Err(ApiError::new(ErrorCode::BadRequest, message).hint("{\"identity\": true}"));
+    }
+    let renewed = node.reset_identity().await.map_err(not_turned)?;
+    Ok(IdentityReset {
+        node: Named { name: node.name(), id: renewed.is.to_string() },
+        was: renewed.was.to_string(),
+        backup: renewed.backup.map(|backup| backup.display().to_string()),
+        old_key: renewed.old_key.display().to_string(),
     })
 }
 

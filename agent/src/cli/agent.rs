@@ -29,4 +29,7 @@ pub struct AgentArgs {
     /// Join with the Join Information in this file, unless the node is a member already
     #[arg(long, value_name = "FILE")]
     pub join_file: Option<PathBuf>,
+    /// Where it joins: take the name over from a member that is down, which is removed by that
+    #[arg(long)]
+    pub replace: bool,
 }

@@ -28,6 +28,10 @@ pub struct JoinArgs {
     /// What this node shall be called [default: the name it has]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Take the name over from a member that is down, which is removed by that: for a host that was
+    /// installed anew
+    #[arg(long)]
+    replace: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -49,7 +53,7 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
         false => Some(password(console)?),
     };
     let doing = format!("contacting {}", seeds(&inspection));
-    let request = Join { token, name: args.name, password };
+    let request = Join { token, name: args.name, password, replace: args.replace };
     let joined = console.attend(&doing, client.call(&request)).await?;
     if console.wants_json() {
         return console.json(&joined);

@@ -17,6 +17,7 @@ mod join;
 mod leave;
 mod links;
 mod members;
+mod reset;
 mod settings;
 mod sse;
 mod status;
@@ -34,6 +35,7 @@ pub use agent::AgentArgs;
 pub use client::Client;
 pub use console::{Console, Terminal};
 pub use demo::DemoArgs;
+pub use reset::reset_stopped;
 
 /// The three lines that lead in.
 const WAY_IN: &str = "  \
@@ -99,6 +101,8 @@ pub enum Command {
     Remove(members::RemoveArgs),
     /// Leave the Data Center
     Leave,
+    /// Give this host an identity of its own, after its disk was copied or it was removed
+    Reset(reset::ResetArgs),
     /// Read and write the settings of the Data Center
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
@@ -152,6 +156,7 @@ pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit
         Command::Links(args) => links::links(args, &client, console).await,
         Command::Rename(args) => members::rename(args, &client, console).await,
         Command::Remove(args) => members::remove(args, &client, console).await,
+        Command::Reset(args) => reset::reset(args, &client, console).await,
         Command::Leave => leave::leave(&client, console).await,
         Command::Settings(command) => settings::run(command, &client, console).await,
         Command::Events(args) => events::events(args, &client, console).await,

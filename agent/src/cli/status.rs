@@ -1,6 +1,6 @@
 //! `peerage status`.
 
-use peerage_proto::api::node::{GetStatus, MemberCounts, SettingsSummary, Status};
+use peerage_proto::api::node::{ClockStatus, GetStatus, MemberCounts, SettingsSummary, Status};
 
 use super::table::Table;
 use super::text::{UNKNOWN, age, count, or_unknown, short, size};
@@ -12,12 +12,13 @@ pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
         return console.json(&status);
     }
     console.table(&table(&status))?;
-    if let Some(notice) = &status.notice {
+    for notice in &status.notices {
         console.say(&notice.message);
         if let Some(hint) = &notice.hint {
             console.say(format_args!("  {hint}"));
         }
-    } else if status.datacenter.is_none() {
+    }
+    if status.notices.is_empty() && status.datacenter.is_none() {
         console.say("to begin: `peerage create NAME`, or `peerage join TOKEN`");
     }
     Ok(())
@@ -43,7 +44,18 @@ fn table(status: &Status) -> Table {
         addresses => addresses.join(" "),
     };
     table.row(["Addresses", &addresses]);
+    if let Some(clock) = &status.clock {
+        table.row(["Clock", &self::clock(clock)]);
+    }
     table
+}
+
+/// How far off the clock is, and against whom.
+fn clock(clock: &ClockStatus) -> String {
+    let (off, peers) = (clock.ahead_ms, count(clock.peers.into(), "other node"));
+    let way = if off < 0 { "behind" } else { "ahead of" };
+    let writes = if clock.refusing { ", no writes" } else { "" };
+    format!("{:.1} s {way} {peers}{writes}", off.unsigned_abs() as f64 / 1000.0)
 }
 
 /// Alive is told always, the others only where there are any.

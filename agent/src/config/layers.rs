@@ -44,6 +44,7 @@ pub(super) fn defaults() -> Layer {
     let mut values: Dict =
         texts.into_iter().map(|(key, text)| (key.to_owned(), Value::from(text))).collect();
     values.insert("advertise".to_owned(), Value::from(Vec::<String>::new()));
+    values.insert("replace".to_owned(), Value::from(false));
     Layer { source: DEFAULTS.to_owned(), values }
 }
 
@@ -95,6 +96,12 @@ pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, Confi
             "advertise" => {
                 Value::from(text.split([',', ' ']).filter(|a| !a.is_empty()).collect::<Vec<_>>())
             }
+            "replace" => match text.as_str() {
+                "1" | "true" => Value::from(true),
+                "0" | "false" => Value::from(false),
+                // Told as a wrong value, like any other.
+                other => Value::from(other),
+            },
             _ => Value::from(text.as_str()),
         };
         layers.push(Layer { source, values: Dict::from([(key, value)]) });
@@ -122,6 +129,9 @@ pub(super) fn flags(given: &Flags) -> Vec<Layer> {
         .into_iter()
         .filter_map(|(key, text)| text.map(|text| layer(key, Value::from(text))))
         .collect();
+    if given.replace {
+        layers.push(layer("replace", Value::from(true)));
+    }
     if !given.advertise.is_empty() {
         layers.push(layer("advertise", Value::from(given.advertise.clone())));
     }

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::gate::NodeGate;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Router, Underlay};
-use crate::node::{Node, NodeParts};
+use crate::node::{KeyPlace, Node, NodeParts};
 use crate::seed::serve_joiners;
 use crate::store::{Image, Store, Write};
 use crate::vitals::host::Look;
@@ -57,6 +57,8 @@ pub struct Ground {
     pub store: Store,
     /// What the disk held at the start.
     pub image: Image,
+    /// Where the key is kept; none where it is nowhere but in memory.
+    pub key_place: Option<KeyPlace>,
 }
 
 /// Starts an agent: its node, and where it tells when its disk fails for good.
@@ -64,7 +66,7 @@ pub struct Ground {
 /// # Errors
 /// What kept it from starting.
 pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiver<Arc<str>>)> {
-    let Ground { key, name, addresses, clock, look, underlay, bind, store, image } = ground;
+    let Ground { key, name, addresses, clock, look, underlay, bind, store, image, .. } = ground;
     let bound = underlay.local_address().context("the mesh's own address")?;
     let boot = boot(&image, clock);
     let remembered = vec![
@@ -89,6 +91,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         frames: Arc::new(Mutex::new(router.frames(FRAMES_MAX))),
         sessions: lend(router.sessions(StreamKind::Sync, SESSIONS_MAX)),
         questions: lend(router.sessions(StreamKind::InviteUses, SESSIONS_MAX)),
+        clocks: lend(router.sessions(StreamKind::Clock, SESSIONS_MAX)),
     };
     let joiners = router.joins(JOINERS_MAX);
     let known = membership.subscribe();
@@ -114,6 +117,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         membership,
         entering,
         broken,
+        key_place: ground.key_place,
     };
     let node = Node::begin(parts, image).await?;
     tokio::spawn(serve_joiners(node.clone(), clock, bind, joiners));

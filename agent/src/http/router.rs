@@ -14,7 +14,7 @@ use peerage_proto::api::events::{FollowEvents, WatchSettings};
 use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
-use peerage_proto::api::node::{Create, GetStatus, Join, Leave};
+use peerage_proto::api::node::{Create, GetStatus, Join, Leave, ResetIdentity};
 use peerage_proto::api::settings::{
     GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields,
 };
@@ -35,6 +35,7 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
         .answer(|s, by, r: Create| async move { s.create(&by, r).await })
         .answer(|s, by, r: Join| async move { s.join(&by, r).await })
         .answer(|s, by, r: Leave| async move { s.leave(&by, r).await })
+        .answer(|s, by, r: ResetIdentity| async move { s.reset_identity(&by, r).await })
         .answer(|s, by, r: ListMembers| async move { s.members(&by, r).await })
         .answer(|s, by, r: RenameMember| async move { s.rename(&by, r).await })
         .answer(|s, by, r: RemoveMember| async move { s.remove(&by, r).await })

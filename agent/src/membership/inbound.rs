@@ -36,6 +36,8 @@ pub struct Inbound {
     pub sessions: Lent<Session>,
     /// Questions about invitations.
     pub questions: Lent<Session>,
+    /// Looks at this node's clock.
+    pub clocks: Lent<Session>,
 }
 
 /// The mesh as the outbox of pushes.

@@ -44,6 +44,7 @@ use crate::mesh::Mesh;
 use crate::receipts::Receipts;
 use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask};
 use crate::sync::{Pusher, session};
+use crate::timekeeping::{ClockStanding, Timekeeper};
 use crate::vitals::{self, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
@@ -90,6 +91,10 @@ pub struct Parts<D> {
     pub key: Keypair,
     /// The number of this start of the agent.
     pub boot: u64,
+    /// What tells this start from that of another host with the same key.
+    pub instance: u64,
+    /// The machine, as far as it is known.
+    pub machine: Option<Vec<u8>>,
     /// The version of the agent.
     pub version: String,
     /// Where this node is reached, now and later, the best first.
@@ -119,6 +124,13 @@ pub struct Parts<D> {
 pub enum End {
     /// The node was removed, or is held to have left.
     Standing(Standing),
+    /// Another host with this node's key is alive, and was started before this one.
+    Twin {
+        /// The member that said so.
+        by: String,
+        /// What it said.
+        cause: String,
+    },
     /// The disk fails for good.
     Disk(Arc<str>),
 }
@@ -141,6 +153,9 @@ pub struct Membership {
     pub last_look: Arc<Mutex<()>>,
     /// The mesh.
     pub mesh: Mesh,
+    /// How this node's clock stands.
+    pub time: watch::Receiver<ClockStanding>,
+    ended: mpsc::Sender<End>,
     receipts: Arc<Receipts>,
     hello: watch::Sender<Hello>,
     stop: CancellationToken,
@@ -157,7 +172,7 @@ pub struct Opening {
     addresses: watch::Receiver<Vec<SocketAddr>>,
     clock: Clock,
     look: vitals::host::Look,
-    ended: mpsc::Sender<End>,
+    time: watch::Sender<ClockStanding>,
 }
 
 impl Membership {
@@ -224,7 +239,11 @@ impl Membership {
             proof: Vec::new(),
             supersedes: None,
             carries: true,
+            instance: Some(parts.instance),
+            machine: parts.machine.map(ByteBuf::from),
+            only_looks: false,
         };
+        let (time, time_rx) = watch::channel(ClockStanding::default());
         let this = Arc::new(Self {
             datacenter,
             me,
@@ -234,12 +253,14 @@ impl Membership {
             pending: Arc::default(),
             last_look: Arc::default(),
             mesh,
+            time: time_rx,
+            ended: parts.ended.clone(),
             receipts,
             hello: watch::Sender::new(hello),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        let ended = parts.ended.clone();
+        let ended = parts.ended;
         this.spawn(async move {
             // A bug in the rules must not leave an agent that looks alive and answers nothing.
             let outcome = AssertUnwindSafe(task.run()).catch_unwind().await;
@@ -258,7 +279,7 @@ impl Membership {
             addresses: parts.addresses,
             clock,
             look: parts.look,
-            ended: parts.ended,
+            time,
         };
         (this, opening)
     }
@@ -266,7 +287,7 @@ impl Membership {
     /// Begins to talk with the others.
     pub fn open(self: &Arc<Self>, opening: Opening) {
         let Opening { inbound, members, heard, received, happenings, .. } = opening;
-        let Opening { addresses, clock, look, ended, .. } = opening;
+        let Opening { addresses, clock, look, time, .. } = opening;
         let this = || self.clone();
         self.spawn(carry_datagrams(inbound.datagrams, heard));
         self.spawn(carry_messages(inbound.vitals, received));
@@ -276,7 +297,10 @@ impl Membership {
         self.spawn(follow_mesh(this()));
         self.spawn(follow_liveness(this(), happenings.clone(), clock));
         self.spawn(follow_standings(this()));
-        self.spawn(follow_roster(this(), members, happenings, clock, ended));
+        let known = members.subscribe();
+        let timekeeper = Timekeeper::new(this(), known, happenings.clone(), clock, time);
+        self.spawn(timekeeper.run(inbound.clocks));
+        self.spawn(follow_roster(this(), members, happenings, clock, self.ended.clone()));
         self.spawn(tell_vitals(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this()));
@@ -299,6 +323,12 @@ impl Membership {
     /// The members, as of the last commit.
     pub fn roster(&self) -> Arc<Roster> {
         self.replica.roster().borrow().clone()
+    }
+
+    /// Says that this membership has come to its end, which it cannot bring about itself.
+    pub fn end(&self, end: End) {
+        // Full means that as much was said several times, and is not taken in yet.
+        let _ = self.ended.try_send(end);
     }
 
     /// What this node says first to a peer; the clock in it is not set.
@@ -345,7 +375,8 @@ impl Membership {
         });
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task for as long as the membership goes on.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             stop.run_until_cancelled_owned(task).await;

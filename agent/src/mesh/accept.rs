@@ -16,7 +16,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode};
 
-use super::hello::welcome;
+use super::hello::{HELLO_TIMEOUT, welcome};
 use super::peer::Peer;
 use super::pool::Pool;
 use super::router::IncomingJoin;
@@ -172,6 +172,12 @@ async fn handshake(pool: Arc<Pool>, door: Arc<Door>, incoming: Incoming, at_door
 
 async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
     match welcome(&connection, peer, pool.own, &*pool.gate).await {
+        // It only wanted to know who is here, and hangs up.
+        Ok(greeted) if greeted.hello.only_looks => {
+            if timeout(HELLO_TIMEOUT, connection.closed()).await.is_err() {
+                connection.close(CloseCode::TooSlow.number().into(), b"looked for long enough");
+            }
+        }
         Ok(greeted) => pool.install(Peer::new(
             peer,
             connection,

@@ -4,6 +4,7 @@
 //! [`Gate`], on both sides. Nothing of the connection reaches the router before both have said yes.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use quinn::{Connection, ConnectionError};
 
 use peerage_proto::codec::DecodeError;
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::wire::{
     Answer, CloseCode, HELLO_BYTES_MAX, Hello, Refusal, RefusalCode, WIRE_VERSION_OLDEST,
 };
@@ -38,9 +40,15 @@ pub trait Gate: Send + Sync + 'static {
     /// with the peer's.
     fn hello(&self) -> Option<Hello>;
 
-    /// Whether a node that proved its key may be a peer: the Data Center, the membership, its
-    /// proof. The version was checked before.
-    fn judge(&self, peer: NodeId, hello: &Hello) -> impl Future<Output = Verdict> + Send;
+    /// Whether a node that proved its key, and speaks from this address, may be a peer: the Data
+    /// Center, the membership, its proof, whether it is the only one with this key. The version was
+    /// checked before.
+    fn judge(
+        &self,
+        peer: NodeId,
+        hello: &Hello,
+        remote: SocketAddr,
+    ) -> impl Future<Output = Verdict> + Send;
 
     /// A peer that this node dialled refused it. The evidence is as it came: not verified.
     fn refused(&self, peer: NodeId, refusal: Refusal);
@@ -55,8 +63,13 @@ impl<G: Gate> Gate for Arc<G> {
         G::hello(self)
     }
 
-    fn judge(&self, peer: NodeId, hello: &Hello) -> impl Future<Output = Verdict> + Send {
-        G::judge(self, peer, hello)
+    fn judge(
+        &self,
+        peer: NodeId,
+        hello: &Hello,
+        remote: SocketAddr,
+    ) -> impl Future<Output = Verdict> + Send {
+        G::judge(self, peer, hello, remote)
     }
 
     fn refused(&self, peer: NodeId, refusal: Refusal) {
@@ -81,6 +94,7 @@ pub(super) trait AnyGate: Send + Sync {
         &'a self,
         peer: NodeId,
         hello: &'a Hello,
+        remote: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
     fn refused(&self, peer: NodeId, refusal: Refusal);
 }
@@ -98,8 +112,9 @@ impl<G: Gate> AnyGate for G {
         &'a self,
         peer: NodeId,
         hello: &'a Hello,
+        remote: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>> {
-        Box::pin(Gate::judge(self, peer, hello))
+        Box::pin(Gate::judge(self, peer, hello, remote))
     }
 
     fn refused(&self, peer: NodeId, refusal: Refusal) {
@@ -165,7 +180,7 @@ pub(super) async fn greet(
             Answer::Refusal(refusal) => return Err(GreetError::RefusedByPeer(refusal)),
         };
         let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, way_ms(connection));
-        match judged(peer, &theirs, gate).await {
+        match judged(connection, peer, &theirs, gate).await {
             Verdict::Welcome => Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms, supersedes }),
             Verdict::Refuse(refusal) => Err(GreetError::RefusedHere(refusal)),
         }
@@ -197,7 +212,7 @@ pub(super) async fn welcome(
             (Ok(_), Some(_)) if peer == own => {
                 refuse(RefusalCode::DuplicateIdentity, "this node has the same identity")
             }
-            (Ok(theirs), Some(_)) => judged(peer, theirs, gate).await,
+            (Ok(theirs), Some(_)) => judged(connection, peer, theirs, gate).await,
         };
         match (verdict, theirs, ours) {
             (Verdict::Welcome, Ok(theirs), Some(ours)) => {
@@ -228,7 +243,12 @@ pub(super) async fn welcome(
     result
 }
 
-async fn judged(peer: NodeId, theirs: &Hello, gate: &dyn AnyGate) -> Verdict {
+async fn judged(
+    connection: &Connection,
+    peer: NodeId,
+    theirs: &Hello,
+    gate: &dyn AnyGate,
+) -> Verdict {
     if theirs.wire_version < WIRE_VERSION_OLDEST {
         let spoken = theirs.wire_version;
         return refuse(
@@ -236,7 +256,7 @@ async fn judged(peer: NodeId, theirs: &Hello, gate: &dyn AnyGate) -> Verdict {
             format!("version {spoken} is spoken there, {WIRE_VERSION_OLDEST} or later is needed"),
         );
     }
-    gate.judge(peer, theirs).await
+    gate.judge(peer, theirs, canonical(connection.remote_address())).await
 }
 
 fn refuse(code: RefusalCode, message: impl Into<String>) -> Verdict {

@@ -15,6 +15,7 @@
 //! and `relay` lead through others.
 
 mod accept;
+mod asking;
 mod detour;
 mod dial;
 mod doubt;
@@ -48,6 +49,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
+pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};

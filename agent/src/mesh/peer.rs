@@ -247,6 +247,7 @@ impl Peer {
             rtt: self.connection.rtt(),
             age: self.since.elapsed(),
             boot: self.hello.boot,
+            hello: self.hello.clone(),
             clock_ahead_ms: self.clock_ahead_ms,
             dialled: self.dialled,
             outbox_bytes: self.outbox.bytes(),

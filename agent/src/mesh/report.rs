@@ -99,6 +99,8 @@ pub struct PeerStatus {
     pub age: Duration,
     /// The boot number of its hello.
     pub boot: u64,
+    /// What it said of itself.
+    pub hello: Arc<Hello>,
     /// How far its wall clock was ahead of ours when the connection began; within a round trip.
     pub clock_ahead_ms: i64,
     /// Whether this node dialled.

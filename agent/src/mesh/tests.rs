@@ -610,6 +610,9 @@ impl World {
             proof: Vec::new(),
             supersedes: None,
             carries: true,
+            instance: Some(boot),
+            machine: None,
+            only_looks: false,
         };
         let gate = Arc::new(TestGate {
             hello: Mutex::new(Some(hello)),
@@ -670,7 +673,7 @@ impl Gate for TestGate {
         Some(hello)
     }
 
-    async fn judge(&self, peer: NodeId, hello: &Hello) -> Verdict {
+    async fn judge(&self, peer: NodeId, hello: &Hello, _: SocketAddr) -> Verdict {
         let ours = self.hello.lock().unwrap().as_ref().map(|ours| ours.datacenter);
         if ours != Some(hello.datacenter) {
             return Verdict::Refuse(Refusal::new(RefusalCode::WrongDataCenter, "elsewhere"));

@@ -20,6 +20,18 @@ pub enum NodeError {
         /// Its id.
         id: DataCenterId,
     },
+    /// Another host with its key is alive, and belongs there.
+    #[error("{0}")]
+    Twin(String),
+    /// It belongs to a Data Center, and would be another node in it without a word to the others.
+    #[error("this node is a member of {name}: with another identity it would be a stranger there")]
+    StillMember {
+        /// The Data Center's name.
+        name: String,
+    },
+    /// Its key is not in a data folder.
+    #[error("this agent keeps its key nowhere")]
+    NoKeyPlace,
     /// It belongs to none.
     #[error("this node is in no Data Center")]
     Standalone,

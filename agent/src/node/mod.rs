@@ -5,6 +5,7 @@
 
 mod disk;
 mod error;
+mod renewal;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::events::Feed;
 use crate::happening::Happening;
 use crate::joining::{Dialler, Joiner};
+use crate::machine::machine;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
 use crate::replica::WriteFailure;
@@ -40,6 +42,7 @@ use crate::store::{Image, Store, StoreError, Write};
 use crate::vitals::host::Look;
 
 pub use error::NodeError;
+pub use renewal::{KeyPlace, Renewed, reset_stopped};
 
 use disk::{StoreDisk, loaded};
 
@@ -48,6 +51,11 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node that left can do.
 const LEFT_HINT: &str = "join again with new Join Information (`peerage invite` on a member)";
+
+/// What to do about a disk that was copied.
+pub const TWIN_HINT: &str = "if this host is the copy, give it an identity of its own: \
+                             `peerage reset --identity`; if it is the one to stay, stop the other \
+                             for good, then start this agent again";
 
 /// Under which names the store keeps what is this node's own.
 const META_DATACENTER: &str = "datacenter";
@@ -105,6 +113,8 @@ pub struct NodeParts {
     pub entering: watch::Sender<bool>,
     /// Told when the disk fails for good.
     pub broken: mpsc::Sender<Arc<str>>,
+    /// Where the key is kept; none where it is nowhere but in memory.
+    pub key_place: Option<KeyPlace>,
 }
 
 /// What whoever founds, joins, leaves or parks must know.
@@ -119,9 +129,14 @@ struct Turn {
 pub struct Node {
     parts: NodeParts,
     limits: Limits,
+    /// Drawn at random at this start of the agent.
+    instance: u64,
     changes: Feed<SignedChange>,
     happenings: Feed<Happening>,
     notice: watch::Sender<Option<Notice>>,
+    /// Set while this node keeps apart, because another host with its key is alive. What it has
+    /// stays on its disk, and its next start tries again.
+    twin: watch::Sender<Option<Notice>>,
     /// Whoever founds, joins, leaves or parks holds this.
     turning: Mutex<Turn>,
     /// Whether the agent was told to stop.
@@ -139,6 +154,8 @@ impl Node {
         let notice = image.meta.get(META_NOTICE).and_then(|n| serde_json::from_slice(n).ok());
         let node = Arc::new(Self {
             limits: Limits::default(),
+            instance: rand::random(),
+            twin: watch::Sender::new(None),
             changes: Feed::new(parts.boot, |change| change.bytes().len()),
             happenings: Feed::new(parts.boot, Happening::bytes),
             notice: watch::Sender::new(notice),
@@ -211,7 +228,12 @@ impl Node {
 
     /// What the operator should know.
     pub fn notice(&self) -> Option<Notice> {
-        self.notice.borrow().clone()
+        self.twin.borrow().clone().or_else(|| self.notice.borrow().clone())
+    }
+
+    /// Whether it keeps apart, because another host with its key is alive.
+    pub fn has_twin(&self) -> bool {
+        self.twin.borrow().is_some()
     }
 
     /// The mesh.
@@ -265,7 +287,8 @@ impl Node {
         self.membership().ok_or(NodeError::Standalone)
     }
 
-    /// Joins the Data Center that Join Information is for; tells which seed let this node in.
+    /// Joins the Data Center that Join Information is for; tells which seed let this node in. With
+    /// `replace` it takes the name over from a member that is down, which is removed by that.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -274,6 +297,7 @@ impl Node {
         token: &str,
         password: Option<&str>,
         name: Option<&str>,
+        replace: bool,
     ) -> Result<(Arc<Membership>, String), NodeError> {
         let mut turn = self.turning.lock().await;
         self.check_standalone()?;
@@ -296,6 +320,7 @@ impl Node {
             name: name.to_string(),
             addresses: self.addresses(),
             version: self.parts.version.clone(),
+            replace,
             limits: self.limits.clone(),
             clock: self.parts.clock,
         };
@@ -323,7 +348,8 @@ impl Node {
         let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
         let actor = Actor { who: who.to_owned(), via: "socket".into() };
         let edit = Roster::leaving(me, who, self.now().wall_ms);
-        let acknowledged = membership.replica.write(member_path(&me), edit, actor, true).await?;
+        let replica = &membership.replica;
+        let acknowledged = replica.write_by_any_clock(member_path(&me), edit, actor, true).await?;
         let told = match &acknowledged.receipts {
             Some(receipts) => {
                 let deadline = Instant::now() + FAREWELL_TIMEOUT;
@@ -387,8 +413,8 @@ impl Node {
                     "this node was removed from {datacenter} by {} on {on} at {at}",
                     ending.who
                 ),
-                hint: "to join again it needs a new identity: stop the agent, move node.key out \
-                       of its data folder, start it, and use new Join Information"
+                hint: "to join again it needs a new identity: `peerage reset --identity`, then \
+                       new Join Information"
                     .into(),
                 removed,
             }
@@ -407,7 +433,32 @@ impl Node {
         self.step_out(&mut turn, notice, reason).await.map(drop)
     }
 
+    /// Keeps apart from the others, who know another host by this node's key. Its data stays.
+    async fn keep_apart(&self, by: &str, cause: &str) {
+        let _turn = self.turning.lock().await;
+        let Some(membership) = self.membership() else { return };
+        let datacenter = membership.roster().datacenter_name.clone();
+        let notice = Notice {
+            message: format!("{by} of {datacenter} refuses this node: {cause}"),
+            hint: TWIN_HINT.into(),
+            removed: false,
+        };
+        membership.stop(false).await;
+        // Not as one that leaves: the other host goes on under this identity.
+        self.parts.mesh.disconnect_all(CloseCode::Done, "another host has this identity");
+        self.twin.send_replace(Some(notice.clone()));
+        self.parts.membership.send_replace(None);
+        error!("{}; {}", notice.message, notice.hint);
+        self.tell("duplicate", notice.message);
+    }
+
     fn check_standalone(&self) -> Result<(), NodeError> {
+        if self.stopping.is_cancelled() {
+            return Err(WriteFailure::Stopping.into());
+        }
+        if let Some(notice) = &*self.twin.borrow() {
+            return Err(NodeError::Twin(notice.message.clone()));
+        }
         match self.membership() {
             None => Ok(()),
             Some(membership) => Err(NodeError::AlreadyMember {
@@ -478,6 +529,8 @@ impl Node {
         let starting = Membership::start(Parts {
             key: self.parts.key.clone(),
             boot: self.parts.boot,
+            instance: self.instance,
+            machine: machine(datacenter).map(Vec::from),
             version: self.parts.version.clone(),
             addresses: self.parts.addresses.clone(),
             clock: self.parts.clock,
@@ -519,6 +572,7 @@ async fn follow_ends(node: Arc<Node>, mut ends: mpsc::Receiver<End>) {
                     error!(%error, "this node could not put itself aside");
                 }
             }
+            End::Twin { by, cause } => node.keep_apart(&by, &cause).await,
             End::Disk(cause) => {
                 let _ = node.parts.broken.send(cause).await;
                 return;

@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use peerage_proto::identity::Keypair;
@@ -27,17 +27,37 @@ pub fn node_key(folder: &Folder) -> Result<Keypair, StoreError> {
     let path = folder.path().join(NAME);
     match fs::read_to_string(&path) {
         Ok(text) => parse(&path, &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            SystemRandom::new().fill(&mut seed).map_err(|_| {
-                let none = io::Error::other("the operating system gave no random bytes");
-                StoreError::io("create", &path, &none)
-            })?;
-            write(&path, &seed).map_err(|e| StoreError::io("create", &path, &e))?;
-            Ok(Keypair::from_seed(seed))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path),
         Err(error) => Err(StoreError::io("read", &path, &error)),
     }
+}
+
+/// Puts another key in the place of the folder's; tells where the old one is kept, in place of what
+/// was kept there before. The folder must be locked. A crash in the middle leaves the old key kept
+/// and none in its place, so that the next start makes one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn replace_key(folder: &Path) -> Result<(Keypair, PathBuf), StoreError> {
+    let path = folder.join(NAME);
+    let old = path.with_extension("key.old");
+    match fs::rename(&path, &old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::io("rename", &path, &error));
+        }
+        _ => {}
+    }
+    Ok((create(&path)?, old))
+}
+
+fn create(path: &Path) -> Result<Keypair, StoreError> {
+    let mut seed = [0; 32];
+    SystemRandom::new().fill(&mut seed).map_err(|_| {
+        let none = io::Error::other("the operating system gave no random bytes");
+        StoreError::io("create", path, &none)
+    })?;
+    write(path, &seed).map_err(|e| StoreError::io("create", path, &e))?;
+    Ok(Keypair::from_seed(seed))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Keypair, StoreError> {
@@ -81,6 +101,18 @@ mod tests {
         let mode = fs::metadata(dir.path().join(NAME)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!dir.path().join("node.key.new").exists());
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_is_kept_beside_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let old = node_key(&folder).unwrap();
+        let (new, kept) = replace_key(folder.path()).unwrap();
+        assert_ne!(new.node_id(), old.node_id());
+        assert_eq!(node_key(&folder).unwrap().seed(), new.seed());
+        assert_eq!(parse(&kept, &fs::read_to_string(&kept).unwrap()).unwrap().seed(), old.seed());
+        assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use error::{Failure, StoreError};
 pub use folder::Folder;
 pub use image::{Damage, Image, Report};
 pub use journal::Journal;
-pub use key::node_key;
+pub use key::{node_key, replace_key};
 pub use memory::MemoryDisk;
 pub use record::{META_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 pub use writer::{DiskOwner, GROUP_BYTES_MAX, QUEUE_MAX, Store};

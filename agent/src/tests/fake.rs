@@ -16,8 +16,8 @@ use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
 use peerage_proto::api::node::{
-    Create, Created, Departure, GetStatus, Join, Joined, Leave, MemberCounts, Node,
-    SettingsSummary, Status,
+    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, MemberCounts, Node,
+    ResetIdentity, SettingsSummary, Status,
 };
 use peerage_proto::api::settings::{
     Conflict, Document, Edit, FieldMeta, Fields, GetDocument, GetHistory, HistoryEntry,
@@ -209,6 +209,7 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         uptime_s: None,
         load: None,
         digest: None,
+        clock_ahead_ms: None,
     }
 }
 
@@ -239,6 +240,8 @@ impl Service for Fake {
             addresses: vec![],
             traffic: peerage_proto::api::node::Traffic::default(),
             notice: None,
+            notices: Vec::new(),
+            clock: None,
         })
     }
 
@@ -260,6 +263,10 @@ impl Service for Fake {
         let datacenter = self.state().datacenter.insert(named("lab")).clone();
         let node = named(request.name.as_deref().unwrap_or("pve-1"));
         Ok(Joined { datacenter, node, seed: "pve-2".into(), members: 2 })
+    }
+
+    async fn reset_identity(&self, _: &Caller, _: ResetIdentity) -> Answer<IdentityReset> {
+        Err(ApiError::new(ErrorCode::Refused, "this node is a member of Home Lab"))
     }
 
     async fn leave(&self, _: &Caller, _: Leave) -> Answer<Departure> {

@@ -47,6 +47,9 @@ pub struct JoinRequest {
     pub wire_version: u16,
     /// Its clock, in milliseconds since 1970.
     pub wall_ms: u64,
+    /// Whether it takes the name over from a member that is gone: a host that was installed anew.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// What the proof covers.
@@ -130,6 +133,18 @@ pub enum Refusal {
         /// The beginning of the holder's id.
         holder: String,
     },
+    /// The name is to be taken over from a member that may be alive.
+    #[error("{name} ({holder}) is not gone: {why}, at {}", .addresses.join(", "))]
+    NotGone {
+        /// The name.
+        name: String,
+        /// The beginning of the holder's id.
+        holder: String,
+        /// What is known of it.
+        why: String,
+        /// Where it is.
+        addresses: Vec<String>,
+    },
     /// The invitation is for other names.
     #[error("the Join Information admits names like {pattern}, not {name}")]
     NamePattern {
@@ -205,6 +220,7 @@ impl Refusal {
                 | Self::Issuer { removed: false, .. }
                 | Self::ClockOff { .. }
                 | Self::Unreachable { .. }
+                | Self::NotGone { .. }
         )
     }
 
@@ -220,6 +236,7 @@ impl Refusal {
             Self::UsedUp { .. } => "used_up",
             Self::IssuerSilent { .. } => "issuer_silent",
             Self::NameTaken { .. } => "name_taken",
+            Self::NotGone { .. } => "not_gone",
             Self::NamePattern { .. } => "name_pattern",
             Self::BadName(_) => "bad_name",
             Self::ClockOff { .. } => "clock_off",
@@ -252,7 +269,18 @@ impl Refusal {
             Self::IssuerSilent { issuer } => {
                 format!("bring {issuer} back, or make one without --strict on another node")
             }
-            Self::NameTaken { .. } | Self::NamePattern { .. } | Self::BadName(_) => {
+            Self::NotGone { .. } => {
+                "only one that is down can be replaced: stop it, or let it `peerage leave`, and \
+                 paste the same string again; or join under another name"
+                    .into()
+            }
+            Self::NameTaken { .. } => {
+                "choose another: `peerage join --name NAME ...`; if this host is the same one, \
+                 installed anew, and the old is down: `peerage join --replace ...`; the same \
+                 string still holds"
+                    .into()
+            }
+            Self::NamePattern { .. } | Self::BadName(_) => {
                 "choose another: `peerage join --name NAME ...`; the same string still holds".into()
             }
             Self::ClockOff { .. } => {
@@ -260,8 +288,8 @@ impl Refusal {
                     .into()
             }
             Self::Removed { .. } => {
-                "to join again, give this host a new identity: stop the agent, move node.key out of \
-                 its data folder, start it, and use new Join Information"
+                "to join again, give this host a new identity: `peerage reset --identity`; then use \
+                 new Join Information"
                     .into()
             }
             Self::Unreachable { addresses, .. } => {
@@ -290,6 +318,8 @@ pub struct Judged {
     pub name: NodeName,
     /// Whether it is a member already; then the invitation need not hold any more.
     pub already: bool,
+    /// The member whose place it takes, if that one is gone: the shell finds out.
+    pub replaces: Option<NodeId>,
 }
 
 /// Who judges: the member that was asked.
@@ -348,14 +378,14 @@ pub fn judge(
     // Who was let in before a crash is let in again, whatever became of the invitation since.
     if let Some(member) = roster.member(&joiner).filter(|m| m.is_current()) {
         let name = member.given_name.parse().map_err(|_| Refusal::NotProven)?;
-        return Ok(Judged { terms: terms.clone(), name, already: true });
+        return Ok(Judged { terms: terms.clone(), name, already: true, replaces: None });
     }
-    let name = judge_terms(terms, roster, wall_ms, request)?;
+    let (name, replaces) = judge_terms(terms, roster, wall_ms, request)?;
     let listed = 1..=ADDRESSES_MAX;
     if !listed.contains(&request.addresses.len()) {
         return Err(Refusal::Malformed(format!("{} addresses", request.addresses.len())));
     }
-    Ok(Judged { terms: terms.clone(), name, already: false })
+    Ok(Judged { terms: terms.clone(), name, already: false, replaces })
 }
 
 fn judge_terms(
@@ -363,7 +393,7 @@ fn judge_terms(
     roster: &Roster,
     wall_ms: u64,
     request: &JoinRequest,
-) -> Result<NodeName, Refusal> {
+) -> Result<(NodeName, Option<NodeId>), Refusal> {
     match roster.member(&terms.issuer).map(|m| &m.standing) {
         Some(Standing::Member) => {}
         // What it issued while it belonged holds on, and that is on record. Whatever else it signs
@@ -391,10 +421,11 @@ fn judge_terms(
         return Err(Refusal::NamePattern { pattern: pattern.clone(), name: name.to_string() });
     }
     match roster.holder_of(name.as_str()) {
+        Some(holder) if request.replace => Ok((name, Some(holder.id))),
         Some(holder) => {
             Err(Refusal::NameTaken { name: name.to_string(), holder: holder.id.short() })
         }
-        None => Ok(name),
+        None => Ok((name, None)),
     }
 }
 
@@ -527,6 +558,7 @@ mod tests {
                 version: "0.1.0".into(),
                 wire_version: 1,
                 wall_ms: WALL_MS,
+                replace: false,
             };
             alter(&mut request);
             let roster = Roster::of(&self.replica);
@@ -546,6 +578,19 @@ mod tests {
     fn who_holds_the_secret_and_takes_a_free_name_is_let_in() {
         let judged = Scene::new().judged(2, "pve-2").unwrap();
         assert_eq!((judged.name.as_str(), judged.already), ("pve-2", false));
+    }
+
+    #[test]
+    fn a_taken_name_is_taken_over_only_where_that_was_asked_for() {
+        let scene = Scene::new();
+        let code = scene.judged(2, "pve-1").unwrap_err().code();
+        assert_eq!(code, "name_taken");
+        let judged = scene.judged_with(2, "pve-1", |request| request.replace = true).unwrap();
+        let holder = Roster::of(&scene.replica).holder_of("pve-1").map(|m| m.id);
+        assert!(holder.is_some());
+        assert_eq!(judged.replaces, holder);
+        let free = scene.judged_with(2, "pve-2", |request| request.replace = true).unwrap();
+        assert_eq!(free.replaces, None);
     }
 
     #[test]
@@ -646,6 +691,7 @@ mod tests {
             let request = JoinRequest {
                 terms: bytes.clone(), terms_signature: bytes.clone(), proof: bytes, name: name.clone(),
                 addresses: vec!["[::1]:1".parse().unwrap()], version: "1".into(), wire_version: 1, wall_ms,
+                replace: wall_ms.is_multiple_of(2),
             };
             let encoded = codec::encode(&request);
             prop_assert_eq!(codec::decode::<JoinRequest>(&encoded, encoded.len()).unwrap(), request);

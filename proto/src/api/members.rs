@@ -56,6 +56,9 @@ pub struct Member {
     pub load: Option<f64>,
     /// The digest of the settings that it holds.
     pub digest: Option<String>,
+    /// How far its clock is ahead of its peers' median, in milliseconds, as it says itself.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// Gives a member another name.

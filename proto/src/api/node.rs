@@ -38,9 +38,26 @@ pub struct Status {
     pub addresses: Vec<String>,
     /// What the operator should know before anything else.
     pub notice: Option<Notice>,
+    /// All that the operator should know, the most pressing first.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
+    /// How this node's clock stands to the others'; `None` where it was compared with nobody's.
+    #[serde(default)]
+    pub clock: Option<ClockStatus>,
     /// What the mesh carried since the agent started.
     #[serde(default)]
     pub traffic: Traffic,
+}
+
+/// How a node's clock stands to those of its peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// How far it is ahead of the peers' median, in milliseconds; negative where it is behind.
+    pub ahead_ms: i64,
+    /// How many peers' clocks it was compared with.
+    pub peers: u32,
+    /// Whether this node refuses to write because of it.
+    pub refusing: bool,
 }
 
 /// Bytes of the mesh, as UDP payload.
@@ -60,7 +77,8 @@ pub struct Node {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// `standalone`, `member`, `removed`, or a word of a newer version.
+    /// `standalone`, `member`, `removed`, `refused` (another host with its key is alive), or a word
+    /// of a newer version.
     pub state: String,
 }
 
@@ -139,6 +157,10 @@ pub struct Join {
     /// The password, where the token is without its secret.
     #[serde(default)]
     pub password: Option<String>,
+    /// Whether to take the name over from a member that is down, which is removed by that: for a
+    /// host that was installed anew.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 impl Operation for Join {
@@ -171,6 +193,36 @@ impl Operation for Leave {
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "leave";
     const ACTION: Action = Action::Write;
+}
+
+/// Gives this host another identity: a new key, with which it is a new node that has to join. A
+/// member has to leave first. The agent answers, and then starts anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetIdentity {
+    /// Must be true: it says what is reset.
+    #[serde(default)]
+    pub identity: bool,
+}
+
+impl Operation for ResetIdentity {
+    type Output = IdentityReset;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "reset";
+    const ACTION: Action = Action::Write;
+}
+
+/// A host with another identity than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityReset {
+    /// The node that it is; its name is what it takes when it joins.
+    pub node: Named,
+    /// The id of the node that it was.
+    pub was: String,
+    /// The folder on this host that keeps what the node had; `None` where it had nothing.
+    pub backup: Option<String>,
+    /// The file on this host that keeps the old key.
+    pub old_key: String,
 }
 
 /// How a node left.

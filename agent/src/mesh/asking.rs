@@ -1,0 +1,124 @@
+//! Questions to a peer that is connected already, and a look at who answers at an address.
+//!
+//! Both are for finding out whether somebody is there: neither makes a connection that counts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream, SendStream};
+use tokio::time::{Instant, timeout};
+
+use peerage_proto::id::NodeId;
+use peerage_proto::wire::{
+    ALPN_MEMBER, Answer, CloseCode, HELLO_BYTES_MAX, Hello, StreamCode, StreamKind,
+};
+
+use super::Mesh;
+use super::frames::{FrameError, read_frame, write_frame};
+use super::peer::OpenError;
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// There is no connection with the node, and none was made.
+    #[error("not connected")]
+    NotConnected,
+    /// The peer is there and does not answer this: it knows no such question, or has no room.
+    #[error("the peer does not answer that: {0}")]
+    Declined(StreamCode),
+    /// The connection failed, or the answer did not come in time.
+    #[error("no answer")]
+    NoAnswer,
+}
+
+impl Mesh {
+    /// Asks a peer something over the connection that is there; tells what it answered, and how
+    /// long that took. An answer is at most [`StreamKind::frame_bytes_max`].
+    ///
+    /// # Errors
+    /// [`AskError`]; after [`AskError::Declined`] the peer is known to be alive.
+    pub async fn ask(
+        &self,
+        peer: NodeId,
+        kind: StreamKind,
+        question: &[u8],
+        patience: Duration,
+    ) -> Result<(Bytes, Duration), AskError> {
+        let peer = self.pool.peer(peer).ok_or(AskError::NotConnected)?;
+        let asked = Instant::now();
+        let exchange = async {
+            let opened = peer.open(kind).await;
+            let (mut send, mut recv) = opened.map_err(|_: OpenError| AskError::NoAnswer)?;
+            // Where the peer declines, the writing may fail first; the reading tells why.
+            let _ = write_frame(&mut send, question, kind.frame_bytes_max()).await;
+            let _ = send.finish();
+            answer(&mut recv, kind).await
+        };
+        let answer = timeout(patience, exchange).await.unwrap_or(Err(AskError::NoAnswer))?;
+        Ok((answer, asked.elapsed()))
+    }
+
+    /// Whether a peer that is connected answers within this time, whatever it says.
+    pub async fn answers(&self, peer: NodeId, patience: Duration) -> bool {
+        let asked = self.ask(peer, StreamKind::Clock, &[], patience).await;
+        !matches!(asked, Err(AskError::NotConnected | AskError::NoAnswer))
+    }
+
+    /// What the node that holds this key and answers at this address says of itself; `None` where
+    /// none does within this time, or where it refuses this node. The connection is closed again,
+    /// and counts on neither side.
+    pub async fn look(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Option<Hello> {
+        let ours = Hello { only_looks: true, ..self.pool.gate.hello()? };
+        let looking = async {
+            let raced = self.pool.dialler.race(peer, ALPN_MEMBER, &[address]).await;
+            let connection = raced.ok()?;
+            let exchange = async {
+                let (mut send, mut recv) = connection.open_bi().await.ok()?;
+                write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await.ok()?;
+                let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await.ok()??;
+                Answer::decode(&answer).ok()
+            };
+            let answer = exchange.await;
+            connection.close(CloseCode::Done.number().into(), b"looked");
+            match answer? {
+                Answer::Hello(hello) => Some(hello),
+                Answer::Refusal(_) => None,
+            }
+        };
+        timeout(patience, looking).await.ok()?
+    }
+}
+
+/// Writes the answer to a question of [`Mesh::ask`], and ends the stream.
+///
+/// # Errors
+/// What the stream says.
+pub async fn write_answer(
+    send: &mut SendStream,
+    kind: StreamKind,
+    answer: &[u8],
+) -> Result<(), FrameError> {
+    write_frame(send, answer, kind.frame_bytes_max()).await?;
+    // An error means that the peer reads no further.
+    let _ = send.finish();
+    Ok(())
+}
+
+async fn answer(recv: &mut RecvStream, kind: StreamKind) -> Result<Bytes, AskError> {
+    match read_frame(recv, kind.frame_bytes_max()).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) | Err(FrameError::CutShort | FrameError::TooLong { .. }) => {
+            Err(AskError::NoAnswer)
+        }
+        Err(FrameError::Stream(error)) => Err(match error.downcast::<ReadError>() {
+            Ok(ReadError::Reset(code)) => AskError::Declined(StreamCode::from(code.into_inner())),
+            _ => AskError::NoAnswer,
+        }),
+    }
+}

@@ -1,0 +1,99 @@
+//! A new identity for this host: `peerage reset --identity`.
+//!
+//! First what the host had in a Data Center is put aside, then its key is replaced: a crash in
+//! between leaves a standalone node with its old key, and the same command goes on from there. The
+//! others know the host by its key alone, so to them it is another one from then on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use peerage_proto::id::NodeId;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{META_DATACENTER, META_NOTICE, Node, NodeError};
+use crate::clock::{Clock, rfc3339};
+use crate::store::{Folder, Store, StoreError, Write, node_key, replace_key};
+
+/// Why what a node had is put aside, in the name of the backup.
+const REASON: &str = "reset";
+
+/// Where the key of a running agent is kept, and who is told that there is another.
+#[derive(Debug, Clone)]
+pub struct KeyPlace {
+    /// The data folder, which the agent has locked.
+    pub folder: PathBuf,
+    /// Told once the key was replaced: the agent has to start anew.
+    pub replaced: mpsc::Sender<()>,
+}
+
+/// A host that has a new identity.
+#[derive(Debug, Clone)]
+pub struct Renewed {
+    /// The node that it was.
+    pub was: NodeId,
+    /// The node that it is.
+    pub is: NodeId,
+    /// Where what it had in its Data Center is kept, if there was anything.
+    pub backup: Option<PathBuf>,
+    /// Where its old key is kept.
+    pub old_key: PathBuf,
+}
+
+impl Node {
+    /// Takes a new key, and asks for a new start of the agent. What a node that was refused as a
+    /// copy still had is put aside.
+    ///
+    /// # Errors
+    /// [`NodeError`]: a member has to leave first. After [`NodeError::Store`] the key is the old
+    /// one, or what was put aside is, and it can be tried again.
+    pub async fn reset_identity(&self) -> Result<Renewed, NodeError> {
+        let mut turn = self.turning.lock().await;
+        if let Some(membership) = self.membership() {
+            let name = membership.roster().datacenter_name.clone();
+            return Err(NodeError::StillMember { name });
+        }
+        let place = self.parts.key_place.as_ref().ok_or(NodeError::NoKeyPlace)?;
+        self.parts.store.commit(forgetting()).await?;
+        let backup = match self.has_twin() || turn.left_over.is_some() {
+            true => Some(self.put_aside(&mut turn, REASON).await?),
+            false => None,
+        };
+        let (key, old_key) = replace_key(&place.folder)?;
+        // Nothing begins any more under the old one.
+        self.stopping.cancel();
+        warn!(was = %self.id().short(), is = %key.node_id().short(), "this host has a new identity");
+        // It is told already if this is full.
+        let _ = place.replaced.try_send(());
+        Ok(Renewed { was: self.id(), is: key.node_id(), backup, old_key })
+    }
+}
+
+/// Gives the host of a data folder a new identity while its agent does not run; a member becomes
+/// standalone, and the others see it go down.
+///
+/// # Errors
+/// [`StoreError`], such as that an agent runs on the folder; it can be tried again.
+pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
+    let folder = Arc::new(Folder::open(data_dir)?);
+    let was = node_key(&folder)?.node_id();
+    let (store, image) = Store::open(folder.clone())?;
+    let outcome = async {
+        store.commit(forgetting()).await?;
+        let at = rfc3339(Clock::start().now().wall_ms).replace(':', "");
+        let backup = match image.changes.is_empty() {
+            true => None,
+            false => Some(store.archive(&format!("{REASON}-{at}")).await?),
+        };
+        let (key, old_key) = replace_key(folder.path())?;
+        Ok(Renewed { was, is: key.node_id(), backup, old_key })
+    };
+    let outcome = outcome.await;
+    store.close().await;
+    outcome
+}
+
+/// What makes a node standalone at its next start.
+fn forgetting() -> Vec<Write> {
+    [META_DATACENTER, META_NOTICE].map(|name| Write::MetaDelete { name }).into()
+}

@@ -1,0 +1,255 @@
+//! Who a host is: copied disks, new identities, and hosts that were installed anew.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use peerage_tests::patience::{LATER, SOON, until};
+use peerage_tests::{Agent, Fleet};
+use serde_json::{Value, json};
+
+/// How a command ends that a rule forbids.
+const REFUSED: i32 = 4;
+
+#[test]
+fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
+    let mut fleet = Fleet::found(3);
+    let mut copy = copied(&mut fleet, 2);
+    fleet.all_see_all();
+    let before = told_of(&fleet[0], "pve-3");
+    let boot = fleet[2].status()["boot"].clone();
+
+    copy.restart();
+
+    let status = refused(&copy);
+    let notice = &status["notice"];
+    let message = notice["message"].as_str().unwrap();
+    let original = format!("127.0.0.1:{}", fleet[2].port().unwrap());
+    assert!(message.contains("node.key") && message.contains(&original), "{message}");
+    assert!(notice["hint"].as_str().unwrap().contains("peerage reset --identity"), "{notice}");
+    copy.cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED).says(&["node.key", "reset"]);
+    copy.cli(&["create", "south"]).exits(REFUSED).says(&["node.key"]);
+    assert!(copy.log().contains("node.key"), "the journal says so, too");
+    // Nobody took the one for the other.
+    fleet[2].set("a/b", json!({"x": 1}));
+    fleet.all_read("a/b", &json!({"x": 1}));
+    fleet.all_see_all();
+    assert_eq!(told_of(&fleet[0], "pve-3"), before);
+    assert_eq!(
+        (fleet[2].status()["boot"].clone(), fleet[2].status()["notice"].clone()),
+        (boot, Value::Null)
+    );
+
+    let reset = copy.cli(&["reset", "--identity", "--yes"]).exits(0);
+    reset.says(&["new node", "old key"]);
+
+    let status = copy.status();
+    assert_eq!((&status["node"]["state"], &status["notice"]), (&json!("standalone"), &Value::Null));
+    assert!(copy.data().join("backup").exists(), "what it had is kept");
+    let token = fleet[0].invite(json!({}));
+    copy.cli(&["join", &token, "--name", "pve-4", "--yes"]).exits(0);
+    fleet.push(copy);
+    fleet.all_see_all();
+    fleet.all_read("a/b", &json!({"x": 1}));
+}
+
+/// The member that they meet knows neither, or knows the copy first.
+#[test]
+fn of_two_copies_that_nobody_saw_start_the_later_is_refused() {
+    for copy_is_met_first in [false, true] {
+        let mut fleet = Fleet::found(2);
+        let mut copy = copied(&mut fleet, 1);
+        fleet.kill(&[0]);
+        copy.restart();
+        if copy_is_met_first {
+            fleet[1].pause();
+        }
+
+        fleet[0].restart();
+
+        if copy_is_met_first {
+            let state = || fleet[0].state_of("pve-2");
+            until("the copy is met", LATER, state, |state| state == "alive");
+            fleet[1].resume();
+        }
+        refused(&copy);
+        fleet[1].set("a/b", json!({"x": 1}));
+        fleet.all_read("a/b", &json!({"x": 1}));
+        fleet.all_see_all();
+    }
+}
+
+#[test]
+fn a_host_whose_agent_is_killed_and_started_again_is_no_copy() {
+    let mut fleet = Fleet::found(3);
+    for _ in 0..3 {
+        fleet[2].kill();
+        fleet[2].restart();
+        fleet.all_see_all();
+        assert_eq!(fleet[2].status()["node"]["state"], "member");
+    }
+}
+
+#[test]
+fn a_removed_host_joins_again_with_a_new_identity() {
+    let mut fleet = Fleet::found(2);
+    let removed = fleet.take(1);
+    fleet[0].cli(&["remove", "pve-2"]).exits(0);
+    let state = || removed.status()["node"]["state"].clone();
+    until("it is told", LATER, state, |state| state == "removed");
+    let hint = removed.status()["notice"]["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("peerage reset --identity"), "{hint}");
+
+    let reset = removed.cli(&["reset", "--identity", "--json"]).exits(0).json();
+
+    assert_eq!(removed.status()["node"]["id"], reset["node"]["id"]);
+    assert_ne!(reset["was"], reset["node"]["id"]);
+    assert!(Path::new(reset["old_key"].as_str().unwrap()).exists());
+    removed.join(&fleet[0].invite(json!({}))).expect("it is a new node under a free name");
+}
+
+#[test]
+fn a_member_does_not_slip_away_by_a_new_identity() {
+    let fleet = Fleet::found(2);
+    let before = fleet[1].status()["node"].clone();
+
+    fleet[1]
+        .cli(&["reset", "--identity", "--yes"])
+        .exits(REFUSED)
+        .says(&["member", "peerage leave"]);
+
+    assert_eq!(fleet[1].status()["node"], before);
+    fleet[1].cli(&["reset"]).exits(2).says(&["--identity"]);
+}
+
+#[test]
+fn the_folder_of_a_stopped_agent_gets_a_new_identity() {
+    let mut fleet = Fleet::found(2);
+    let was = fleet[1].status()["node"]["id"].clone();
+    let folder = fleet[1].data().to_str().unwrap().to_owned();
+    let reset = ["reset", "--identity", "--yes", "--data-dir", &folder];
+    fleet[1].cli(&reset).exits(1).says(&["another agent"]);
+    fleet[1].stop();
+
+    fleet[1].cli(&reset).exits(0);
+
+    fleet[1].restart();
+    let status = fleet[1].status();
+    assert_ne!(status["node"]["id"], was);
+    assert_eq!(status["datacenter"], Value::Null);
+    assert_eq!(fs::read_dir(fleet[1].data().join("backup")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_host_installed_anew_takes_its_name_over_once_the_old_one_is_down() {
+    let mut fleet = Fleet::found(3);
+    let token = fleet[0].invite(json!({}));
+    fleet.kill(&[2]);
+    let mut old = fleet.take(2);
+    fleet.all_see("pve-3", &["down"], LATER);
+    let anew = Agent::start("pve-3");
+    anew.cli(&["join", &token, "--yes"]).exits(REFUSED).says(&["taken", "--replace"]);
+
+    anew.cli(&["join", &token, "--replace", "--yes"]).exits(0);
+
+    assert_eq!(anew.status()["node"]["name"], "pve-3");
+    fleet.push(anew);
+    fleet.all_see_all();
+    for agent in fleet.iter() {
+        until(
+            "the old one is removed",
+            SOON,
+            || states(agent, "pve-3"),
+            |states| *states == ["alive", "removed"],
+        );
+    }
+    old.restart();
+    let status = until(
+        "the old one is told",
+        LATER,
+        || old.status(),
+        |status| status["node"]["state"] == "removed",
+    );
+    let message = status["notice"]["message"].as_str().unwrap();
+    assert!(message.contains("join --replace"), "{message}");
+}
+
+#[test]
+fn the_name_of_a_member_that_is_alive_is_not_taken_over() {
+    let fleet = Fleet::found(3);
+    let token = fleet[0].invite(json!({}));
+    let anew = Agent::start("pve-3");
+    let address = format!("127.0.0.1:{}", fleet[2].port().unwrap());
+
+    for name in ["pve-3", "pve-1"] {
+        let refused = anew.cli(&["join", &token, "--replace", "--name", name, "--yes"]);
+        refused.exits(REFUSED).says(&[name, "not gone"]);
+    }
+    let refused = anew.client().post("join", &json!({"token": token, "replace": true}));
+    refused.unwrap_err().says(&["pve-3", "alive", &address]);
+
+    assert_eq!(anew.status()["datacenter"], Value::Null);
+    fleet.all_see_all();
+    assert_eq!(states(&fleet[1], "pve-3"), ["alive"]);
+}
+
+#[test]
+fn a_host_installed_anew_takes_its_name_over_unattended() {
+    let mut fleet = Fleet::found(3);
+    let token = fleet[0].invite(json!({}));
+    fleet.kill(&[2]);
+    let _old = fleet.take(2);
+    // The old one may still be held to be alive: it goes on trying.
+    let mut anew = Agent::named("pve-3").args(&["--join", &token, "--replace"]);
+
+    anew.restart();
+
+    let datacenter = || anew.status()["datacenter"]["name"].clone();
+    until("it has joined", LATER, datacenter, |name| name == "north");
+    fleet.push(anew);
+    fleet.all_see_all();
+}
+
+/// A copy of a node's disk, on a host of its own that is not started yet; the node runs again, and
+/// a copy that is started now is the later by its boot number, which counts seconds.
+fn copied(fleet: &mut Fleet, node: usize) -> Agent {
+    fleet[node].stop();
+    let copy = Agent::named(&format!("pve-{}", node + 1));
+    let disk = copy.file("disk");
+    fleet[node].save_disk(&disk);
+    copy.restore_disk(&disk);
+    fleet[node].restart();
+    let boot = fleet[node].status()["boot"].as_u64().unwrap();
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    until("a copy would be the later", SOON, seconds, |now| *now > boot);
+    copy
+}
+
+/// Waits until an agent says that another host has its identity; its status then.
+#[track_caller]
+fn refused(copy: &Agent) -> Value {
+    let status = || copy.client().get("status").unwrap_or_default();
+    until("the copy is refused", LATER, status, |status| status["node"]["state"] == "refused")
+}
+
+/// The states of all members of a name, in order.
+fn states(agent: &Agent, name: &str) -> Vec<String> {
+    let members = agent.members();
+    let of_name = members.iter().filter(|member| member["name"] == name);
+    let mut states: Vec<_> =
+        of_name.map(|m| m["state"].as_str().unwrap_or_default().to_owned()).collect();
+    states.sort();
+    states
+}
+
+/// All that an agent told of a node so far.
+fn told_of(agent: &Agent, name: &str) -> Vec<String> {
+    let mut events = agent.events("events?follow=false");
+    let mut told = Vec::new();
+    while let Some(event) = events.next(SOON) {
+        if event.data["node"] == name && event.data["kind"] != "settings" {
+            told.push(event.data["message"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    told
+}
