@@ -28,7 +28,7 @@ use self::flaw::Flaw;
 use self::world::{Outcome, World};
 
 /// How many worlds run where nobody says.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 24;
 
 /// How many worlds may be needed until one shows a mistake made on purpose.
 const SEEDS_FOR_A_FLAW: u64 = 12;

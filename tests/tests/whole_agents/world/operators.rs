@@ -20,6 +20,9 @@ const FIELDS: u64 = 3;
 /// The name that more than one host would like to have.
 const TWIN: &str = "twin";
 
+/// How all names begin that hosts are given later.
+const RENAMED: &str = "r";
+
 /// How long operators rest between two deeds, in milliseconds.
 const WORK_EVERY_MS: (u64, u64) = (100, 1_000);
 
@@ -80,7 +83,7 @@ impl World<'_> {
 
     /// Tells the hosts that failed to join to try again, a while after.
     pub(super) fn try_again(&mut self) {
-        if self.now_ms() % JOIN_AGAIN_MS != 0 {
+        if !self.now_ms().is_multiple_of(JOIN_AGAIN_MS) {
             return;
         }
         for host in 0..self.hosts.len() {
@@ -141,7 +144,7 @@ impl World<'_> {
             Deed::Rename => {
                 let other = *self.dice.pick(&members).expect("there is one");
                 let twin = self.dice.chance(30);
-                let name = if twin { TWIN.into() } else { format!("r{}", self.orders) };
+                let name = if twin { TWIN.into() } else { format!("{RENAMED}{}", self.orders) };
                 let node = self.hosts[other].id().to_string();
                 self.ask(host, Ask::Rename { node, name });
             }
@@ -238,11 +241,21 @@ impl World<'_> {
             (Ask::Invite { .. }, Ok(Said::Invited { token, .. })) => {
                 self.tokens.push(token.clone());
             }
-            (Ask::Join { .. }, Ok(_)) => self.lives[host].token = None,
+            (Ask::Join { name: asked, .. }, Ok(Said::Joined { name })) => {
+                self.lives[host].token = None;
+                // One that was admitted before, and did not hear so, keeps what it was called since.
+                let own = [&asked, TWIN, &self.hosts[host].name()].contains(&name.as_str());
+                let own = own || name.starts_with(RENAMED);
+                hold(Promise::NamesAreUnique, own || name.contains('~'), || {
+                    format!("h{host} joined as {asked}, and is called {name}")
+                })?;
+            }
             (Ask::Join { .. }, Err(error)) if error.code == ErrorCode::BadRequest => {
                 hold(Promise::AlwaysWritable, false, || format!("a good token is bad: {error}"))?;
             }
-            (Ask::Leave, Ok(_)) => self.lives[host].fate = Fate::Left,
+            (Ask::Leave, Ok(Said::Told { names })) => {
+                self.lives[host].fate = Fate::Left { heard: !names.is_empty() };
+            }
             (Ask::Stop, _) => self.stopped(host),
             _ => {}
         }

@@ -29,6 +29,7 @@ impl World<'_> {
         let mut since_ms = None;
         if let Some(host) = self.members().first().copied() {
             self.ask(host, Ask::Invite { uses: None });
+            self.put_out_the_unheard(host);
         }
         loop {
             self.step()?;
@@ -49,6 +50,22 @@ impl World<'_> {
             hold(Promise::AlwaysWritable, now_ms - begun_ms <= REST_MAX_MS, || {
                 format!("{REST_MAX_MS} ms after the end of all trouble {unrest}")
             })?;
+        }
+    }
+
+    /// Puts out the hosts that left while they were alone, or told only hosts that have forgotten it:
+    /// nobody else can know.
+    fn put_out_the_unheard(&mut self, member: usize) {
+        for host in 0..self.hosts.len() {
+            let unheard = match self.lives[host].fate {
+                Fate::Left { heard } => !heard || self.ledger.something_was_lost(),
+                Fate::There | Fate::Destroyed => false,
+            };
+            let id = self.hosts[host].id();
+            let belongs = self.membership(member).is_some_and(|m| m.roster().is_current(&id));
+            if unheard && belongs && self.membership(host).is_none() {
+                self.ask(member, Ask::Remove { node: id.to_string() });
+            }
         }
     }
 
@@ -98,7 +115,7 @@ impl World<'_> {
                 }
                 let wanted = match self.lives[other].fate {
                     Fate::Destroyed => State::Down,
-                    Fate::There | Fate::Left => State::Alive,
+                    Fate::There | Fate::Left { .. } => State::Alive,
                 };
                 let state = standings.get(&id).map(|standing| standing.state);
                 if state != Some(wanted) {
@@ -202,7 +219,7 @@ impl World<'_> {
         let end_ms = self.now_ms() + QUIET_MS;
         while self.now_ms() < end_ms {
             self.step()?;
-            if self.flaw == Some(Flaw::Chatters) && self.now_ms() % 5_000 == 0 {
+            if self.flaw == Some(Flaw::Chatters) && self.now_ms().is_multiple_of(5_000) {
                 let chatterer = self.members()[0];
                 self.write(chatterer, Wait::Local);
                 continue;

@@ -18,7 +18,10 @@ pub(super) enum Fate {
     /// It is there, running or about to be started again.
     There,
     /// It took itself out of the Data Center.
-    Left,
+    Left {
+        /// Whether a member confirmed that it heard so.
+        heard: bool,
+    },
     /// It is gone for good.
     Destroyed,
 }
