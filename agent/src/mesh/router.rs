@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -210,16 +210,15 @@ impl Inbound {
     }
 
     async fn message(&self, kind: StreamKind, queue: &mpsc::Sender<Message>, mut recv: RecvStream) {
-        let whole = recv.read_to_end(kind.frame_bytes_max());
-        match timeout(MESSAGE_TIMEOUT, whole).await {
-            Ok(Ok(bytes)) => {
+        match timeout(MESSAGE_TIMEOUT, rest(&mut recv, kind.frame_bytes_max())).await {
+            Ok(Ok(Some(bytes))) => {
                 self.counters.messages_in.add(1);
-                if queue.try_send(Message { from: self.from, bytes: bytes.into() }).is_err() {
+                if queue.try_send(Message { from: self.from, bytes }).is_err() {
                     self.counters.messages_dropped.add(1);
                 }
             }
-            Ok(Err(quinn::ReadToEndError::TooLong)) => stop(&mut recv, StreamCode::TooLong),
-            Ok(Err(quinn::ReadToEndError::Read(_))) => {}
+            Ok(Ok(None)) => stop(&mut recv, StreamCode::TooLong),
+            Ok(Err(_)) => {}
             Err(_) => stop(&mut recv, StreamCode::TooSlow),
         }
     }
@@ -265,6 +264,23 @@ impl Inbound {
             }
         }
     }
+}
+
+/// What is left of a stream; `None` where that is more than `bound` bytes.
+///
+/// It is read in order, as the stream's first byte was. quinn's `read_to_end` reads in any order, and
+/// that must not be mixed with the other (quinn-proto 0.11.19): where a packet had come twice, it
+/// gave out bytes that had been read before, so the message was another, and the stream's account
+/// of what was read ran over its end, with an overflow when it was dropped.
+async fn rest(recv: &mut RecvStream, bound: usize) -> Result<Option<Bytes>, ReadError> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = recv.read_chunk(bound + 1 - whole.len(), true).await? {
+        whole.extend_from_slice(&chunk.bytes);
+        if whole.len() > bound {
+            return Ok(None);
+        }
+    }
+    Ok(Some(whole.freeze()))
 }
 
 /// Tells the peer to send no more on a stream; it may have ended already, which is as good.

@@ -564,6 +564,14 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// The mesh's gate sees the membership, and the membership holds the mesh: whoever lets go of
+    /// the node lets go of both.
+    fn drop(&mut self) {
+        self.parts.membership.send_replace(None);
+    }
+}
+
 async fn follow_ends(node: Arc<Node>, mut ends: mpsc::Receiver<End>) {
     while let Some(end) = ends.recv().await {
         match end {

@@ -19,6 +19,12 @@ pub enum Promise {
     CommitBeforeSpeech,
     /// No two changes have one number, whatever became of the disk of their writer.
     OneNumberOneChange,
+    /// Who was not invited is in nobody's roster, and an invitation called back lets nobody in.
+    NobodyElse,
+    /// An agent at rest writes nothing to disk.
+    Quiet,
+    /// Whoever asks an agent gets an answer in time.
+    NobodyWaits,
 }
 
 /// A promise that did not hold.
