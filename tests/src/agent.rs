@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, Events, Failure};
 use crate::command::{self, Ran};
+use crate::netlab::Namespace;
 use crate::patience::{SOON, eventually};
 
 /// How much of its log an agent shows when its test fails.
@@ -30,6 +32,8 @@ pub struct Agent {
     data: PathBuf,
     /// Where it listens. Kept over restarts, since the others know it by this.
     port: Option<u16>,
+    /// The host that it runs on, where that is not this one.
+    network: Option<Arc<Namespace>>,
     child: Option<Child>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
@@ -45,6 +49,7 @@ impl Agent {
             data: home.path().join("data"),
             home,
             port: None,
+            network: None,
             child: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -76,6 +81,13 @@ impl Agent {
     #[must_use]
     pub fn on_data(mut self, data: PathBuf) -> Self {
         self.data = data;
+        self
+    }
+
+    /// Runs it in this network, where it listens on all addresses, at the port that is the default.
+    #[must_use]
+    pub fn in_network(mut self, network: &Arc<Namespace>) -> Self {
+        self.network = Some(network.clone());
         self
     }
 
@@ -346,10 +358,16 @@ impl Agent {
             .arg(self.data())
             .arg("--socket")
             .arg(self.socket())
-            .args(["--listen", &format!("127.0.0.1:{}", self.port.unwrap_or(0))])
             .args(["--name", &self.name])
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)));
+        match &self.network {
+            Some(network) => network.enter(&mut command),
+            // Agents of one host share its ports.
+            None => {
+                command.args(["--listen", &format!("127.0.0.1:{}", self.port.unwrap_or(0))]);
+            }
+        }
         command
     }
 
