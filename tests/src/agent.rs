@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -17,6 +17,7 @@ use crate::client::{Client, Events, Failure};
 use crate::command::{self, Ran};
 use crate::netlab::Namespace;
 use crate::patience::{SOON, eventually};
+use crate::process;
 
 /// How much of its log an agent shows when its test fails.
 const LOG_TAIL_BYTES: u64 = 6000;
@@ -197,7 +198,20 @@ impl Agent {
     /// # Panics
     /// When it takes longer than a service manager would wait.
     pub fn stop(&mut self) -> ExitStatus {
+        self.tell_to_stop();
+        self.ended()
+    }
+
+    /// Asks it to stop, as systemd does.
+    pub fn tell_to_stop(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended that was told to stop.
+    ///
+    /// # Panics
+    /// As [`Agent::stop`].
+    pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the agent runs");
         match exit_of(&mut child, STOP_BOUND) {
             Some(status) => status,
@@ -372,8 +386,7 @@ impl Agent {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a child has an id"), signal).expect("a child takes signals");
+        process::signal(self.pid(), signal);
     }
 }
 

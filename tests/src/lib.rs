@@ -14,12 +14,15 @@ pub mod agent;
 pub mod binary;
 pub mod client;
 pub mod command;
+pub mod figures;
 pub mod fleet;
 pub mod netlab;
 pub mod patience;
+pub mod process;
 pub mod sim;
 pub mod skip;
 pub mod soak;
+pub mod table;
 pub mod verdicts;
 
 pub use agent::Agent;
