@@ -5,16 +5,19 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Client, Events, Failure};
 use crate::command::{self, Ran};
+use crate::netlab::Namespace;
 use crate::patience::{SOON, eventually};
+use crate::process;
 
 /// How much of its log an agent shows when its test fails.
 const LOG_TAIL_BYTES: u64 = 6000;
@@ -34,6 +37,8 @@ pub struct Agent {
     host: String,
     /// What its configuration file says.
     config: String,
+    /// The host that it runs on, where that is not this one.
+    network: Option<Arc<Namespace>>,
     child: Option<Child>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
@@ -51,6 +56,7 @@ impl Agent {
             port: None,
             host: "127.0.0.1".to_owned(),
             config: String::new(),
+            network: None,
             child: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -101,6 +107,13 @@ impl Agent {
     #[must_use]
     pub fn on_data(mut self, data: PathBuf) -> Self {
         self.data = data;
+        self
+    }
+
+    /// Runs it in this network, where it listens on all addresses, at the port that is the default.
+    #[must_use]
+    pub fn in_network(mut self, network: &Arc<Namespace>) -> Self {
+        self.network = Some(network.clone());
         self
     }
 
@@ -210,7 +223,20 @@ impl Agent {
     /// # Panics
     /// When it takes longer than a service manager would wait.
     pub fn stop(&mut self) -> ExitStatus {
+        self.tell_to_stop();
+        self.ended()
+    }
+
+    /// Asks it to stop, as systemd does.
+    pub fn tell_to_stop(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended that was told to stop.
+    ///
+    /// # Panics
+    /// As [`Agent::stop`].
+    pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the agent runs");
         match exit_of(&mut child, STOP_BOUND) {
             Some(status) => status,
@@ -371,16 +397,21 @@ impl Agent {
             .arg(self.data())
             .arg("--socket")
             .arg(self.socket())
-            .args(["--listen", &format!("{}:{}", self.host, self.port.unwrap_or(0))])
             .args(["--name", &self.name])
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)));
+        match &self.network {
+            Some(network) => network.enter(&mut command),
+            // Agents of one host share its ports.
+            None => {
+                command.args(["--listen", &format!("{}:{}", self.host, self.port.unwrap_or(0))]);
+            }
+        }
         command
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a child has an id"), signal).expect("a child takes signals");
+        process::signal(self.pid(), signal);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
+use crate::netlab::Lab;
 use crate::patience::{LATER, eventually};
 
 /// What a fleet's Data Center is called.
@@ -20,7 +21,17 @@ impl Fleet {
     /// Starts `n` agents, founds with the first, and lets the others join by one token, all at
     /// once. Returns when all see all alive.
     pub fn found(n: usize) -> Self {
-        let fleet = Self::start(n);
+        Self::found_of((1..=n).map(|i| Agent::named(&format!("pve-{i}"))).collect())
+    }
+
+    /// As [`Fleet::found`], with an agent on every host of a lab.
+    pub fn found_in(lab: &Lab) -> Self {
+        Self::found_of((0..lab.hosts()).map(|host| lab.agent(host)).collect())
+    }
+
+    /// As [`Fleet::found`], of these agents, which do not run yet.
+    pub fn found_of(agents: Vec<Agent>) -> Self {
+        let fleet = Self::start_of(agents);
         fleet[0].create(DATA_CENTER);
         let token = fleet[0].invite(json!({}));
         fleet.join_all(&token);
@@ -30,7 +41,11 @@ impl Fleet {
 
     /// Starts `n` agents that are standalone.
     pub fn start(n: usize) -> Self {
-        let mut agents: Vec<_> = (1..=n).map(|i| Agent::named(&format!("pve-{i}"))).collect();
+        Self::start_of((1..=n).map(|i| Agent::named(&format!("pve-{i}"))).collect())
+    }
+
+    /// As [`Fleet::start`], of these agents.
+    pub fn start_of(mut agents: Vec<Agent>) -> Self {
         agents.iter_mut().for_each(Agent::spawn);
         agents.iter_mut().for_each(Agent::ready);
         Self(agents)

@@ -6,11 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use peerage_tests::agent::die_with_parent;
+use peerage_tests::process::written_bytes;
 use peerage_tests::{Agent, Fleet};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-
-use crate::process::written_bytes;
 
 /// How many isolated writes are made.
 const WRITES: u32 = 20;

@@ -3,11 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use peerage_tests::figures::quantile;
+use peerage_tests::process::{cpu_seconds, rss_bytes, written_bytes};
 use peerage_tests::{Agent, Fleet};
 use serde_json::json;
-
-use crate::process::{cpu_seconds, rss_bytes, written_bytes};
-use crate::quantile;
 
 /// How long a fleet is left alone before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(15);

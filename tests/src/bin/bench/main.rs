@@ -7,8 +7,6 @@
 mod disk;
 mod idle;
 mod mesh;
-mod process;
-mod table;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -16,8 +14,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use peerage_tests::figures::quantile;
+use peerage_tests::table::Table;
 use peerage_tests::{Agent, Fleet, binary};
-use table::Table;
 
 /// The groups of rows, in the order in which they are measured.
 const ROWS: [&str; 8] = ["join", "cold", "write", "down", "idle", "disk", "sustained", "documents"];
@@ -138,12 +137,4 @@ fn until_all(agents: &[&Agent], started: Instant, right: impl Fn(&Agent) -> bool
 /// The middle of the measured, as milliseconds.
 fn median_ms(measured: &[Duration]) -> String {
     format!("{:.1} ms", quantile(measured, 0.5).as_secs_f64() * 1000.0)
-}
-
-/// The value below which this share of the measured lies.
-fn quantile<T: Copy + PartialOrd>(measured: &[T], share: f64) -> T {
-    let mut sorted = measured.to_vec();
-    sorted.sort_by(|a, b| a.partial_cmp(b).expect("what is measured is a number"));
-    let at = (share * (sorted.len() - 1) as f64).round() as usize;
-    sorted[at]
 }

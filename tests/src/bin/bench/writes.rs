@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use peerage_tests::Fleet;
 use peerage_tests::client::Connection;
+use peerage_tests::figures::quantile;
 use serde_json::json;
 
-use crate::{median_ms, quantile, until_all};
+use crate::{median_ms, until_all};
 
 /// How many single writes are measured.
 const SINGLE_WRITES: usize = 200;

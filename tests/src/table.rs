@@ -4,17 +4,19 @@ use std::fmt;
 
 /// Figures by row and size. Rows are shown in the order in which they came.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     sizes: Vec<usize>,
     rows: Vec<(String, Vec<String>)>,
 }
 
 impl Table {
-    pub(crate) fn new(sizes: &[usize]) -> Self {
+    /// An empty table with a column for each of these sizes.
+    pub fn new(sizes: &[usize]) -> Self {
         Self { sizes: sizes.to_vec(), rows: Vec::new() }
     }
 
-    pub(crate) fn set(&mut self, row: &str, size: usize, figure: String) {
+    /// Fills a cell. A row that is new comes last; a size without a column is not shown.
+    pub fn set(&mut self, row: &str, size: usize, figure: String) {
         let at = self.rows.iter().position(|(name, _)| name == row).unwrap_or_else(|| {
             self.rows.push((row.to_owned(), vec!["-".to_owned(); self.sizes.len()]));
             self.rows.len() - 1

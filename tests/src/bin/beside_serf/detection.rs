@@ -1,0 +1,58 @@
+//! How soon all know that one is gone.
+
+use std::time::Instant;
+
+use peerage_tests::Lab;
+
+use crate::comparison::{Figures, Unit};
+use crate::side::{Side, all_present, others, until_present, victims};
+
+/// One agent is told to stop, in every run another one.
+pub(crate) fn goodbye(side: &mut impl Side, runs: usize, figures: &mut Figures) {
+    let hosts = side.hosts();
+    let mut measured = Vec::new();
+    for victim in victims(hosts, runs) {
+        let started = Instant::now();
+        side.stop(victim);
+        let took = until_present(side, others(hosts, victim), hosts - 1, started);
+        measured.push(took.as_secs_f64());
+        side.ended(victim);
+        side.start(victim);
+        all_present(side);
+    }
+    figures.add("a goodbye, until all others know", Unit::Seconds, measured);
+}
+
+/// One agent is killed, in every run another one.
+pub(crate) fn kill(side: &mut impl Side, runs: usize, figures: &mut Figures) {
+    let hosts = side.hosts();
+    let mut measured = Vec::new();
+    for victim in victims(hosts, runs) {
+        let started = Instant::now();
+        side.kill(victim);
+        let took = until_present(side, others(hosts, victim), hosts - 1, started);
+        measured.push(took.as_secs_f64());
+        side.start(victim);
+        all_present(side);
+    }
+    figures.add("kill -9, until all survivors say down", Unit::Seconds, measured);
+}
+
+/// One host's cable is pulled and put back, in every run another one's.
+pub(crate) fn cable(side: &mut impl Side, lab: &Lab, runs: usize, figures: &mut Figures) {
+    let hosts = side.hosts();
+    let (mut down, mut back) = (Vec::new(), Vec::new());
+    for victim in victims(hosts, runs) {
+        let started = Instant::now();
+        lab.cut_link(victim, 0);
+        let took = until_present(side, others(hosts, victim), hosts - 1, started);
+        down.push(took.as_secs_f64());
+        // The other side of the cut has come to its verdicts too.
+        until_present(side, [victim], 1, started);
+        let started = Instant::now();
+        lab.restore_link(victim, 0);
+        back.push(until_present(side, 0..hosts, hosts, started).as_secs_f64());
+    }
+    figures.add("cable pulled, until all survivors say down", Unit::Seconds, down);
+    figures.add("cable put back, until all see all", Unit::Seconds, back);
+}

@@ -1,0 +1,106 @@
+//! Who is called down, on ten hosts of their own: those that are cut off, and nobody else.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use peerage_tests::netlab::Trouble;
+use peerage_tests::soak::lasting;
+use peerage_tests::{Fleet, Lab, Layout, Verdicts};
+
+/// How many hosts there are.
+const NODES: usize = 10;
+
+/// How soon a host that is cut off is down on all others, on a machine that does other things too.
+const DOWN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How soon one that says goodbye is gone: well below any timeout of the mesh.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// For how long a host is frozen.
+const FREEZE: Duration = Duration::from_secs(1);
+
+/// How long a verdict upon something that is over may still be on its way.
+const AFTERMATH: Duration = Duration::from_secs(5);
+
+/// How often verdicts are read: agents keep a bounded number.
+const READ_EVERY: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_host_whose_cable_is_pulled_is_down_on_all_others_until_it_is_back() {
+    let Some(lab) = Lab::built(Layout::of(NODES)) else { return };
+    let mut fleet = Fleet::found_in(&lab);
+    let boot = fleet[0].members()[3]["boot"].clone();
+
+    let started = Instant::now();
+    lab.cut_link(3, 0);
+    let away = fleet.take(3);
+    let mut verdicts = Verdicts::from_now(&fleet);
+    fleet.all_see("pve-4", &["down"], DOWN_WITHIN);
+    eprintln!("a pulled cable was seen by all after {:?}", started.elapsed());
+    verdicts.read(&fleet);
+    let others = verdicts.of_kind("down").into_iter().filter(|verdict| verdict.of != "pve-4");
+    assert_eq!(others.count(), 0, "{verdicts:#?}");
+
+    lab.restore_link(3, 0);
+    fleet.push(away);
+
+    fleet.all_see_all();
+    assert_eq!(fleet[0].members()[3]["boot"], boot, "the agent ran on");
+}
+
+#[test]
+fn a_goodbye_reaches_all_of_ten_at_once() {
+    let Some(lab) = Lab::built(Layout::of(NODES)) else { return };
+    let mut fleet = Fleet::found_in(&lab);
+    let mut leaver = fleet.take(6);
+    let started = Instant::now();
+    assert!(leaver.stop().success());
+    fleet.all_see("pve-7", &["down", "left"], AT_ONCE);
+    eprintln!("a goodbye was heard by all after {:?}", started.elapsed());
+}
+
+#[test]
+fn nobody_is_called_down_while_a_host_is_frozen_for_a_second() {
+    let Some(lab) = Lab::built(Layout::of(NODES)) else { return };
+    let fleet = Fleet::found_in(&lab);
+    for frozen in [2, 8] {
+        let mut verdicts = Verdicts::from_now(&fleet);
+        fleet[frozen].pause();
+        thread::sleep(FREEZE);
+        fleet[frozen].resume();
+        // The frozen one, too, may hold its own lateness against the others.
+        thread::sleep(AFTERMATH);
+        verdicts.nobody_is_down(&fleet);
+    }
+    fleet.all_see_all();
+}
+
+#[test]
+fn nobody_is_called_down_while_a_tenth_of_all_packets_is_lost() {
+    nobody_is_called_down_under_loss(10);
+}
+
+#[test]
+fn nobody_is_called_down_while_a_quarter_of_all_packets_is_lost() {
+    nobody_is_called_down_under_loss(25);
+}
+
+#[track_caller]
+fn nobody_is_called_down_under_loss(percent: u8) {
+    let Some(mut lab) = Lab::built(Layout::of(NODES)) else { return };
+    let fleet = Fleet::found_in(&lab);
+    let mut verdicts = Verdicts::from_now(&fleet);
+
+    lab.trouble(Trouble::Loss(percent));
+    let lasts = lasting(Duration::from_secs(30), Duration::from_secs(300));
+    let started = Instant::now();
+    while started.elapsed() < lasts {
+        thread::sleep(READ_EVERY.min(lasts.saturating_sub(started.elapsed())));
+        verdicts.nobody_is_down(&fleet);
+    }
+
+    let suspected = verdicts.of_kind("suspect").len();
+    eprintln!("{percent} % lost over {lasts:?}: nobody down, {suspected} times somebody suspect");
+    lab.heal();
+    fleet.all_see_all();
+}
