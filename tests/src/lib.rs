@@ -5,6 +5,8 @@
 //! has a temporary folder and a port of its own, dies with the test that started it, and shows the
 //! end of its log when that test fails. None of this knows the agent's code: only its contract.
 //!
+//! [`hosts`] does the same with whole hosts under systemd, on which the package is installed.
+//!
 //! Beside it stands [`sim`], which runs the rules alone, without agents, through thousands of
 //! worlds that go wrong.
 
@@ -13,6 +15,7 @@ pub mod binary;
 pub mod client;
 pub mod command;
 pub mod fleet;
+pub mod hosts;
 pub mod patience;
 pub mod sim;
 pub mod skip;
