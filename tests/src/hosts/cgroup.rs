@@ -30,7 +30,7 @@ pub(super) fn hierarchies() -> Result<Vec<PathBuf>, String> {
         return Err(format!("no unified control groups under {ROOT}"));
     };
     // To be allowed to make one is what counts.
-    let trial = found[0].join(super::lab::unique());
+    let trial = found[0].join(super::kit::unique());
     fs::create_dir(&trial)
         .and_then(|()| fs::remove_dir(&trial))
         .map_err(|error| format!("control groups cannot be made: {error}"))?;
@@ -51,7 +51,7 @@ impl Groups {
     /// # Panics
     /// When this machine does not let us.
     pub fn new(name: &str) -> Self {
-        let hierarchies = hierarchies().expect("the lab has checked");
+        let hierarchies = hierarchies().expect("it was checked before");
         let folders: Vec<_> = hierarchies.iter().map(|root| root.join(name)).collect();
         for folder in &folders {
             fs::create_dir(folder).expect("a control group can be made");

@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::ioctl::{self, opcode};
 
-use super::lab::system;
+use super::kit::system;
 use crate::patience::POLL;
 
 /// How often a mount is let go before that is given up: a host that just ended holds it a while.
@@ -105,7 +105,7 @@ impl Volume {
         unmount(&self.mounted);
         // Other hosts may still know the mount, which keeps what is shut down alive: so what had
         // reached the disk goes on as another one.
-        let image = self.image.with_extension(format!("after-{}", super::lab::unique()));
+        let image = self.image.with_extension(format!("after-{}", super::kit::unique()));
         fs::copy(&self.image, &image).expect("a folder of the test can be written");
         self.image = image;
         self.mount();

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::cgroup::Groups;
 use super::disk::{Disk, Volume};
-use super::lab::{Lab, unique};
+use super::kit::{Kit, unique};
 use crate::agent::{die_with_parent, exit_of};
 use crate::client::{Client, Failure};
 use crate::command::{self, Ran};
@@ -54,12 +54,12 @@ impl Host {
     ///
     /// # Panics
     /// When its disk cannot be made.
-    pub fn new(lab: &Lab, name: &str, namespace: String) -> Self {
+    pub fn new(kit: &Kit, name: &str, namespace: String) -> Self {
         let home = tempfile::Builder::new().prefix("peerage-host-").tempdir();
         let home = home.expect("a temporary folder can be made");
-        let disk = Disk::over(lab.image(), home.path());
+        let disk = Disk::over(kit.image(), home.path());
         fs::write(disk.root().join("etc/hostname"), format!("{name}\n")).expect("a root is ours");
-        fs::copy(lab.package(), disk.root().join("root/peerage.deb"))
+        fs::copy(kit.package(), disk.root().join("root/peerage.deb"))
             .expect("the package is there");
         let machine = unique();
         Self {

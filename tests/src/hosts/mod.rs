@@ -8,13 +8,13 @@
 mod cgroup;
 mod disk;
 mod host;
-mod lab;
+mod kit;
 mod network;
 mod site;
 
 pub use cgroup::Groups;
 pub use disk::{Disk, Volume};
 pub use host::Host;
-pub use lab::Lab;
+pub use kit::Kit;
 pub use network::Network;
 pub use site::Site;

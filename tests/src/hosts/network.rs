@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::lab::{system, unique};
+use super::kit::{system, unique};
 
 /// The first three numbers of the hosts' addresses.
 const NET: &str = "10.66.0";

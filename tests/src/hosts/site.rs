@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::host::Host;
-use super::lab::Lab;
+use super::kit::Kit;
 use super::network::Network;
 use crate::fleet::DATA_CENTER;
 use crate::patience::{LATER, eventually};
@@ -22,22 +22,22 @@ pub struct Site {
 
 impl Site {
     /// Hosts that are off, with nothing installed.
-    pub fn built(lab: &Lab, hosts: usize) -> Self {
+    pub fn built(kit: &Kit, hosts: usize) -> Self {
         let network = Network::new(hosts);
-        let host = |number| Host::new(lab, &format!("pve-{number}"), network.namespace(number));
+        let host = |number| Host::new(kit, &format!("pve-{number}"), network.namespace(number));
         Self { hosts: (1..=hosts).map(host).collect(), network }
     }
 
     /// Hosts that run, with nothing installed.
-    pub fn booted(lab: &Lab, hosts: usize) -> Self {
-        let mut site = Self::built(lab, hosts);
+    pub fn booted(kit: &Kit, hosts: usize) -> Self {
+        let mut site = Self::built(kit, hosts);
         site.power_on();
         site
     }
 
     /// Hosts that run the agent in one Data Center, founded by the first.
-    pub fn founded(lab: &Lab, hosts: usize) -> Self {
-        let mut site = Self::built(lab, hosts);
+    pub fn founded(kit: &Kit, hosts: usize) -> Self {
+        let mut site = Self::built(kit, hosts);
         site.power_on();
         site.found();
         site

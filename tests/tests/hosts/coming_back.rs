@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, until};
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ const VOLUME_MEGABYTES: u64 = 64;
 
 #[test]
 fn hosts_that_reboot_come_back_as_who_they_were() {
-    let Some(lab) = Lab::here() else { return };
-    let mut site = Site::founded(&lab, 3);
+    let Some(kit) = Kit::here() else { return };
+    let mut site = Site::founded(&kit, 3);
     site[1].set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
     site.all_read("storage/nas1", &json!({ "server": "10.0.0.9" }));
     let before = who_is_who(&site[0]);
@@ -44,8 +44,8 @@ fn hosts_that_reboot_come_back_as_who_they_were() {
 
 #[test]
 fn what_was_acknowledged_survives_a_power_cut_of_one_host_and_of_all() {
-    let Some(lab) = Lab::here() else { return };
-    let mut site = Site::built(&lab, 3);
+    let Some(kit) = Kit::here() else { return };
+    let mut site = Site::built(&kit, 3);
     site.iter_mut().for_each(|host| host.with_volume(VOLUME_MEGABYTES));
     site.power_on();
     site.found();
@@ -69,8 +69,8 @@ fn what_was_acknowledged_survives_a_power_cut_of_one_host_and_of_all() {
 
 #[test]
 fn a_host_that_stalls_is_not_called_down_and_one_that_was_paused_comes_back() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::founded(&lab, 3);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::founded(&kit, 3);
     let paused = &site[2];
     let agent = paused.unit("MainPID");
 
@@ -98,8 +98,8 @@ fn a_host_that_stalls_is_not_called_down_and_one_that_was_paused_comes_back() {
 
 #[test]
 fn a_restart_of_agent_after_agent_loses_nothing_and_each_says_goodbye() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::founded(&lab, 5);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::founded(&kit, 5);
     let mut acknowledged = Vec::new();
     for (index, host) in site.iter().enumerate() {
         let other = &site[(index + 1) % site.len()];

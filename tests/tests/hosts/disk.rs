@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use peerage_tests::Failure;
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, eventually, until};
 use serde_json::json;
 
@@ -22,8 +22,8 @@ const VALUE_BYTES: usize = 4096;
 
 #[test]
 fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
-    let Some(lab) = Lab::here() else { return };
-    let mut site = Site::built(&lab, 2);
+    let Some(kit) = Kit::here() else { return };
+    let mut site = Site::built(&kit, 2);
     site[0].with_volume(VOLUME_MEGABYTES);
     site.power_on();
     site.found();
@@ -63,8 +63,8 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
 
 #[test]
 fn a_file_of_another_user_is_refused_with_the_command_that_mends_it() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     host.answers();
@@ -77,6 +77,26 @@ fn a_file_of_another_user_is_refused_with_the_command_that_mends_it() {
     host.shell(mend);
     until("it starts by itself", LATER, || host.unit("ActiveState"), |state| state == "active");
     host.answers();
+}
+
+#[test]
+fn a_data_folder_elsewhere_takes_one_line_in_the_unit_and_the_journal_says_which() {
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
+    let host = &site[0];
+    host.install();
+    host.shell("install --directory --owner=peerage --group=peerage --mode=700 /srv/peerage");
+    host.shell("echo 'data_dir = \"/srv/peerage\"' >>/etc/peerage/peerage.toml");
+    host.run(&["systemctl", "restart", "peerage"]);
+    let said = || host.journal(&["--priority=err"]);
+    until("the journal says why", SOON, said, |said| said.contains("ReadWritePaths="));
+
+    host.shell("mkdir -p /etc/systemd/system/peerage.service.d");
+    let line = "[Service]\\nReadWritePaths=/srv/peerage\\n";
+    host.shell(&format!("printf '{line}' >/etc/systemd/system/peerage.service.d/data.conf"));
+    host.shell("systemctl daemon-reload && systemctl restart peerage");
+    host.answers();
+    host.shell("test -s /srv/peerage/journal");
 }
 
 /// Writes until nothing more fits.

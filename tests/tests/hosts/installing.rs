@@ -1,9 +1,10 @@
 //! From the package to a member.
 
 use std::fs;
+use std::thread;
 
 use peerage_tests::fleet::DATA_CENTER;
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, until};
 use serde_json::json;
 
@@ -12,8 +13,8 @@ const NOBODY: &str = "setpriv --reuid=65534 --regid=65534";
 
 #[test]
 fn what_the_package_installs_runs_and_knows_who_may_do_what() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     host.answers();
@@ -42,18 +43,26 @@ fn what_the_package_installs_runs_and_knows_who_may_do_what() {
 }
 
 #[test]
-fn hosts_join_by_a_pasted_token_and_by_themselves() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 3);
+fn ten_hosts_join_by_a_pasted_token_or_by_themselves() {
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 10);
     site.at_once(Host::install);
-    site[0].cli(&["create", DATA_CENTER]).exits(0);
-    let token = site[0].cli(&["invite"]).exits(0).stdout;
+    let (founder, lonely) = (&site[0], &site[9]);
+    founder.cli(&["create", DATA_CENTER]).exits(0);
+    let token = founder.cli(&["invite"]).exits(0).stdout;
 
-    // As the command that `invite` prints to paste.
-    site[1].cli(&["join", token.trim(), "--yes"]).exits(0).says(&["pve-2", DATA_CENTER]);
+    // As the command that `invite` prints to paste, on all at once.
+    thread::scope(|scope| {
+        for host in &site[1..9] {
+            let token = token.trim();
+            scope.spawn(move || {
+                let joined = host.cli(&["join", token, "--yes"]).exits(0);
+                joined.says(&[host.name(), DATA_CENTER]);
+            });
+        }
+    });
 
     // As a provisioning tool does it, and at first it got the file wrong.
-    let lonely = &site[2];
     fs::write(lonely.path("/etc/peerage/join"), "peerage1-nonsense\n").unwrap();
     lonely.shell("chown root:peerage /etc/peerage/join && chmod 640 /etc/peerage/join");
     lonely.shell("echo 'join_file = \"/etc/peerage/join\"' >>/etc/peerage/peerage.toml");
@@ -65,11 +74,11 @@ fn hosts_join_by_a_pasted_token_and_by_themselves() {
     lonely.shell("systemctl restart peerage");
 
     site.all_see_all();
-    site[2].set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
+    lonely.set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
     site.all_read("storage/nas1", &json!({ "server": "10.0.0.9" }));
-    let journal = site[0].journal(&["--priority=info"]);
-    assert!(journal.contains("pve-3 joined, admitted by"), "{journal}");
-    assert_eq!(site[0].journal(&["--priority=err"]), "");
+    let journal = founder.journal(&["--priority=info"]);
+    assert!(journal.contains("pve-10 joined, admitted by"), "{journal}");
+    assert_eq!(founder.journal(&["--priority=err"]), "");
 }
 
 /// Mode and owner of a file.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use peerage_tests::Ran;
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, until};
 use serde_json::json;
 
@@ -14,10 +14,10 @@ const NEWER: &str = "99.0-1";
 
 #[test]
 fn an_upgrade_of_host_after_host_keeps_data_and_configuration() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::founded(&lab, 3);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::founded(&kit, 3);
     let folder = tempfile::tempdir().unwrap();
-    let newer = newer_package(lab.package(), folder.path());
+    let newer = newer_package(kit.package(), folder.path());
     let before = site[0].cli(&["status", "--json"]).json()["datacenter"].clone();
     // An administrator's own line, which no upgrade may take away.
     site[1].shell("echo 'log = \"info,peerage::mesh=debug\"' >>/etc/peerage/peerage.toml");
@@ -46,8 +46,8 @@ fn an_upgrade_of_host_after_host_keeps_data_and_configuration() {
 
 #[test]
 fn a_removed_package_leaves_the_node_and_a_purged_one_nothing_but_its_user() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::founded(&lab, 2);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::founded(&kit, 2);
     let (first, second) = (&site[0], &site[1]);
     first.set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
     site.all_read("storage/nas1", &json!({ "server": "10.0.0.9" }));

@@ -1,15 +1,15 @@
 //! What systemd does for an agent that hangs, crashes, or cannot start.
 
 use peerage_tests::fleet::DATA_CENTER;
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, until};
 use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
 fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     assert_eq!(host.unit("WatchdogUSec"), "1min");
@@ -40,8 +40,8 @@ fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
 
 #[test]
 fn a_wrong_configuration_is_named_in_the_journal_and_not_tried_again() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     host.shell("echo 'lisen = \"[::]:4747\"' >>/etc/peerage/peerage.toml");

@@ -7,13 +7,13 @@ use std::thread;
 
 use peerage_tests::agent::exit_of;
 use peerage_tests::fleet::DATA_CENTER;
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, until};
 
 #[test]
 fn a_terminal_is_asked_for_the_password_and_does_not_show_it() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 2);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 2);
     site.at_once(Host::install);
     site[0].cli(&["create", DATA_CENTER]).exits(0);
     let invite = site[0].cli(&["invite", "--no-secret", "--json"]).exits(0).json();

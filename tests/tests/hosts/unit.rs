@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use peerage_tests::hosts::{Host, Lab, Site};
+use peerage_tests::hosts::{Host, Kit, Site};
 
 /// Tries what a process that was taken over would try. Each line: what, and whether it went well.
 const INTRUDER: &str = r#"
@@ -32,8 +32,8 @@ told("host name", syscall($call->{sethostname}, $name, 5) != -1);
 
 #[test]
 fn the_running_agent_has_no_rights_to_lose() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     host.answers();
@@ -59,8 +59,8 @@ fn the_running_agent_has_no_rights_to_lose() {
 
 #[test]
 fn whoever_takes_the_agent_over_finds_nothing_to_do() {
-    let Some(lab) = Lab::here() else { return };
-    let site = Site::booted(&lab, 1);
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
     let host = &site[0];
     host.install();
     fs::write(host.path("/usr/local/lib/intruder.pl"), INTRUDER).unwrap();

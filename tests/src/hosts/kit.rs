@@ -17,12 +17,12 @@ const TOOLS: &[&str] = &["systemd-nspawn", "nsenter", "ip", "mount", "mkfs.ext4"
 
 /// An image, a package, and a machine that can put them to use.
 #[derive(Debug, Clone)]
-pub struct Lab {
+pub struct Kit {
     image: PathBuf,
     package: PathBuf,
 }
 
-impl Lab {
+impl Kit {
     /// What this machine offers. `None` where hosts cannot be booted here, which is then said.
     pub fn here() -> Option<Self> {
         let (Some(package), Some(image)) = (env::var_os(PACKAGE), env::var_os(IMAGE)) else {
