@@ -1,10 +1,16 @@
-//! Where the log goes: to the journal where systemd started us, else to stderr.
+//! Where the log goes: to stderr, for people or for the journal. The journal is given each message
+//! with its fields as one line of text, since `journalctl` shows no other field, and is told how
+//! grave it is in the way of sd-daemon(3).
 
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{ParseError, Targets};
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Begins to log what the filter lets through: `info`, or `warn,peerage=debug`. To be called once.
@@ -13,15 +19,114 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The filter makes no sense.
 pub fn begin(filter: &str) -> Result<(), ParseError> {
     let registry = tracing_subscriber::registry().with(filter.parse::<Targets>()?);
-    // systemd sets this variable where stderr is the journal's.
-    let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let stderr = layer().with_writer(io::stderr);
     // A second call finds the first one's subscriber in place, and leaves it there.
-    let _ = match to_journal.then(tracing_journald::layer) {
-        Some(Ok(journal)) => registry.with(journal).try_init(),
-        _ => {
-            let stderr = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-            registry.with(stderr).try_init()
-        }
+    let _ = if to_journal() {
+        registry.with(stderr.event_format(JournalLine)).try_init()
+    } else {
+        registry.with(stderr.with_ansi(io::stderr().is_terminal())).try_init()
     };
     Ok(())
+}
+
+/// Whether stderr is the journal's.
+pub fn to_journal() -> bool {
+    // systemd tells which file it is: the variable alone may be inherited by a process whose
+    // stderr goes elsewhere.
+    let told = std::env::var("JOURNAL_STREAM").ok();
+    let is = rustix::fs::fstat(io::stderr()).ok();
+    told.zip(is).is_some_and(|(told, is)| told == format!("{}:{}", is.st_dev, is.st_ino))
+}
+
+/// Tells the journal why the agent ends, where there is no log yet, or no more.
+pub fn last_words(words: impl Display) {
+    eprintln!("<{}>{}", priority(&Level::ERROR), in_one_line(&words.to_string()));
+}
+
+/// A message as the journal takes it: its priority, its text, its fields. The journal adds the time
+/// and the unit by itself.
+struct JournalLine;
+
+impl<S, N> FormatEvent<S, N> for JournalLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut to: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        writeln!(to, "<{}>{}", priority(event.metadata().level()), in_one_line(&text))
+    }
+}
+
+/// The journal's priority of a level: debug is its lowest.
+fn priority(level: &Level) -> u8 {
+    match *level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// A line break would begin another message, without a priority.
+fn in_one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::subscriber::with_default;
+    use tracing::{error, info, warn};
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_told_how_grave_a_message_is_and_shows_all_of_it() {
+        let lines = logged(|| {
+            error!(cause = "no\nroom", "a commit failed");
+            warn!("{} is late", "pve-2");
+            info!(name = %"pve-3", uses = 2, "admitted");
+        });
+        assert_eq!(
+            lines,
+            "<3>a commit failed cause=\"no\\nroom\"\n<4>pve-2 is late\n<6>admitted name=pve-3 uses=2\n"
+        );
+    }
+
+    #[test]
+    fn a_message_of_several_lines_stays_one() {
+        assert_eq!(logged(|| warn!("first\n  second")), "<4>first second\n");
+    }
+
+    /// What the journal gets while this runs.
+    fn logged(run: impl FnOnce()) -> String {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let to = Sink(lines.clone());
+        let layer = layer().event_format(JournalLine).with_writer(move || to.clone());
+        with_default(tracing_subscriber::registry().with(layer), run);
+        let lines = lines.lock().unwrap();
+        String::from_utf8(lines.clone()).unwrap()
+    }
+
+    #[derive(Clone)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 }

@@ -24,7 +24,14 @@ fn run(line: CommandLine) -> Exit {
         None => cli::show_way_in(&mut console),
         Some(Command::Agent(args)) => {
             let flags = Flags { socket: line.socket, ..flags(args) };
-            console.end_of(agent(&flags, &environment))
+            match agent(&flags, &environment) {
+                Err(error) if log::to_journal() => {
+                    let hint = error.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                    log::last_words(error.message + &hint);
+                    error.code.exit()
+                }
+                outcome => console.end_of(outcome),
+            }
         }
         Some(Command::Demo(DemoArgs { nodes, once })) => {
             console.end_of(demo::run(demo::Options { nodes, once }).map_err(failed))

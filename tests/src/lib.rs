@@ -6,6 +6,7 @@
 //! end of its log when that test fails. None of this knows the agent's code: only its contract.
 //!
 //! [`netlab`] gives agents hosts of their own, on networks that can be cut.
+//! [`hosts`] does the same with whole hosts under systemd, on which the package is installed.
 //!
 //! Beside it stands [`sim`], which runs the rules alone, without agents, through thousands of
 //! worlds that go wrong.
@@ -17,6 +18,7 @@ pub mod command;
 pub mod faketime;
 pub mod figures;
 pub mod fleet;
+pub mod hosts;
 pub mod netlab;
 pub mod patience;
 pub mod process;

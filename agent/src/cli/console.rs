@@ -146,14 +146,15 @@ impl Console {
         if !self.terminal.input {
             return self.read_line();
         }
-        write!(self.err, "{question}: ")?;
-        self.err.flush()?;
         let stdin = io::stdin();
         let before = tcgetattr(&stdin).map_err(io::Error::from)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         restore_on_interrupt(before.clone());
         tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(io::Error::from)?;
+        // Only now: an answer that came before would have been shown, and thrown away.
+        write!(self.err, "{question}: ")?;
+        self.err.flush()?;
         let answer = self.read_line();
         tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(io::Error::from)?;
         writeln!(self.err)?;

@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 use super::Membership;
 use crate::liveness::Heard;
 use crate::mesh::{Datagram, Frame, Mesh, Message, Session};
-use crate::sync::{Outbox, session, take_push};
+use crate::replica::WriteFailure;
+use crate::sync::{Outbox, SyncError, session, take_push};
 use crate::vitals::Received;
 
 /// How many pushed frames are verified and merged at once.
@@ -77,12 +78,16 @@ pub(super) async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
         this.spawn(async move {
             let outbox = MeshOutbox(membership.mesh.clone());
             let Membership { replica, receipts, mesh, .. } = &*membership;
-            if let Err(error) =
-                take_push(membership.me, from, &bytes, replica, receipts, &outbox).await
-            {
-                warn!(peer = %from.short(), %error, "a push came to nothing");
-                if error.is_the_peers_fault() {
-                    mesh.close(from, CloseCode::Protocol, &error.to_string());
+            match take_push(membership.me, from, &bytes, replica, receipts, &outbox).await {
+                Ok(()) => {}
+                Err(SyncError::Own(WriteFailure::Stopping)) => {
+                    debug!(peer = %from.short(), "a push came as this node stops");
+                }
+                Err(error) => {
+                    warn!(peer = %from.short(), %error, "a push came to nothing");
+                    if error.is_the_peers_fault() {
+                        mesh.close(from, CloseCode::Protocol, &error.to_string());
+                    }
                 }
             }
             drop(place);

@@ -102,7 +102,8 @@ impl Failure {
             Self::Full => "Free some space on that file system; nothing else needs doing.",
             Self::ReadOnly => {
                 "The file system is read-only, often after a disk error: see `dmesg`, repair and \
-                 remount it, then restart the agent."
+                 remount it, then restart the agent. Or the agent's unit does not let it write \
+                 there: `systemctl edit peerage`, and name the folder in ReadWritePaths=."
             }
             Self::Denied => "Give the agent's user access to it, then restart the agent.",
             Self::Device => {

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
+/// Where `fsck` puts what it finds, on a file system of its own: it is root's, and not looked at.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// How deep the data folder nests: `backup/NAME/journal`.
 const DEPTH_MAX: usize = 3;
 
@@ -99,7 +102,10 @@ fn keep_private(path: &Path, depth: usize) -> Result<(), StoreError> {
     }
     if metadata.is_dir() && depth < DEPTH_MAX {
         for entry in fs::read_dir(path).map_err(|e| fail("read", e))? {
-            keep_private(&entry.map_err(|e| fail("read", e))?.path(), depth + 1)?;
+            let entry = entry.map_err(|e| fail("read", e))?;
+            if depth > 0 || entry.file_name() != LOST_AND_FOUND {
+                keep_private(&entry.path(), depth + 1)?;
+            }
         }
     }
     Ok(())
