@@ -16,6 +16,7 @@ mod panics;
 mod wire;
 mod world;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -32,6 +33,26 @@ const SEEDS: u64 = 24;
 
 /// How many worlds may be needed until one shows a mistake made on purpose.
 const SEEDS_FOR_A_FLAW: u64 = 12;
+
+/// What must have gone wrong at least once, where many worlds ran; in the words of their logs.
+const TROUBLES: [&str; 13] = [
+    "are cut from",
+    "are not heard by",
+    "10 % get lost",
+    "up to 300 ms",
+    "is frozen",
+    "is killed",
+    "is asked to Stop",
+    "takes no more",
+    "is as it was at",
+    "is destroyed",
+    "ms ahead",
+    "is asked to remove",
+    "is asked to Leave",
+];
+
+/// From how many worlds on that holds.
+const WORLDS_FOR_ALL_TROUBLES: u64 = 20;
 
 /// How many events are shown of a world in which a promise broke.
 const LINES_SHOWN: usize = 80;
@@ -89,20 +110,25 @@ fn every_promise_is_kept_by_whole_agents_in_every_world() {
                 all.packets += sums.packets;
                 all.lasted_ms += sums.lasted_ms;
                 all.acknowledged += sums.acknowledged;
+                all.rest_ms_max = all.rest_ms_max.max(sums.rest_ms_max);
+                all.troubles.extend(sums.troubles);
                 all
             },
         )
     });
-    let Sums { worlds, packets, lasted_ms, acknowledged } = sums;
+    let Sums { worlds, packets, lasted_ms, rest_ms_max, acknowledged, troubles } = sums;
     // Written, not printed: the harness keeps back what a test that passes prints.
     let took = started.elapsed().as_secs();
     let line = format!(
         "whole agents: {worlds} worlds, {} simulated minutes, {packets} packets, {acknowledged} \
-         acknowledged writes, in {took} s\n",
-        lasted_ms / 60_000
+         acknowledged writes, at rest within {:.1} s of the end of all trouble, in {took} s\n",
+        lasted_ms / 60_000,
+        rest_ms_max as f64 / 1e3
     );
     io::stdout().write_all(line.as_bytes()).expect("standard output takes a line");
     assert!(acknowledged > worlds * 5, "the worlds are too quiet to show anything");
+    let missing = TROUBLES.iter().find(|trouble| !troubles.contains(*trouble));
+    assert!(worlds < WORLDS_FOR_ALL_TROUBLES || missing.is_none(), "in no world {missing:?}");
 }
 
 #[test]
@@ -171,6 +197,7 @@ struct Ran {
     digest: u64,
     packets: u64,
     lasted_ms: u64,
+    rest_ms: u64,
     acknowledged: u64,
     broken: Option<String>,
 }
@@ -202,6 +229,7 @@ impl Ran {
             digest: number("digest"),
             packets: number("packets"),
             lasted_ms: number("lasted"),
+            rest_ms: number("rest"),
             acknowledged: number("acknowledged"),
             broken: text.lines().find_map(|line| Some(line.strip_prefix("broken ")?.to_owned())),
             text: match env::var_os(LOG) {
@@ -224,7 +252,9 @@ struct Sums {
     worlds: u64,
     packets: u64,
     lasted_ms: u64,
+    rest_ms_max: u64,
     acknowledged: u64,
+    troubles: BTreeSet<&'static str>,
 }
 
 impl Sums {
@@ -232,7 +262,9 @@ impl Sums {
         self.worlds += 1;
         self.packets += ran.packets;
         self.lasted_ms += ran.lasted_ms;
+        self.rest_ms_max = self.rest_ms_max.max(ran.rest_ms);
         self.acknowledged += ran.acknowledged;
+        self.troubles.extend(TROUBLES.iter().filter(|trouble| ran.text.contains(*trouble)));
     }
 }
 

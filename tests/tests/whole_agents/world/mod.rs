@@ -50,6 +50,9 @@ const STORM_MAX_MS: u64 = 120_000;
 /// How long trouble lasts.
 const TROUBLED_MS: (u64, u64) = (20_000, 45_000);
 
+/// In how many of 100 worlds there is a cut that lasts for minutes at the end of it.
+const LONG_CUT_PERCENT: u64 = 6;
+
 /// How often what is seen from outside is held against the promises.
 const LOOK_EVERY_MS: u64 = 100;
 
@@ -187,6 +190,9 @@ impl World<'_> {
         self.weather();
         self.storm(early)?;
         self.be_troubled(early..members)?;
+        if self.dice.chance(LONG_CUT_PERCENT) {
+            self.stay_parted()?;
+        }
         self.heal();
         self.come_to_rest()?;
         self.check_what_was_kept()?;

@@ -9,7 +9,7 @@ use peerage_tests::sim::promise::{Broken, Promise, hold};
 
 use super::ledger::{Kept, PutOut};
 use super::trouble::Fate;
-use super::{Pending, STORM_MAX_MS, TROUBLED_MS, World};
+use super::{Life, Pending, STORM_MAX_MS, TROUBLED_MS, World};
 use crate::host::{Ask, Said};
 
 /// Documents that all write to, and how many fields of each.
@@ -102,17 +102,24 @@ impl World<'_> {
         let end_ms = self.now_ms() + self.dice.between(TROUBLED_MS.0, TROUBLED_MS.1);
         let mut work_ms = 0;
         let mut trouble_ms = self.now_ms() + self.dice.between(0, 3_000);
+        let mut last_ms = end_ms - self.dice.between(500, 8_000);
         while self.now_ms() < end_ms {
             self.step()?;
             self.try_again();
             self.start_what_is_due();
+            self.release_what_is_due();
             if self.now_ms() >= work_ms {
                 work_ms = self.now_ms() + self.dice.between(WORK_EVERY_MS.0, WORK_EVERY_MS.1);
                 self.work(&mut late);
             }
             if self.now_ms() >= trouble_ms {
-                trouble_ms = self.now_ms() + self.dice.between(500, 4_000);
+                trouble_ms = self.now_ms() + self.dice.between(300, 3_000);
                 self.trouble()?;
+            }
+            if self.now_ms() >= last_ms {
+                // What stands at the end is what has to heal.
+                last_ms = u64::MAX;
+                self.part_some();
             }
         }
         Ok(())
@@ -134,10 +141,14 @@ impl World<'_> {
         match deed {
             Deed::Write => self.write(host, Wait::Local),
             Deed::WriteEverywhere => self.write(host, Wait::All),
-            Deed::Invite => drop(self.ask(host, Ask::Invite { uses: None })),
+            Deed::Invite => {
+                let uses = self.dice.chance(40).then_some(1);
+                self.ask(host, Ask::Invite { uses });
+            }
             Deed::Admit => {
                 let token = self.dice.pick(&self.tokens).cloned();
-                if let (Some(newcomer), Some(token)) = (late.next(), token) {
+                let newcomer = late.next().or_else(|| self.who_left());
+                if let (Some(newcomer), Some(token)) = (newcomer, token) {
                     self.join(newcomer, token);
                 }
             }
@@ -164,6 +175,15 @@ impl World<'_> {
             }
             Deed::Status => drop(self.ask(host, Ask::Status)),
         }
+    }
+
+    /// A host that left, and may come back. What it wrote before is for those to keep that it told.
+    fn who_left(&mut self) -> Option<usize> {
+        let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left { .. });
+        let host = self.lives.iter().position(left)?;
+        self.lives[host].fate = Fate::There;
+        self.ledger.rolled_back(host, 0, self.now_ms());
+        Some(host)
     }
 
     /// The hosts on which a member runs.

@@ -5,12 +5,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use peerage::store::MemoryDisk;
+use peerage_proto::api::Wait;
 use peerage_tests::sim::dice::Dice;
 use peerage_tests::sim::promise::Broken;
 
 use super::{LATENCY_CALM, LATENCY_WORST, SKEWS_MS, World, skew};
 use crate::flaw::Flaw;
 use crate::host::Ask;
+
+/// How long a long cut lasts, and how often somebody writes meanwhile, in milliseconds. What was
+/// heard of a silent node is kept for a quarter of an hour.
+const PARTED_MS: (u64, u64) = (150_000, 1_300_000);
+const PARTED_WORK_EVERY_MS: u64 = 40_000;
 
 /// What became of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub(super) struct Budget {
     disks_failed: BTreeSet<usize>,
     /// When stopped agents are started again, by host.
     starts_ms: Vec<(u64, usize)>,
+    /// When what is held on the way from and to a host goes on.
+    releases_ms: Vec<(u64, usize)>,
 }
 
 impl Budget {
@@ -52,6 +60,7 @@ impl Budget {
             roll_backs: dice.below(2),
             disks_failed: BTreeSet::new(),
             starts_ms: Vec::new(),
+            releases_ms: Vec::new(),
         }
     }
 
@@ -73,6 +82,7 @@ enum Trouble {
     Part,
     PartOneWay,
     Join,
+    Hold,
     Crash,
     Stop,
     Snapshot,
@@ -89,6 +99,7 @@ impl World<'_> {
             (5, Trouble::Part),
             (3, Trouble::PartOneWay),
             (7, Trouble::Join),
+            (4, Trouble::Hold),
             (8, Trouble::Crash),
             (3, Trouble::Stop),
             (4, Trouble::Snapshot),
@@ -103,6 +114,7 @@ impl World<'_> {
             Trouble::Part => self.part(false),
             Trouble::PartOneWay => self.part(true),
             Trouble::Join => self.join_all(),
+            Trouble::Hold => self.hold(host),
             Trouble::Crash if runs => {
                 self.crash(host)?;
                 self.start_later(host);
@@ -157,6 +169,12 @@ impl World<'_> {
         self.air.turn(loss_percent, twice_percent);
     }
 
+    /// Parts some hosts from the others, mostly both ways.
+    pub(super) fn part_some(&mut self) {
+        let one_way = self.dice.chance(30);
+        self.part(one_way);
+    }
+
     /// Parts some hosts from the others; one way, these still hear those.
     fn part(&mut self, one_way: bool) {
         let dice = &mut self.dice;
@@ -183,6 +201,46 @@ impl World<'_> {
             }
         }
         self.note(format_args!("the network is whole"));
+    }
+
+    /// Holds all packets from and to a host for a while, as if it were frozen.
+    fn hold(&mut self, host: usize) {
+        let for_ms = self.dice.between(200, 5_000);
+        self.note(format_args!("h{host} is frozen for {for_ms} ms"));
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            self.sim.hold(self.hosts[host].ip(), self.hosts[other].ip());
+        }
+        self.budget.releases_ms.push((self.now_ms() + for_ms, host));
+    }
+
+    pub(super) fn release_what_is_due(&mut self) {
+        let now_ms = self.now_ms();
+        let releases = std::mem::take(&mut self.budget.releases_ms);
+        let (due, rest): (Vec<_>, Vec<_>) = releases.into_iter().partition(|(at, _)| *at <= now_ms);
+        self.budget.releases_ms = rest;
+        for (_, host) in due {
+            self.note(format_args!("h{host} thaws"));
+            for other in (0..self.hosts.len()).filter(|other| *other != host) {
+                self.sim.release(self.hosts[host].ip(), self.hosts[other].ip());
+            }
+        }
+    }
+
+    /// Parts the hosts for so long that all they keep of each other in memory may have run out.
+    pub(super) fn stay_parted(&mut self) -> Result<(), Broken> {
+        self.part(false);
+        let end_ms = self.now_ms() + self.dice.between(PARTED_MS.0, PARTED_MS.1);
+        while self.now_ms() < end_ms {
+            self.step()?;
+            self.start_what_is_due();
+            if self.now_ms().is_multiple_of(PARTED_WORK_EVERY_MS) {
+                let members = self.members();
+                if let Some(host) = self.dice.pick(&members).copied() {
+                    self.write(host, Wait::Local);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Kills the agent of a host, and looks at what its disk holds.
@@ -250,6 +308,7 @@ impl World<'_> {
             }
         }
         self.budget.starts_ms.clear();
+        self.budget.releases_ms.clear();
         (0..self.hosts.len()).for_each(|host| self.start(host));
     }
 }
