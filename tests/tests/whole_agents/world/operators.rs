@@ -162,6 +162,7 @@ impl World<'_> {
             Deed::Remove => {
                 let others: Vec<_> = members.into_iter().filter(|other| *other != host).collect();
                 if let Some(other) = self.dice.pick(&others).copied()
+                    && self.has_heir(other)
                     && self.budget.spend_member()
                 {
                     let node = self.hosts[other].id().to_string();
@@ -169,12 +170,24 @@ impl World<'_> {
                 }
             }
             Deed::Leave => {
-                if self.budget.spend_member() {
+                if self.has_heir(host) && self.budget.spend_member() {
                     self.ask(host, Ask::Leave);
                 }
             }
             Deed::Status => drop(self.ask(host, Ask::Status)),
         }
+    }
+
+    /// Whether another member knows all the members that this one knows. Whom only one node has
+    /// admitted so far, and nobody else heard of, is lost to the others with that node.
+    pub(super) fn has_heir(&self, host: usize) -> bool {
+        let Some(membership) = self.membership(host) else { return false };
+        let own = membership.roster();
+        let others = self.members().into_iter().filter(|other| *other != host);
+        others.filter_map(|other| self.membership(other)).any(|heir| {
+            let roster = heir.roster();
+            own.all().all(|member| roster.member(&member.id).is_some())
+        })
     }
 
     /// A host that left, and may come back. What it wrote before is for those to keep that it told.

@@ -143,7 +143,7 @@ impl World<'_> {
                 self.hosts[host].disk.refuse_once();
                 self.budget.disks_failed.insert(host);
             }
-            Trouble::Destroy if self.members().contains(&host) && self.budget.spend_member() => {
+            Trouble::Destroy if self.has_heir(host) && self.budget.spend_member() => {
                 self.crash(host)?;
                 self.note(format_args!("h{host} is destroyed"));
                 self.lives[host].fate = Fate::Destroyed;
