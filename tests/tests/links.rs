@@ -157,10 +157,17 @@ fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
     run("ip addr add fd77::1/64 dev eth7 nodad");
     finds(&two, "pve-1", &[first, format!("[fd77::1]:{port}")]);
 
-    // Renumbered: the old address goes, and the record says so.
+    // Renumbered: the address that both use goes, they meet at another, and the record says so.
     run("ip addr add 10.78.0.1/24 dev eth7");
     run("ip addr del 10.77.0.1/24 dev eth7");
-    says(&one, &[format!("10.78.0.1:{port}"), format!("[fd77::1]:{port}")]);
+    finds(&two, "pve-1", &[format!("10.78.0.1:{port}"), format!("[fd77::1]:{port}")]);
+    one.set("a/a", json!({"x": 1}));
+    until(
+        "what one writes the other reads",
+        LATER,
+        || two.fields("a/a"),
+        |f| *f == json!({"x": 1}),
+    );
 
     // Cut off from everything it goes on saying what it said last: nobody could hear another word.
     run("ip addr flush dev eth7");

@@ -51,12 +51,12 @@ fn show(members: &[Member], console: &mut Console) -> Outcome {
     console.table(&table)
 }
 
-/// How it is reached, with the round trip where it is known.
+/// How it is reached, with the link in use and the round trip where they are known.
 fn path(member: &Member) -> String {
-    match member.rtt_ms {
-        Some(rtt_ms) => format!("{} {rtt_ms:.1}ms", member.path),
-        None => or_unknown(Some(&member.path)).to_owned(),
-    }
+    let mut words = vec![or_unknown(Some(&member.path)).to_owned()];
+    words.extend(member.link.clone());
+    words.extend(member.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1}ms")));
+    words.join(" ")
 }
 
 /// Prints the list anew whenever something in it changes that does not change by itself.
