@@ -9,12 +9,7 @@ use super::table::Table;
 use super::text::{UNKNOWN, or_unknown};
 use super::{Client, Console, Outcome};
 
-/// Tell where this node and the others are reached
-///
-/// A node has up to 16 links, and the others use the best that works. Without a word of its
-/// operator they are the addresses of the host's interfaces, as they come and go. The configuration
-/// may name others (`[[link]]`, `advertise`), and `peerage links set` overrules both until
-/// `peerage links auto`.
+/// Tell where this node and the others are reached.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct LinksArgs {

@@ -94,6 +94,11 @@ pub enum Command {
     /// List the members of the Data Center
     Members(members::MembersArgs),
     /// Tell where this node and the others are reached
+    ///
+    /// A node has up to 16 links, and the others use the best that works. Where its operator says
+    /// nothing they are the addresses of the host's interfaces, as they come and go. The
+    /// configuration may name others (`[[link]]`, `advertise`), and `peerage links set` overrules
+    /// both until `peerage links auto`.
     Links(links::LinksArgs),
     /// Give a member another name
     Rename(members::RenameArgs),
