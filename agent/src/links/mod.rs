@@ -255,7 +255,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut host = HostChanges::listen();
+        let mut host = HostChanges::Unasked;
         // When the host is looked at, where there is reason to.
         let mut due: Option<Instant> = None;
         loop {
@@ -335,6 +335,8 @@ async fn until(due: Option<Instant>) {
 
 /// Word of changes: from the kernel, or by the clock where it does not tell.
 enum HostChanges {
+    /// The host's addresses did not count yet.
+    Unasked,
     Told(AddressChanges),
     Untold,
 }
@@ -351,6 +353,9 @@ impl HostChanges {
     }
 
     async fn changed(&mut self) {
+        if let Self::Unasked = self {
+            *self = Self::listen();
+        }
         if let Self::Told(changes) = self {
             match changes.changed().await {
                 Ok(()) => return,

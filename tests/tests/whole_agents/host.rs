@@ -1,7 +1,7 @@
 //! A simulated host: its disk, its clock, and the agent that runs on it, with an operator who asks
 //! the agent by the same interface as every front end.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use peerage::api::{Agent, Answer, Service};
 use peerage::clock::Clock;
 use peerage::daemon::{Ground, assemble};
+use peerage::links::{LinksHandle, META_LINKS, Wishes};
 use peerage::node::Node;
 use peerage::store::{Disk, Store};
 use peerage::vitals::host::Sample;
@@ -22,6 +23,7 @@ use peerage_proto::api::settings::{
 use peerage_proto::api::{Span, Wait};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::links::{Link, Priority};
 use peerage_tests::sim::dice::Dice;
 use tokio::sync::mpsc;
 
@@ -224,20 +226,31 @@ impl Host {
             Duration::from_millis(dice.below(DISK_MS_MAX) * slow)
         }));
         let bind = bind(&self.air);
+        let underlay = bind((Ipv4Addr::UNSPECIFIED, PORT).into())?;
+        let clock = Clock::start_at(self.wall_ms());
+        let place = SocketAddr::from((self.ip(), PORT)).to_string().parse()?;
+        let link = Link { address: place, priority: Priority::default(), name: None };
+        let wishes = Wishes {
+            configured: Some((vec![link], "the simulation".into())),
+            kept: image.meta.get(META_LINKS).cloned(),
+            bound: underlay.local_address()?,
+        };
+        let links = LinksHandle::spawn(wishes, store.clone(), clock);
         let ground = Ground {
             key: self.key.clone(),
             name: self.name().parse()?,
-            addresses: vec![(self.ip(), PORT).into()],
-            clock: Clock::start_at(self.wall_ms()),
+            addresses: links.addresses(),
+            clock,
             look: Sample::default,
-            underlay: bind((Ipv4Addr::UNSPECIFIED, PORT).into())?,
+            underlay,
             bind,
             store,
             image,
+            key_place: None,
         };
         let (node, mut breaks) = assemble(ground).await?;
         self.desk().node = Arc::downgrade(&node);
-        let agent = Agent::new(node.clone());
+        let agent = Agent::new(node.clone(), links);
         loop {
             tokio::select! {
                 biased;
@@ -283,7 +296,7 @@ async fn obey(agent: &Agent, ask: Ask) -> Answer<Said> {
             Said::Done
         }
         Ask::Join { token, name } => {
-            let join = Join { token, name: Some(name), password: None };
+            let join = Join { token, name: Some(name), password: None, replace: false };
             Said::Joined { name: agent.join(root, join).await?.node.name }
         }
         Ask::Set { path, field, value, wait } => {
