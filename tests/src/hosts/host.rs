@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::kit::{Kit, unique};
 use crate::agent::{die_with_parent, exit_of};
 use crate::client::{Client, Failure};
 use crate::command::{self, Ran};
+use crate::netlab::Namespace;
 use crate::patience::{LATER, SOON, eventually};
 
 /// The agent's data, where every installed agent has it.
@@ -41,7 +43,7 @@ pub struct Host {
     /// The container, and the host's own first process in it.
     container: Option<Child>,
     init: Option<u32>,
-    namespace: String,
+    namespace: Arc<Namespace>,
     groups: Groups,
     volume: Option<Volume>,
     disk: Disk,
@@ -50,11 +52,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that is off, on the network in this namespace.
+    /// A host that is off, with the network of this namespace.
     ///
     /// # Panics
     /// When its disk cannot be made.
-    pub fn new(kit: &Kit, name: &str, namespace: String) -> Self {
+    pub fn new(kit: &Kit, name: &str, namespace: Arc<Namespace>) -> Self {
         let home = tempfile::Builder::new().prefix("peerage-host-").tempdir();
         let home = home.expect("a temporary folder can be made");
         let disk = Disk::over(kit.image(), home.path());
@@ -114,7 +116,7 @@ impl Host {
             .args(["--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe"])
             .arg(format!("--machine={}", self.machine))
             .arg(format!("--hostname={}", self.name))
-            .arg(format!("--network-namespace-path=/run/netns/{}", self.namespace))
+            .arg(format!("--network-namespace-path={}", self.namespace.path()))
             .arg("--directory")
             .arg(self.disk.root());
         if let Some(volume) = &self.volume {

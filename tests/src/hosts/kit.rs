@@ -13,7 +13,8 @@ const PACKAGE: &str = "PEERAGE_DEB";
 const IMAGE: &str = "PEERAGE_HOST_IMAGE";
 
 /// The programs that make a host.
-const TOOLS: &[&str] = &["systemd-nspawn", "nsenter", "ip", "mount", "mkfs.ext4", "dpkg-deb"];
+const TOOLS: &[&str] =
+    &["systemd-nspawn", "nsenter", "ip", "nft", "mount", "mkfs.ext4", "dpkg-deb"];
 
 /// An image, a package, and a machine that can put them to use.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ fn able() -> Result<(), String> {
     hierarchies().map(|_| ())
 }
 
-/// A name that no other test and no other process uses, short enough for an interface.
+/// A name that no other test and no other process uses.
 pub(super) fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("pt{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::host::Host;
 use super::kit::Kit;
-use super::network::Network;
 use crate::fleet::DATA_CENTER;
+use crate::netlab::{Lab, Layout};
 use crate::patience::{LATER, eventually};
 
 /// Hosts `pve-1` to `pve-N`. It reads as a slice of them.
@@ -17,15 +17,16 @@ use crate::patience::{LATER, eventually};
 pub struct Site {
     hosts: Vec<Host>,
     // Last, so that it outlives those who are on it.
-    network: Network,
+    network: Lab,
 }
 
 impl Site {
     /// Hosts that are off, with nothing installed.
     pub fn built(kit: &Kit, hosts: usize) -> Self {
-        let network = Network::new(hosts);
-        let host = |number| Host::new(kit, &format!("pve-{number}"), network.namespace(number));
-        Self { hosts: (1..=hosts).map(host).collect(), network }
+        let network = Lab::build(Layout::of(hosts)).expect("who can boot hosts can connect them");
+        let host =
+            |host: usize| Host::new(kit, &format!("pve-{}", host + 1), network.host(host).clone());
+        Self { hosts: (0..hosts).map(host).collect(), network }
     }
 
     /// Hosts that run, with nothing installed.
@@ -71,9 +72,9 @@ impl Site {
         });
     }
 
-    /// The address of a host.
-    pub fn address(&self, index: usize) -> String {
-        self.network.address(index + 1)
+    /// The network that they share.
+    pub fn network(&mut self) -> &mut Lab {
+        &mut self.network
     }
 
     /// Waits until every host sees every other one, and no more, alive.

@@ -101,7 +101,7 @@ impl Namespace {
     }
 
     /// A path by which other processes of root find it.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd())
     }
 

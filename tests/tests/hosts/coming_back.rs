@@ -43,6 +43,22 @@ fn hosts_that_reboot_come_back_as_who_they_were() {
 }
 
 #[test]
+fn a_host_that_boots_without_its_cable_comes_back_when_it_is_plugged_in() {
+    let Some(kit) = Kit::here() else { return };
+    let mut site = Site::founded(&kit, 3);
+    site.network().cut_link(2, 0);
+    site.all_see("pve-3", &["down"], SOON);
+    site[2].reboot();
+    site[2].up();
+    site[2].answers();
+    site[2].set("while/alone", json!({ "written": true })).unwrap();
+
+    site.network().restore_link(2, 0);
+    site.all_see_all();
+    site.all_read("while/alone", &json!({ "written": true }));
+}
+
+#[test]
 fn what_was_acknowledged_survives_a_power_cut_of_one_host_and_of_all() {
     let Some(kit) = Kit::here() else { return };
     let mut site = Site::built(&kit, 3);
