@@ -28,7 +28,9 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
     assert!(message.contains("node.key") && message.contains(&original), "{message}");
     assert!(notice["hint"].as_str().unwrap().contains("peerage reset --identity"), "{notice}");
     copy.cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED).says(&["node.key", "reset"]);
-    copy.cli(&["create", "south"]).exits(REFUSED).says(&["node.key"]);
+    for command in [["create", "south"].as_slice(), &["leave"]] {
+        copy.cli(command).exits(REFUSED).says(&["node.key", "reset"]);
+    }
     assert!(copy.log().contains("node.key"), "the journal says so, too");
     // Nobody took the one for the other.
     fleet[2].set("a/b", json!({"x": 1}));
@@ -256,7 +258,8 @@ fn told_of(agent: &Agent, name: &str) -> Vec<String> {
     let mut events = agent.events("events?follow=false");
     let mut told = Vec::new();
     while let Some(event) = events.next(SOON) {
-        if event.data["node"] == name && event.data["kind"] != "settings" {
+        let kind = event.data["kind"].as_str().unwrap_or_default();
+        if event.data["node"] == name && !["settings", "duplicate"].contains(&kind) {
             told.push(event.data["message"].as_str().unwrap_or_default().to_owned());
         }
     }
