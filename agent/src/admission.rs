@@ -237,11 +237,12 @@ impl<S: Surroundings> Admitter<S> {
             self.check_gone(&judged).await?;
         }
         let judged = self.write_admission(judged, request, joiner, binding).await?;
-        let record = member_path(&joiner);
+        // With the end of the one that it replaces, so that it sees the name to be its own.
+        let records = [Some(joiner), judged.replaces].map(|node| node.map(|id| member_path(&id)));
         let admission = self.replica.read(move |replica| {
-            let history = replica.document(&record).into_iter().flat_map(|d| d.history());
-            let changes: Vec<_> = history.map(|(change, _)| change.clone()).collect();
-            changes
+            let documents = records.iter().flatten().filter_map(|path| replica.document(path));
+            let history = documents.flat_map(|document| document.history());
+            history.map(|(change, _)| change.clone()).collect::<Vec<_>>()
         });
         let changes = chunks(&admission.await?).flatten().collect();
         write(send, &MemberFrame::Admitted(changes)).await?;

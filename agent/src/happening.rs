@@ -29,7 +29,7 @@ impl Happening {
         SHELL + self.message.len()
     }
 
-    /// Something about this node itself.
+    /// Something about this node itself, or about a member as only this node saw it.
     pub fn here(kind: &'static str, name: &str, message: String) -> Self {
         Self { kind, node: Some(name.to_owned()), message, data: Value::Null }
     }
@@ -59,7 +59,17 @@ impl Happening {
                 named("removed", &member.name, member.id, message)
             }
             RosterEvent::Renamed(member, before) => {
-                let message = format!("{before} is now named {}", member.name);
+                let message = match roster.holder_above(member) {
+                    None => format!("{before} is now named {}", member.name),
+                    Some(holder) => format!(
+                        "{before} shows as {} now: {} has the name {}, and was admitted earlier; \
+                         `peerage rename {} NEW` gives it another",
+                        member.name,
+                        holder.id.short(),
+                        member.given_name,
+                        member.name
+                    ),
+                };
                 named("renamed", &member.name, member.id, message)
             }
         }

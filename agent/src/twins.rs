@@ -51,20 +51,26 @@ pub async fn check(
     let Some(known) = known(membership, peer, hello, start, remote).await else { return Ok(()) };
     let name = membership.roster().name_of(&peer);
     if start > known.start {
-        warn!(
-            peer = name, at = %remote, first = %known.at,
-            "refused: another host with the same key is alive, a disk must have been copied"
+        let told = format!(
+            "a host at {remote} with the key of {name} was refused: {name} is alive at {}, so a \
+             disk was copied",
+            known.at
         );
+        warn!("{told}");
+        membership.tell("duplicate", &name, told);
         let message = refusal(&name, &known.hello, &known.at, hello);
         return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
     }
     // What was heard may be the last word of a start that is gone: it must show that it is there.
     let fresh = membership.mesh.look(peer, remote, PROOF_OF_LIFE).await;
     if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
-        warn!(
-            peer = name, at = %known.at, first = %remote,
-            "hung up: another host with the same key was started before it"
+        let told = format!(
+            "hung up on a host at {} with the key of {name}: another at {remote} was started \
+             before it, so a disk was copied",
+            known.at
         );
+        warn!("{told}");
+        membership.tell("duplicate", &name, told);
         let message = refusal(&name, hello, &remote.to_string(), &known.hello);
         membership.mesh.close(peer, CloseCode::Refused, &message);
         parted(membership, peer, known.start).await;

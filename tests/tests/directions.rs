@@ -37,7 +37,6 @@ const AGENT: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("config", &[]),
     ("machine", &[]),
-    ("addresses", &[]),
     ("happening", &[]),
     ("receipts", &[]),
     ("store", &[]),

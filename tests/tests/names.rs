@@ -80,6 +80,7 @@ fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_rena
     second.join(&tokens[1]).expect("here the name is free, too");
     let id = second.status()["node"]["id"].as_str().unwrap().to_owned();
 
+    let mut events = second.events("events?follow=true");
     fleet[0].restart();
     first.restart();
 
@@ -101,6 +102,10 @@ fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_rena
     let notice = second.status()["notice"]["message"].as_str().unwrap_or_default().to_owned();
     assert!(notice.contains(&format!("peerage rename {suffixed} NEW")), "{notice:?}");
     second.cli(&["status"]).exits(0).says(&["web", "peerage rename"]);
+    let told = std::iter::from_fn(|| events.next(SOON));
+    let told = told.map(|event| event.data["message"].to_string());
+    let words = format!("peerage rename {suffixed} NEW");
+    assert!(told.into_iter().any(|message| message.contains(&words)), "its events tell it, too");
 
     fleet[0].cli(&["rename", &suffixed, "web-2"]).exits(0);
 

@@ -12,8 +12,9 @@ use tracing::warn;
 
 use super::Membership;
 
-/// How long a record that could not be written rests before it is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(30);
+/// How often the record is looked at: it may not have been written, or a copy of this node's disk
+/// may have written its own addresses into it before it was refused.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Tells of this node's addresses whenever they are not what was told: at the start too, since they
 /// may have changed while it was away. Nothing is written where the record says so already.
@@ -35,13 +36,8 @@ pub(super) async fn follow_addresses(
             news
         });
         this.vitals.tell(|own| own.addresses = now.iter().map(SocketAddr::to_string).collect());
-        let changed = if record(&this, &now).await {
-            addresses.changed().await
-        } else {
-            let changed = tokio::time::timeout(RETRY_EVERY, addresses.changed()).await;
-            changed.unwrap_or(Ok(()))
-        };
-        if changed.is_err() {
+        record(&this, &now).await;
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, addresses.changed()).await {
             return;
         }
     }
@@ -55,18 +51,17 @@ fn is_cut_off(this: &Membership, addresses: &[SocketAddr]) -> bool {
     alone(addresses) && roster.member(&this.me).is_some_and(|me| !alone(&me.addresses))
 }
 
-/// Makes this node's record say these addresses; answers `false` where that has to be tried again.
-async fn record(this: &Membership, addresses: &[SocketAddr]) -> bool {
+/// Makes this node's record say these addresses.
+async fn record(this: &Membership, addresses: &[SocketAddr]) {
     let roster = this.roster();
     let known = roster.member(&this.me).filter(|me| me.is_current());
     if known.is_none_or(|me| me.addresses == addresses) {
-        return true;
+        return;
     }
     let actor = Actor { who: "peerage".into(), via: "agent".into() };
     let edit = Roster::addressing(addresses);
     let written = this.replica.write(member_path(&this.me), edit, actor, false).await;
-    if let Err(error) = &written {
+    if let Err(error) = written {
         warn!(%error, "this node's new addresses could not be written yet");
     }
-    written.is_ok()
 }

@@ -156,6 +156,8 @@ pub struct Membership {
     /// How this node's clock stands.
     pub time: watch::Receiver<ClockStanding>,
     ended: mpsc::Sender<End>,
+    happenings: Feed<Happening>,
+    clock: Clock,
     receipts: Arc<Receipts>,
     hello: watch::Sender<Hello>,
     stop: CancellationToken,
@@ -255,6 +257,8 @@ impl Membership {
             mesh,
             time: time_rx,
             ended: parts.ended.clone(),
+            happenings: parts.happenings.clone(),
+            clock,
             receipts,
             hello: watch::Sender::new(hello),
             stop: CancellationToken::new(),
@@ -329,6 +333,11 @@ impl Membership {
     pub fn end(&self, end: End) {
         // Full means that as much was said several times, and is not taken in yet.
         let _ = self.ended.try_send(end);
+    }
+
+    /// Tells those who follow what happens of something about a member.
+    pub fn tell(&self, kind: &'static str, member: &str, message: String) {
+        self.happenings.tell(Happening::here(kind, member, message), self.clock.now().wall_ms);
     }
 
     /// What this node says first to a peer; the clock in it is not set.

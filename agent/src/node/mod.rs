@@ -344,6 +344,9 @@ impl Node {
     /// [`NodeError`].
     pub async fn leave(&self, who: &str) -> Result<Farewell, NodeError> {
         let mut turn = self.turning.lock().await;
+        if let Some(notice) = &*self.twin.borrow() {
+            return Err(NodeError::Twin(notice.message.clone()));
+        }
         let membership = self.membership().ok_or(NodeError::Standalone)?;
         let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
         let actor = Actor { who: who.to_owned(), via: "socket".into() };
