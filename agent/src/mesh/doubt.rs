@@ -103,7 +103,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn with(&self, rtt: Duration) -> Duration {
+    /// How long an answer over this round trip may take.
+    pub(super) fn with(&self, rtt: Duration) -> Duration {
         Duration::from_millis(self.millis.load(Ordering::Relaxed)).max(rtt * ROUND_TRIPS)
     }
 
