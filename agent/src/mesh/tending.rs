@@ -91,7 +91,7 @@ impl Pool {
         self.detours.refuse(id, through);
         let peer = self.peer(id);
         if let Some(peer) = peer.filter(|peer| peer.path() == Path::Through(through)) {
-            peer.doubt(peer.heard());
+            peer.doubt(peer.answers());
             self.tend(id);
         }
     }
@@ -182,11 +182,11 @@ impl Pool {
         let _turn = self.rescues.acquire().await;
         tokio::select! {
             replaced = self.replace(old, &ways, pace) => replaced,
-            heard = old.heard_again() => {
-                if heard {
+            answers = old.answers_again() => {
+                if answers {
                     self.patience.widen();
                 }
-                heard
+                answers
             }
         }
     }
