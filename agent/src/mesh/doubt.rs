@@ -32,6 +32,9 @@ const STEPS: u32 = 4;
 /// How often it is looked whether a connection in doubt is answered again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How often it must be, each time at another look, until it is no longer in doubt.
+const ANSWERS_AGAIN: u32 = 2;
+
 /// What is known of one connection's soundness.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -77,17 +80,22 @@ impl Peer {
         self.watch.in_doubt.store(true, Ordering::Release);
     }
 
-    /// Returns when an answer comes after all, or the connection ends; whether one came.
+    /// Returns when answers come again, or the connection ends; whether they came. One is not
+    /// enough: what the peer repeats because it hears nothing, either, looks like an answer.
     pub(super) async fn answers_again(&self) -> bool {
-        loop {
+        let (mut answers, mut times) = (self.answers(), 0);
+        while self.connection.close_reason().is_none() {
             sleep(LOOK_EVERY).await;
-            if self.connection.close_reason().is_some() {
-                return false;
+            let now = self.answers();
+            if now != answers {
+                answers = now;
+                times += 1;
             }
-            if !self.is_doubted() {
+            if times == ANSWERS_AGAIN {
                 return true;
             }
         }
+        false
     }
 }
 
