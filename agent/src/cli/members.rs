@@ -85,10 +85,11 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
 }
 
 /// What of the members is worth telling.
-fn news(members: &[Member]) -> Vec<[String; 5]> {
+fn news(members: &[Member]) -> Vec<[String; 7]> {
     let row = |member: &Member| {
-        let Member { id, name, state, version, message, .. } = member.clone();
-        [id, name, state, version.unwrap_or_default(), message.unwrap_or_default()]
+        let Member { id, name, state, path, link, version, message, .. } = member.clone();
+        let [link, version, message] = [link, version, message].map(Option::unwrap_or_default);
+        [id, name, state, path, link, version, message]
     };
     members.iter().map(row).collect()
 }

@@ -88,24 +88,6 @@ struct Table {
 }
 
 impl Detours {
-    /// A socket that knows detours beside what `socket` reaches, the detours, and the packets that
-    /// are to be carried to those in between.
-    pub(super) fn over(
-        socket: Arc<dyn AsyncUdpSocket>,
-    ) -> io::Result<(Arc<dyn AsyncUdpSocket>, Arc<Self>, mpsc::Receiver<Packet>)> {
-        let (outbound, packets) = mpsc::channel(PACKETS_MAX);
-        let (inbound, injected) = mpsc::channel(PACKETS_MAX);
-        let mapped = socket.local_addr()?.is_ipv6();
-        let detours = Arc::new(Self { mapped, table: Mutex::default(), inbound });
-        let socket = DetourSocket {
-            socket,
-            detours: detours.clone(),
-            outbound,
-            injected: Mutex::new(injected),
-        };
-        Ok((Arc::new(socket), detours, packets))
-    }
-
     /// The detour to a peer through another; `None` where there are too many.
     pub(super) fn to(&self, peer: NodeId, through: NodeId) -> Option<Arc<Detour>> {
         let mut table = self.lock();
@@ -203,11 +185,25 @@ fn number(address: SocketAddr) -> Option<u32> {
 
 /// The socket that knows detours. It is asked while QUIC holds locks, so it only puts packets into
 /// queues.
-struct DetourSocket {
+pub(super) struct DetourSocket {
     socket: Arc<dyn AsyncUdpSocket>,
-    detours: Arc<Detours>,
+    pub(super) detours: Arc<Detours>,
     outbound: mpsc::Sender<Packet>,
     injected: Mutex<mpsc::Receiver<(SocketAddr, Bytes)>>,
+}
+
+impl DetourSocket {
+    /// A socket that knows detours beside what `socket` reaches, and the packets that are to be
+    /// carried to those in between.
+    pub(super) fn over(
+        socket: Arc<dyn AsyncUdpSocket>,
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Packet>)> {
+        let (outbound, packets) = mpsc::channel(PACKETS_MAX);
+        let (inbound, injected) = mpsc::channel(PACKETS_MAX);
+        let mapped = socket.local_addr()?.is_ipv6();
+        let detours = Arc::new(Detours { mapped, table: Mutex::default(), inbound });
+        Ok((Arc::new(Self { socket, detours, outbound, injected: Mutex::new(injected) }), packets))
+    }
 }
 
 impl fmt::Debug for DetourSocket {

@@ -1,6 +1,6 @@
 //! Whether a connection is answered. QUIC confirms within milliseconds whatever arrives, so one on
-//! which something was sent and nothing at all came back for a while is in doubt, long before QUIC
-//! itself would give it up.
+//! which something was sent and nothing was confirmed for a while is in doubt, long before QUIC
+//! itself would give it up, and even if it fails in one direction only.
 //!
 //! A look is begun by something that is sent, and ends with an answer: an idle connection costs
 //! nothing. How long an answer may take grows with the round trip; and where doubts turn out to be
@@ -17,20 +17,23 @@ use tokio::time::{Instant, sleep};
 use super::peer::Peer;
 use super::pool::Pool;
 
-/// How long nothing may come back on a path that is near, while this host and its peers keep up.
+/// How long nothing may be confirmed on a path that is near, while this host and its peers keep up.
 pub(super) const PATIENCE_MIN: Duration = Duration::from_millis(600);
 
 /// How long at most it is made by unfounded doubts.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// How many round trips nothing may come back.
+/// How many round trips nothing may be confirmed.
 const ROUND_TRIPS: u32 = 4;
 
 /// In how many steps the time for an answer is looked at.
 const STEPS: u32 = 4;
 
-/// How often it is looked whether a connection in doubt is heard again.
+/// How often it is looked whether a connection in doubt is answered again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often it must be, each time at another look, until it is no longer in doubt.
+const ANSWERS_AGAIN: u32 = 2;
 
 /// What is known of one connection's soundness.
 #[derive(Debug, Default)]
@@ -40,8 +43,8 @@ pub(super) struct Watch {
     /// What was handed to the connection.
     sends: AtomicU64,
     in_doubt: AtomicBool,
-    /// The packets that had come when it fell into doubt.
-    heard_then: AtomicU64,
+    /// The answers that had come when it fell into doubt.
+    answers_then: AtomicU64,
 }
 
 #[cfg(test)]
@@ -53,40 +56,46 @@ impl Watch {
 }
 
 impl Peer {
-    /// Packets received, and what was sent that QUIC at the other end confirms if it arrives.
-    fn heard_and_asked(&self) -> (u64, u64) {
+    /// How often something was confirmed by the other end, and how much was sent that it confirms
+    /// if it arrives. What else comes from there says nothing of the direction from here.
+    fn answers_and_questions(&self) -> (u64, u64) {
         let stats = self.connection.stats();
         let sent = stats.frame_tx;
-        (stats.udp_rx.datagrams, sent.datagram + sent.stream + sent.ping)
+        (stats.frame_rx.acks, sent.datagram + sent.stream + sent.ping)
     }
 
-    /// Packets received.
-    pub(super) fn heard(&self) -> u64 {
-        self.heard_and_asked().0
+    /// How often something was confirmed by the other end.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers_and_questions().0
     }
 
-    /// Whether it was not answered, and was not heard since.
+    /// Whether it was not answered, and still is not.
     pub(super) fn is_doubted(&self) -> bool {
         self.watch.in_doubt.load(Ordering::Acquire)
-            && self.heard() == self.watch.heard_then.load(Ordering::Acquire)
+            && self.answers() == self.watch.answers_then.load(Ordering::Acquire)
     }
 
-    pub(super) fn doubt(&self, heard: u64) {
-        self.watch.heard_then.store(heard, Ordering::Release);
+    pub(super) fn doubt(&self, answers: u64) {
+        self.watch.answers_then.store(answers, Ordering::Release);
         self.watch.in_doubt.store(true, Ordering::Release);
     }
 
-    /// Returns when something comes after all, or the connection ends; whether it was heard.
-    pub(super) async fn heard_again(&self) -> bool {
-        loop {
+    /// Returns when answers come again, or the connection ends; whether they came. One is not
+    /// enough: what the peer repeats because it hears nothing, either, looks like an answer.
+    pub(super) async fn answers_again(&self) -> bool {
+        let (mut answers, mut times) = (self.answers(), 0);
+        while self.connection.close_reason().is_none() {
             sleep(LOOK_EVERY).await;
-            if self.connection.close_reason().is_some() {
-                return false;
+            let now = self.answers();
+            if now != answers {
+                answers = now;
+                times += 1;
             }
-            if !self.is_doubted() {
+            if times == ANSWERS_AGAIN {
                 return true;
             }
         }
+        false
     }
 }
 
@@ -103,7 +112,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn with(&self, rtt: Duration) -> Duration {
+    /// How long an answer over this round trip may take.
+    pub(super) fn with(&self, rtt: Duration) -> Duration {
         Duration::from_millis(self.millis.load(Ordering::Relaxed)).max(rtt * ROUND_TRIPS)
     }
 
@@ -136,8 +146,8 @@ impl Pool {
 /// Looks for as long as things are sent and answered; the first that is not answered is told to
 /// the pool.
 async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
-    let (mut heard, mut asked) = peer.heard_and_asked();
-    // Since when nothing came though something was asked.
+    let (mut answers, mut questions) = peer.answers_and_questions();
+    // Since when nothing was answered though something was asked.
     let mut unanswered: Option<Instant> = None;
     loop {
         let sends = peer.watch.sends.load(Ordering::Relaxed);
@@ -149,19 +159,19 @@ async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
                 _ = peer.connection.closed() => return,
             }
             let stood_still = start.elapsed() > step * 2;
-            let now = peer.heard_and_asked();
-            if now.0 != heard {
+            let now = peer.answers_and_questions();
+            if now.0 != answers {
                 unanswered = None;
                 pool.patience.narrow();
             } else if stood_still {
                 // What came while this host stood still has not been read yet.
                 unanswered = None;
-            } else if now.1 != asked {
+            } else if now.1 != questions {
                 unanswered.get_or_insert(start + step);
             }
-            (heard, asked) = now;
+            (answers, questions) = now;
             if unanswered.is_some_and(|since| since.elapsed() >= patience - step) {
-                peer.doubt(heard);
+                peer.doubt(answers);
                 // Whatever is sent next is looked at anew.
                 peer.watch.looked_at.store(false, Ordering::Release);
                 pool.counters.doubts.add(1);

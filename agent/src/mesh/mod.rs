@@ -60,7 +60,7 @@ pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
 pub use tls::joining_binding;
 pub use ways::Path;
 
-use detour::Detours;
+use detour::DetourSocket;
 use dial::Dialler;
 use pool::Pool;
 use tls::Identity;
@@ -92,7 +92,8 @@ impl Mesh {
         mut router: Router,
     ) -> io::Result<Self> {
         let identity = Identity::new(keypair).map_err(io::Error::other)?;
-        let (socket, detours, packets) = Detours::over(underlay.socket)?;
+        let (socket, packets) = DetourSocket::over(underlay.socket)?;
+        let detours = socket.detours.clone();
         let underlay = Underlay { socket, ..underlay };
         let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
         let detour_transport = Arc::new(endpoint::transport(false));

@@ -25,8 +25,12 @@ use super::router::Router;
 use super::waiting::{Dial, Outgoing};
 use super::ways::{Way, Whereabouts};
 
-/// Dials under way at once; further ones wait their turn.
+/// Dials of nodes that are not connected under way at once; further ones wait their turn. Those in
+/// place of a connection that does not answer have turns of their own, so that many nodes that are
+/// down hold up nobody's rescue; and so have those that only look for a better path.
 pub(super) const DIALS_MAX: usize = 32;
+const RESCUES_MAX: usize = 32;
+const BETTERMENTS_MAX: usize = 8;
 
 /// Through how many members a node is tried at once.
 const DETOURS_TRIED_MAX: usize = 3;
@@ -48,6 +52,8 @@ pub(super) struct Pool {
     pub(super) detours: Arc<Detours>,
     pub(super) patience: Patience,
     dials: Semaphore,
+    pub(super) rescues: Semaphore,
+    pub(super) betterments: Semaphore,
     table: RwLock<Table>,
 }
 
@@ -95,6 +101,8 @@ impl Pool {
             detours,
             patience: Patience::default(),
             dials: Semaphore::new(DIALS_MAX),
+            rescues: Semaphore::new(RESCUES_MAX),
+            betterments: Semaphore::new(BETTERMENTS_MAX),
             table: RwLock::default(),
         }
     }
@@ -194,6 +202,7 @@ impl Pool {
     }
 
     async fn dial(self: Arc<Self>, id: NodeId, pace: Pace) {
+        let _turn = self.dials.acquire().await;
         let addresses = self.known_addresses(id);
         let mut ways: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
         if !ways.is_empty() {
@@ -205,7 +214,7 @@ impl Pool {
         }
     }
 
-    /// Dials a node over these ways, once it is this dial's turn.
+    /// Dials a node over these ways.
     pub(super) async fn attempt(
         &self,
         id: NodeId,
@@ -213,7 +222,6 @@ impl Pool {
         pace: Pace,
         supersedes: Option<u64>,
     ) -> Result<Peer, DialError> {
-        let _turn = self.dials.acquire().await;
         self.counters.dials.add(1);
         if self.gate.hello().is_none() {
             return Err(DialError::Standalone);

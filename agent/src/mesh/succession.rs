@@ -123,9 +123,10 @@ impl Pool {
         tokio::spawn(async move {
             let until = Instant::now() + RETIREMENT_MAX;
             loop {
-                let heard = peer.heard();
+                let received = || peer.connection.stats().udp_rx.datagrams;
+                let before = received();
                 sleep(RETIREMENT).await;
-                let is_done = peer.heard() == heard && peer.outbox_bytes() == 0;
+                let is_done = received() == before && peer.outbox_bytes() == 0;
                 if is_done
                     || peer.is_doubted()
                     || Instant::now() > until

@@ -18,10 +18,9 @@ use super::peer::Peer;
 use super::pool::{Pool, Route, Table};
 use super::ways::{Path, Way, better_than};
 
-/// How a peer is dialled that does not answer: what takes its place is to be there within two
+/// How long a peer is dialled that does not answer: what takes its place is to be there within two
 /// seconds of the first packet that was lost.
-const RESCUE: Pace =
-    Pace { timeout: Duration::from_secs(3), detours_after: Duration::from_millis(300) };
+const RESCUE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How better paths are tried; nothing waits for it.
 const BETTERMENT: Pace = Pace { timeout: Duration::from_secs(3), detours_after: Duration::ZERO };
@@ -92,7 +91,7 @@ impl Pool {
         self.detours.refuse(id, through);
         let peer = self.peer(id);
         if let Some(peer) = peer.filter(|peer| peer.path() == Path::Through(through)) {
-            peer.doubt(peer.heard());
+            peer.doubt(peer.answers());
             self.tend(id);
         }
     }
@@ -177,13 +176,17 @@ impl Pool {
             Some(_) => detours.into_iter().chain(addresses).collect(),
             None => addresses.chain(detours).collect(),
         };
+        // Where hosts are slow rather than dead, detours would add to their load: then they wait.
+        let detours_after = self.patience.with(Duration::ZERO) / 2;
+        let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after };
+        let _turn = self.rescues.acquire().await;
         tokio::select! {
-            replaced = self.replace(old, &ways, RESCUE) => replaced,
-            heard = old.heard_again() => {
-                if heard {
+            replaced = self.replace(old, &ways, pace) => replaced,
+            answers = old.answers_again() => {
+                if answers {
                     self.patience.widen();
                 }
-                heard
+                answers
             }
         }
     }
@@ -208,7 +211,13 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     () = wake.notified() => continue,
                     () = sleep(wait) => {}
                 }
-                if pool.replace(&peer, &ways, BETTERMENT).await {
+                let turn = pool.betterments.acquire().await;
+                let replaced = tokio::select! {
+                    replaced = pool.replace(&peer, &ways, BETTERMENT) => replaced,
+                    () = more_urgent(&peer, &wake) => continue,
+                };
+                drop(turn);
+                if replaced {
                     attempts = 0;
                     continue;
                 }
@@ -219,6 +228,16 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
         tokio::select! {
             _ = peer.connection.closed() => {}
             () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Returns when the peer does not answer any more.
+async fn more_urgent(peer: &Peer, wake: &Notify) {
+    loop {
+        wake.notified().await;
+        if peer.is_doubted() {
+            return;
         }
     }
 }

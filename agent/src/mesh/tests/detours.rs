@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use quinn::AsyncUdpSocket;
-
 use super::paths::{frames_pass, path};
 use super::*;
 use crate::mesh::endpoint::endpoint;
@@ -186,8 +184,8 @@ async fn whoever_carries_sees_nothing_of_what_is_said() {
         let keypair = Keypair::from_seed([number; 32]);
         let identity = Identity::new(&keypair).unwrap();
         let underlay = Underlay::bind(LOCAL).unwrap();
-        let (socket, detours, packets) = Detours::over(underlay.socket.clone()).unwrap();
-        let socket: Arc<dyn AsyncUdpSocket> = socket;
+        let (socket, packets) = DetourSocket::over(underlay.socket.clone()).unwrap();
+        let detours = socket.detours.clone();
         let underlay = Underlay { socket, ..underlay };
         let (endpoint, transport) = endpoint(underlay, &keypair, &identity).unwrap();
         let detour_transport = Arc::new(super::super::endpoint::transport(false));
