@@ -86,9 +86,13 @@ impl Happening {
             State::Left => "stopped",
         };
         let why = reason(&event.why, roster);
+        let message = match event.why {
+            Why::Back { .. } => format!("{name} {why}"),
+            _ => format!("{name} {kind}: {why}"),
+        };
         Self {
             kind,
-            message: format!("{name} {kind}: {why}"),
+            message,
             node: Some(name),
             data: json!({ "id": event.node, "was": event.from.to_string() }),
         }
@@ -114,9 +118,5 @@ impl Happening {
 
 /// Why a node stands as it does, with names for ids.
 pub fn reason(why: &Why, roster: &Roster) -> String {
-    let text = why.to_string();
-    match why {
-        Why::Told { by, .. } => text.replacen(&by.short(), &roster.name_of(by), 1),
-        _ => text,
-    }
+    why.in_words(|node| roster.name_of(node))
 }

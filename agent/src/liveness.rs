@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerage_proto::id::NodeId;
-use peerage_proto::liveness::{Liveness, LivenessEvent, Outputs, Standing};
+use peerage_proto::liveness::{Evidence, Liveness, LivenessEvent, Outputs, Standing};
 use peerage_proto::time::Now;
 use rand::rngs::StdRng;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -59,7 +59,7 @@ pub struct Heard {
 
 enum Command {
     Met(NodeId),
-    Evidence(NodeId),
+    Evidence(NodeId, Evidence),
     Left(NodeId),
     Goodbye(oneshot::Sender<()>),
 }
@@ -115,9 +115,9 @@ impl LivenessHandle {
         self.tell(Command::Met(node));
     }
 
-    /// There is evidence that `node` died: its port refused, or its connection was reset.
-    pub fn evidence(&self, node: NodeId) {
-        self.tell(Command::Evidence(node));
+    /// Something speaks for the death of `node`: it is asked at once.
+    pub fn evidence(&self, node: NodeId, evidence: Evidence) {
+        self.tell(Command::Evidence(node, evidence));
     }
 
     /// The peer `node` closed its connection with a goodbye.
@@ -172,8 +172,8 @@ impl<D: Datagrams> Task<D> {
                         let outputs = self.core.met(self.now(), node);
                         self.carry_out(outputs);
                     }
-                    Some(Command::Evidence(node)) => {
-                        let outputs = self.core.evidence(self.now(), node);
+                    Some(Command::Evidence(node, evidence)) => {
+                        let outputs = self.core.evidence(self.now(), node, evidence);
                         self.carry_out(outputs);
                     }
                     Some(Command::Left(node)) => {
@@ -311,7 +311,7 @@ mod tests {
         let mut standings = node.handle.standings();
         let seen = standings.wait_for(|s| s.get(&about).is_some_and(|s| s.state == state));
         let seen = tokio::time::timeout(bound, seen).await.expect("in time").expect("it runs");
-        seen[&about]
+        seen[&about].clone()
     }
 
     async fn settle(nodes: &[Node]) {

@@ -126,7 +126,7 @@ impl Surroundings for MeshSurroundings {
     }
 
     async fn is_not_gone(&self, member: NodeId) -> Option<String> {
-        let standing = self.membership.liveness.standings().borrow().get(&member).copied();
+        let standing = self.membership.liveness.standings().borrow().get(&member).cloned();
         let state = standing.map_or(State::Unknown, |standing| standing.state);
         match state {
             State::Alive => return Some("it is alive".into()),

@@ -109,7 +109,7 @@ async fn elsewhere(
     start: Start,
     remote: SocketAddr,
 ) -> Option<Known> {
-    let standing = membership.liveness.standings().borrow().get(&peer).copied()?;
+    let standing = membership.liveness.standings().borrow().get(&peer).cloned()?;
     let lives = matches!(standing.state, State::Alive | State::Suspect);
     if !lives || standing.boot.is_none_or(|boot| boot == hello.boot) {
         return None;

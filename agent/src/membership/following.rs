@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::liveness::State;
+use peerage_proto::liveness::{Evidence, State};
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::CloseCode;
 use tokio::sync::broadcast::error::RecvError;
@@ -16,7 +16,7 @@ use super::{End, Membership};
 use crate::clock::Clock;
 use crate::events::Feed;
 use crate::happening::Happening;
-use crate::mesh::{self, DisconnectReason};
+use crate::mesh::{self, DialError, DisconnectReason};
 
 /// How long a peer that was put out stays connected, to hear so.
 const PARTING_LINGER: Duration = Duration::from_secs(1);
@@ -127,12 +127,22 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 DisconnectReason::ByPeer {
                     code: CloseCode::Shutdown | CloseCode::Leaving, ..
                 } => this.liveness.left(peer),
-                DisconnectReason::Here { .. } | DisconnectReason::ByPeer { .. } => {}
-                DisconnectReason::Silent
-                | DisconnectReason::Reset
-                | DisconnectReason::Failed(_) => this.liveness.evidence(peer),
+                // A reset comes from an agent that is up again.
+                DisconnectReason::Here { .. }
+                | DisconnectReason::ByPeer { .. }
+                | DisconnectReason::Reset => {}
+                DisconnectReason::Silent | DisconnectReason::Failed(_) => {
+                    this.liveness.evidence(peer, Evidence::Unreachable);
+                }
             },
-            Ok(mesh::Event::Unreachable { peer, .. }) => this.liveness.evidence(peer),
+            Ok(mesh::Event::Refused { peer, .. }) => {
+                this.liveness.evidence(peer, Evidence::Refused);
+            }
+            // Who was reached and said no is alive.
+            Ok(mesh::Event::Unreachable { peer, error: DialError::Unreachable { .. }, .. }) => {
+                this.liveness.evidence(peer, Evidence::Unreachable);
+            }
+            Ok(mesh::Event::Unreachable { .. }) => {}
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }

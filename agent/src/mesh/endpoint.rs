@@ -21,6 +21,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use peerage_proto::identity::Keypair;
 
+use super::socket::{HearingSocket, Refusals};
 use super::tls::Identity;
 
 /// How long a connection may be silent before both sides forget it. Nothing keeps it alive: what
@@ -70,6 +71,8 @@ pub type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<Underlay> + Send + Sync>;
 pub struct Underlay {
     /// Sends and receives UDP packets.
     pub socket: Arc<dyn AsyncUdpSocket>,
+    /// Where the socket tells who refused a packet.
+    pub refusals: Refusals,
     /// Time and tasks for QUIC.
     pub runtime: Arc<dyn Runtime>,
     /// Whether to probe for larger packets than 1200 bytes. Needs a socket that does not fragment.
@@ -94,10 +97,11 @@ impl Underlay {
             }
             other => other?,
         };
-        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+        let refusals = Refusals::default();
         Ok(Self {
-            socket: runtime.wrap_udp_socket(socket)?,
-            runtime,
+            socket: Arc::new(HearingSocket::new(socket, refusals.clone())?),
+            refusals,
+            runtime: Arc::new(TokioRuntime),
             mtu_discovery: true,
             rng_seed: None,
             connection_ids: None,

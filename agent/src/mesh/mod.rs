@@ -25,9 +25,11 @@ mod hello;
 mod peer;
 mod pool;
 mod precedence;
+mod refusing;
 mod relay;
 mod report;
 mod router;
+mod socket;
 mod succession;
 mod tending;
 #[cfg(test)]
@@ -57,6 +59,7 @@ pub use hello::{Gate, Verdict};
 pub use peer::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
+pub use socket::Refusals;
 pub use tls::joining_binding;
 pub use ways::Path;
 
@@ -94,6 +97,7 @@ impl Mesh {
         let identity = Identity::new(keypair).map_err(io::Error::other)?;
         let (socket, packets) = DetourSocket::over(underlay.socket)?;
         let detours = socket.detours.clone();
+        let refusals = underlay.refusals.listen();
         let underlay = Underlay { socket, ..underlay };
         let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
         let detour_transport = Arc::new(endpoint::transport(false));
@@ -111,6 +115,7 @@ impl Mesh {
         tokio::spawn(accept::accept(pool.clone()));
         tokio::spawn(relay::send_packets(pool.clone(), packets));
         tokio::spawn(relay::relay(pool.clone(), messages));
+        tokio::spawn(refusing::follow_refusals(Arc::downgrade(&pool), refusals));
         Ok(Self { pool })
     }
 

@@ -39,6 +39,14 @@ pub enum Event {
         /// Why.
         reason: DisconnectReason,
     },
+    /// The host of a peer, or of a node that is being dialled, answered that nobody listens at its
+    /// port. It may be forged; the agent there may also be starting again.
+    Refused {
+        /// Who.
+        peer: NodeId,
+        /// Where.
+        address: SocketAddr,
+    },
     /// A dial failed; the next waits for its backoff.
     Unreachable {
         /// Who.

@@ -86,12 +86,14 @@ pub(super) fn sealed(foca_bytes: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// A datagram that foca did not compose: it tells one thing of one node.
-pub(super) fn composed(header: &Header<Life>, tells: &Member<Life>) -> Vec<u8> {
+/// A datagram that foca did not compose: it tells one thing of one node, or nothing.
+pub(super) fn composed(header: &Header<Life>, tells: Option<&Member<Life>>) -> Vec<u8> {
     let mut datagram = vec![VERSION];
     Wire.encode_header(header, &mut datagram).expect("a Vec has room");
-    datagram.put_u16(1);
-    Wire.encode_member(tells, &mut datagram).expect("a Vec has room");
+    if let Some(member) = tells {
+        datagram.put_u16(1);
+        Wire.encode_member(member, &mut datagram).expect("a Vec has room");
+    }
     datagram
 }
 
@@ -241,7 +243,7 @@ mod tests {
             dst: life(2),
             message: Message::PingReq { target: life(3), probe_number: 9 },
         };
-        let datagram = composed(&header, &Member::new(life(4), 5, State::Suspect));
+        let datagram = composed(&header, Some(&Member::new(life(4), 5, State::Suspect)));
         let opened = Opened::parse(&datagram).unwrap();
         assert_eq!(opened.header, header);
         assert_eq!(opened.members[0].0, Member::new(life(4), 5, State::Suspect));
@@ -256,7 +258,7 @@ mod tests {
     fn a_cut_or_a_longer_datagram_is_refused() {
         let header =
             Header { src: life(1), src_incarnation: 0, dst: life(2), message: Message::Ping(1) };
-        let datagram = composed(&header, &Member::alive(life(3)));
+        let datagram = composed(&header, Some(&Member::alive(life(3))));
         // Without all that follows the header a datagram is whole, too.
         let bare = datagram.len() - COUNT_LEN - MEMBER_LEN;
         for len in (0..datagram.len()).filter(|len| *len != bare) {

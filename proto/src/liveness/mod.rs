@@ -8,6 +8,7 @@
 //! - A node that was declared down wrongly, or whose disk and boot number were rolled back, comes
 //!   back by itself under a later life.
 //! - A host that stood still does not hold its own deafness against others (see [`timers`]).
+//! - What speaks for a death, such as a refused port, hastens the question and never is the answer.
 //! - An idle Data Center sends one probe and one answer per node and period, and nothing else.
 //! - An input costs what it touches. What grows with the number of members is foca's own search by
 //!   address, once for each news.
@@ -16,6 +17,7 @@
 //! [`Liveness::expired`] is to be called. A later call does no harm.
 
 mod codec;
+mod doubt;
 mod identity;
 mod outside;
 mod pace;
@@ -26,9 +28,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Timer};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::codec::{Opened, Wire};
+use self::doubt::Doubt;
 use self::identity::{BOOT_UNMET, Life};
 use self::outside::{OUT_OF_TURN, Outside};
 use self::timers::Alarm;
@@ -36,7 +40,8 @@ use crate::id::NodeId;
 use crate::time::Now;
 
 pub use self::codec::DATAGRAM_MAX;
-pub use self::standing::{LivenessEvent, Standing, State, Why};
+pub use self::doubt::Evidence;
+pub use self::standing::{LivenessEvent, Return, Standing, State, Tried, Why};
 
 /// The incarnation under which a node is spread as down when it left on its own accord: nobody
 /// reaches it by objecting to suspicions.
@@ -72,10 +77,14 @@ pub struct Liveness {
     me: NodeId,
     foca: Foca<Life, Wire, StdRng, NoCustomBroadcast>,
     outside: Outside,
+    /// Draws the members that are asked to try, where foca does not.
+    rng: StdRng,
     /// Every member that the roster names, but this node.
     members: BTreeMap<NodeId, Entry>,
     /// Whether [`Alarm::Gossip`] is set.
     gossiping: bool,
+    /// When news were passed on last.
+    gossiped: Option<Duration>,
     /// Whether [`Alarm::Seek`] is set, and for when.
     seeking: Option<Duration>,
     /// The members that are away, by when they were last asked.
@@ -96,8 +105,12 @@ struct Entry {
     standing: Standing,
     life: Option<Life>,
     incarnation: Incarnation,
-    /// Whether its port refused since it was last alive.
-    refused: bool,
+    /// What speaks against it, while that is looked into or until it is alive again.
+    doubt: Option<Doubt>,
+    /// Until when nothing that speaks against it is listened to: it answered in spite of such.
+    trusted_until: Duration,
+    /// Whether it took this node for lost while it was away.
+    missed_us: bool,
     reprieves: u8,
     /// When it was last asked while away.
     sought: Duration,
@@ -108,19 +121,20 @@ struct Entry {
 enum Cause {
     Told(NodeId),
     Silence,
-    Refusal,
 }
 
 impl Liveness {
     /// The detector of node `me` in its `boot`, which is larger than any before and not zero.
-    pub fn new(me: NodeId, boot: u64, rng: StdRng) -> Self {
+    pub fn new(me: NodeId, boot: u64, mut rng: StdRng) -> Self {
         let life = Life { node: me, boot: boot.max(BOOT_UNMET + 1), renewal: 0 };
         Self {
             me,
+            rng: StdRng::from_rng(&mut rng),
             foca: Foca::new(life, pace::config(1), rng, Wire),
             outside: Outside::default(),
             members: BTreeMap::new(),
             gossiping: false,
+            gossiped: None,
             seeking: None,
             away: BTreeSet::new(),
             unknown: 0,
@@ -134,7 +148,7 @@ impl Liveness {
     /// How every member but this node stands, by id.
     pub fn standings(&self) -> impl Iterator<Item = (NodeId, Standing)> {
         self.members.iter().map(|(node, entry)| {
-            (*node, Standing { rtt: self.outside.rtt(*node), ..entry.standing })
+            (*node, Standing { rtt: self.outside.rtt(*node), ..entry.standing.clone() })
         })
     }
 
@@ -202,16 +216,28 @@ impl Liveness {
         let now = self.outside.now;
         if let Message::Ack(number) = message {
             self.outside.answered(from, *number);
+            if *number == OUT_OF_TURN {
+                self.vindicate(from);
+            }
         }
-        if let (Message::ForwardedAck { .. }, Some(origin)) = (message, about)
-            && let Some(entry) = self.members.get_mut(&origin)
-            && entry.standing.heard.is_none_or(|heard| heard + pace::PROBE_PERIOD < now)
-        {
-            entry.standing.through = Some(from);
+        if let (Message::ForwardedAck { probe_number, .. }, Some(origin)) = (message, about) {
+            self.outside.answered_through(origin);
+            if *probe_number == OUT_OF_TURN {
+                self.vindicate(origin);
+            }
+            if let Some(entry) = self.members.get_mut(&origin)
+                && entry.standing.heard.is_none_or(|heard| heard + pace::PROBE_PERIOD < now)
+            {
+                entry.standing.through = Some(from);
+            }
         }
+        self.outside.heard_of(from);
         let entry = self.members.get_mut(&from).expect("it is known, as checked above");
         entry.standing.heard = Some(now);
         entry.standing.through = None;
+        // Only who takes this node for lost says so, or seeks it.
+        entry.missed_us |=
+            entry.is_away() && matches!(message, Message::Announce | Message::TurnUndead);
         self.touch(&Member::new(*src, *src_incarnation, foca::State::Alive));
         for (member, _) in &opened.members {
             self.touch(member);
@@ -229,30 +255,6 @@ impl Liveness {
         let away = self.members.get(&node).is_some_and(Entry::is_away);
         if away && !self.gone {
             self.announce_to(node);
-        }
-        self.outputs()
-    }
-
-    /// There is evidence that `node` died: its port refused, or its connection was reset. It is
-    /// asked at once, and declared down in 0.4 s if it does not answer.
-    pub fn evidence(&mut self, now: Now, node: NodeId) -> Outputs {
-        self.wake(now);
-        let Some(entry) = self.members.get_mut(&node).filter(|entry| !entry.refused) else {
-            return self.outputs();
-        };
-        let standing = entry.standing.state;
-        if let Some(life) = entry.life
-            && matches!(standing, State::Alive | State::Suspect)
-            && !self.gone
-        {
-            entry.refused = true;
-            let incarnation = entry.incarnation;
-            self.apply(Member::new(life, incarnation, foca::State::Suspect), true);
-            self.outside.insist(life, incarnation);
-            let patience = self.outside.patience(pace::EVIDENCE_PATIENCE, node, 3.0);
-            let deadline = self.outside.now + patience;
-            self.outside.timers.set(deadline, Alarm::Verdict { suspect: life, incarnation });
-            self.settle(Cause::Refusal);
         }
         self.outputs()
     }
@@ -284,7 +286,7 @@ impl Liveness {
         for entry in self.members.values().filter(|entry| !self.gone && !entry.is_away()) {
             if let Some(life) = entry.life {
                 let header = self.header(life, Message::Gossip);
-                self.outside.send.push((life.node, codec::composed(&header, &last_word)));
+                self.outside.send.push((life.node, codec::composed(&header, Some(&last_word))));
             }
         }
         self.gone = true;
@@ -319,7 +321,10 @@ impl Liveness {
                         self.touched.insert(member_id.node);
                     }
                     // It begins with what became of the probe before.
-                    Timer::ProbeRandomMember(_) => self.touched.extend(self.outside.probed()),
+                    Timer::ProbeRandomMember(_) => {
+                        self.touched.extend(self.outside.probed());
+                        self.outside.judge_probe();
+                    }
                     _ => {}
                 }
                 // It fails for alarms of a time before this node was alone; they are over.
@@ -327,6 +332,7 @@ impl Liveness {
             }
             Alarm::Gossip => {
                 self.gossiping = false;
+                self.gossiped = Some(self.outside.now);
                 let _ = self.foca.gossip(&mut self.outside);
             }
             Alarm::Seek => {
@@ -336,17 +342,24 @@ impl Liveness {
             Alarm::AskAgain { number } => self.outside.ask_again(number),
             Alarm::Insist { suspect, incarnation } => {
                 if self.is_suspected(&suspect, incarnation) {
-                    let told = Member::new(suspect, incarnation, foca::State::Suspect);
-                    let header = self.header(suspect, Message::Ping(OUT_OF_TURN));
-                    self.outside.send.push((suspect.node, codec::composed(&header, &told)));
+                    self.ask(suspect, Member::new(suspect, incarnation, foca::State::Suspect));
                     let wait = self.outside.patience(pace::INSIST, suspect.node, 1.5);
                     let again = Alarm::Insist { suspect, incarnation };
                     self.outside.timers.set(self.outside.now + wait, again);
                 }
             }
+            Alarm::AskOutOfTurn(node) => self.ask_out_of_turn(node),
+            Alarm::Accuse(node) => self.accuse(node),
             Alarm::Verdict { suspect, incarnation } => {
-                if self.is_suspected(&suspect, incarnation) {
-                    self.apply(Member::new(suspect, incarnation, foca::State::Down), true);
+                if !self.is_suspected(&suspect, incarnation) {
+                    return;
+                }
+                match self.reprieve(suspect.node) {
+                    Some(wait) => {
+                        let again = Alarm::Verdict { suspect, incarnation };
+                        self.outside.timers.set(self.outside.now + wait, again);
+                    }
+                    None => self.apply(Member::new(suspect, incarnation, foca::State::Down), true),
                 }
             }
             Alarm::GiveUp(node) => {
@@ -392,7 +405,9 @@ impl Liveness {
             standing,
             life: None,
             incarnation: 0,
-            refused: false,
+            doubt: None,
+            trusted_until: Duration::ZERO,
+            missed_us: false,
             reprieves: 0,
             sought: Duration::ZERO,
         };
@@ -424,6 +439,13 @@ impl Liveness {
             let _ = self.foca.change_identity(life, &mut self.outside);
             self.outside.renewed = true;
         }
+    }
+
+    /// Asks a member directly, and tells it `news`.
+    fn ask(&mut self, life: Life, news: Member<Life>) {
+        let header = self.header(life, Message::Ping(OUT_OF_TURN));
+        self.outside.asked_directly(life.node);
+        self.outside.send.push((life.node, codec::composed(&header, Some(&news))));
     }
 
     fn apply(&mut self, member: Member<Life>, spread: bool) {
@@ -499,7 +521,9 @@ impl Liveness {
         }
         if !self.gossiping && self.foca.num_members() > 0 && self.foca.updates_backlog() > 0 {
             self.gossiping = true;
-            self.outside.timers.set(now + pace::GOSSIP, Alarm::Gossip);
+            // The first news after a calm leave at once, those of a storm together.
+            let deadline = self.gossiped.map_or(now, |last| now.max(last + pace::GOSSIP));
+            self.outside.timers.set(deadline, Alarm::Gossip);
         }
         if self.unknown > 0 {
             self.seek_at(now + pace::SEEK_UNKNOWN);
@@ -558,19 +582,25 @@ impl Liveness {
             return;
         }
         let silent = entry.standing.heard.map(|heard| now.saturating_sub(heard));
+        let refused = entry.doubt.is_some_and(|doubt| doubt.evidence == Evidence::Refused);
+        let tried = || self.outside.tried(life.node);
         let why = match to {
             State::Alive if restarted || (entry.is_away() && !first) => {
                 let after =
                     if entry.is_away() { now - entry.standing.since } else { Duration::ZERO };
-                Why::Back { after, restarted }
+                let how = match (restarted, entry.missed_us) {
+                    (true, _) => Return::Restarted,
+                    (false, true) => Return::CutOff,
+                    (false, false) => Return::SameBoot,
+                };
+                Why::Back { after, how }
             }
             State::Alive if from == State::Suspect => Why::Answered,
             State::Alive => Why::Met,
             State::Left => Why::Goodbye,
             _ => match cause {
-                Cause::Refusal => Why::Refused,
-                Cause::Silence if entry.refused => Why::Refused,
-                Cause::Silence => Why::NoAnswer { silent },
+                Cause::Silence if refused => Why::Refused { tried: tried() },
+                Cause::Silence => Why::NoAnswer { tried: tried() },
                 Cause::Told(by) => Why::Told { by, silent },
             },
         };
@@ -585,15 +615,20 @@ impl Liveness {
         self.unknown -= usize::from(from == State::Unknown);
         self.unknown += usize::from(to == State::Unknown);
         entry.standing.since = now;
-        entry.standing.why = why;
+        entry.standing.why = why.clone();
         if to != State::Suspect {
             entry.reprieves = 0;
         }
         if to == State::Alive {
-            entry.refused = false;
+            entry.missed_us = false;
+            if entry.doubt.take().is_some() && why == Why::Answered {
+                entry.trusted_until = now + pace::EVIDENCE_REST;
+            }
+            self.outside.heard_of(node);
         }
         if entry.is_away() {
             entry.standing.through = None;
+            entry.doubt = None;
             self.away.insert((entry.sought, node));
             self.away_since = now;
         } else if was_away {

@@ -8,6 +8,7 @@ use foca::{Codec, Message, Notification, Runtime, Timer};
 use super::codec::{self, Wire};
 use super::identity::Life;
 use super::pace;
+use super::standing::Tried;
 use super::timers::{Alarm, Timers};
 use crate::id::NodeId;
 
@@ -23,6 +24,14 @@ struct Probe {
     repeats_left: u8,
 }
 
+/// What was tried to hear of a member.
+struct Try {
+    since: Duration,
+    probes: u32,
+    /// At most [`pace::HELPERS_NAMED_MAX`].
+    through: Vec<NodeId>,
+}
+
 /// foca's runtime, and what is measured on the way through it.
 #[derive(Default)]
 pub(super) struct Outside {
@@ -35,8 +44,10 @@ pub(super) struct Outside {
     pub(super) renewed: bool,
     /// The members that foca told of. Emptied with every input.
     pub(super) touched: BTreeSet<NodeId>,
-    /// The member that foca probed last.
-    probed: Option<NodeId>,
+    /// The member that foca probed last, and whether it answered, itself or through another.
+    probed: Option<(NodeId, bool)>,
+    /// What was tried since a member was last heard of. Bounded by the roster.
+    tried: BTreeMap<NodeId, Try>,
     probe: Option<Probe>,
     /// The latest direct probe of each member that was not answered yet, and when it was sent, each
     /// time. Bounded by the roster.
@@ -53,7 +64,60 @@ impl Outside {
 
     /// The member that was probed last.
     pub(super) fn probed(&self) -> Option<NodeId> {
-        self.probed
+        self.probed.map(|(node, _)| node)
+    }
+
+    /// The time of the latest probe is over.
+    pub(super) fn judge_probe(&mut self) {
+        if let Some((node, answered)) = self.probed.take() {
+            self.timers.judge_probe(node, answered);
+        }
+    }
+
+    /// What was tried since `node` was last heard of.
+    pub(super) fn tried(&self, node: NodeId) -> Tried {
+        let Some(tried) = self.tried.get(&node) else { return Tried::default() };
+        Tried {
+            probes: tried.probes,
+            over: self.now.saturating_sub(tried.since),
+            through: tried.through.clone(),
+        }
+    }
+
+    pub(super) fn asked_directly(&mut self, node: NodeId) {
+        self.tries(node).probes += 1;
+    }
+
+    pub(super) fn asked_through(&mut self, node: NodeId, helper: NodeId) {
+        let through = &mut self.tries(node).through;
+        if through.len() < pace::HELPERS_NAMED_MAX && !through.contains(&helper) {
+            through.push(helper);
+        }
+    }
+
+    /// A member was heard: what was tried before is of no more interest.
+    pub(super) fn heard_of(&mut self, node: NodeId) {
+        self.tried.remove(&node);
+    }
+
+    fn tries(&mut self, node: NodeId) -> &mut Try {
+        let since = self.now;
+        self.tried.entry(node).or_insert_with(|| Try { since, probes: 0, through: Vec::new() })
+    }
+
+    /// Takes note that a member answered another one that was asked to try.
+    pub(super) fn answered_through(&mut self, node: NodeId) {
+        if let Some((probed, answered)) = &mut self.probed {
+            *answered |= *probed == node;
+        }
+        self.heard_of(node);
+    }
+
+    /// How long a verdict on a member waits: `base`, or more if the way to it is long, or this host
+    /// slow or perhaps deaf.
+    pub(super) fn patience_of_verdict(&self, base: Duration, node: NodeId) -> Duration {
+        let rtt = self.rtt(node).unwrap_or_default();
+        base.max(rtt * 4) * self.timers.verdict_multiplier()
     }
 
     /// How long to wait for a member: `base`, or more if the way to it is long or this host slow.
@@ -64,6 +128,9 @@ impl Outside {
 
     /// Takes note of the answer to a direct probe.
     pub(super) fn answered(&mut self, node: NodeId, number: u8) {
+        if let Some((probed, answered)) = &mut self.probed {
+            *answered |= *probed == node;
+        }
         if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
             self.probe = None;
         }
@@ -76,7 +143,9 @@ impl Outside {
             let known = self.rtts.get(&node).copied();
             let ages = sent.iter().rev().map(|sent| self.now.saturating_sub(*sent));
             let credible = |age: &Duration| *age >= known.unwrap_or_default() / 4;
-            let Some(sample) = ages.clone().find(credible).or(ages.last()) else { return };
+            let Some(sample) = ages.clone().find(credible).or(ages.clone().next_back()) else {
+                return;
+            };
             let known = known.unwrap_or(sample);
             self.rtts.insert(node, sample.max((known * 7 + sample) / 8));
         }
@@ -87,17 +156,18 @@ impl Outside {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.number == number) else {
             return;
         };
-        self.send.push((probe.target, probe.datagram.clone()));
-        if let Some((_, sent)) = self.asked.get_mut(&probe.target) {
+        let target = probe.target;
+        self.send.push((target, probe.datagram.clone()));
+        if let Some((_, sent)) = self.asked.get_mut(&target) {
             sent.push(self.now);
         }
         probe.repeats_left -= 1;
         if probe.repeats_left == 0 {
             self.probe = None;
         } else {
-            let target = probe.target;
             self.set_ask_again(number, target);
         }
+        self.asked_directly(target);
     }
 
     /// Starts to insist on an answer of a suspect, once.
@@ -111,12 +181,16 @@ impl Outside {
     pub(super) fn forget(&mut self, node: NodeId) {
         self.asked.remove(&node);
         self.rtts.remove(&node);
+        self.tried.remove(&node);
+        self.timers.forget(node);
         if self.probe.as_ref().is_some_and(|probe| probe.target == node) {
             self.probe = None;
         }
         self.timers.retain(|alarm| match alarm {
             Alarm::Insist { suspect, .. } | Alarm::Verdict { suspect, .. } => suspect.node != node,
-            Alarm::GiveUp(other) => *other != node,
+            Alarm::GiveUp(other) | Alarm::AskOutOfTurn(other) | Alarm::Accuse(other) => {
+                *other != node
+            }
             _ => true,
         });
     }
@@ -150,8 +224,12 @@ impl Runtime<Life> for Outside {
         let datagram = codec::sealed(data);
         if let Ok(header) = Wire.decode_header(data) {
             self.incarnation = header.src_incarnation;
+            if let Message::PingReq { target, .. } = header.message {
+                self.asked_through(target.node, to.node);
+            }
             if let Message::Ping(number) = header.message {
-                self.probed = Some(to.node);
+                self.probed = Some((to.node, false));
+                self.asked_directly(to.node);
                 if number != OUT_OF_TURN {
                     self.asked.insert(to.node, (number, vec![self.now]));
                 }
@@ -176,7 +254,7 @@ impl Runtime<Life> for Outside {
             },
             Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
                 self.insist(*member_id, *incarnation);
-                self.patience(after, member_id.node, 4.0)
+                self.patience_of_verdict(after, member_id.node)
             }
             _ => after,
         };

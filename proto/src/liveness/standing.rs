@@ -32,9 +32,31 @@ impl fmt::Display for State {
     }
 }
 
-/// Why a member stands as it does. Nodes print as their short ids: who knows their names can match
-/// on the variant.
+/// What was tried in vain since a member was last heard of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// How often it was asked directly.
+    pub probes: u32,
+    /// Since how long.
+    pub over: Duration,
+    /// Members that were asked to try, at most six.
+    pub through: Vec<NodeId>,
+}
+
+/// How a member that was away comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    /// Its agent started anew, with its host or without.
+    Restarted,
+    /// The same run of its agent, which took this node for lost meanwhile: it was up, and the
+    /// network failed.
+    CutOff,
+    /// The same run of its agent: the network failed, or the host stood still.
+    SameBoot,
+}
+
+/// Why a member stands as it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// The roster named it just now.
     Taught,
@@ -44,15 +66,15 @@ pub enum Why {
     Answered,
     /// It came back after it had been away for `after`.
     Back {
-        /// How long it was away.
+        /// How long it was away; zero where it was back before it was missed.
         after: Duration,
-        /// Whether its agent started anew; otherwise the network failed, or the host stood still.
-        restarted: bool,
+        /// How.
+        how: Return,
     },
     /// This node asked it and heard nothing, nor did the members that were asked to try.
     NoAnswer {
-        /// How long nothing was heard of it, where it ever was.
-        silent: Option<Duration>,
+        /// What was tried.
+        tried: Tried,
     },
     /// Another member says so.
     Told {
@@ -61,56 +83,89 @@ pub enum Why {
         /// How long nothing was heard of it here, where it ever was.
         silent: Option<Duration>,
     },
-    /// Its port refused or its connection was reset, and it did not answer on being asked again.
-    Refused,
+    /// Its host answered that nobody listens at its port, and it did not answer.
+    Refused {
+        /// What was tried.
+        tried: Tried,
+    },
     /// It said goodbye.
     Goodbye,
     /// Nothing was heard of it since this agent started.
     NeverHeard,
 }
 
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Why {
+    /// The same in words, with what `name` makes of the nodes in it.
+    pub fn in_words(&self, name: impl Fn(&NodeId) -> String) -> String {
         match self {
-            Self::Taught => f.write_str("newly in the roster"),
-            Self::Met => f.write_str("heard of for the first time"),
-            Self::Answered => f.write_str("answered"),
-            Self::Back { after, restarted: true } => {
-                write!(f, "back after {}: its agent started anew", Seconds(*after))
-            }
-            Self::Back { after, restarted: false } => write!(
-                f,
-                "back after {}: same boot, so the network failed or the host stood still",
-                Seconds(*after)
-            ),
-            Self::NoAnswer { silent: Some(silent) } => {
-                write!(f, "no answer for {}", Seconds(*silent))
-            }
-            Self::NoAnswer { silent: None } => f.write_str("no answer"),
-            Self::Told { by, silent } => {
-                write!(f, "found by {}", by.short())?;
-                match silent {
-                    Some(silent) => write!(f, "; not heard from here for {}", Seconds(*silent)),
-                    None => f.write_str("; never heard from here"),
+            Self::Taught => "newly in the roster".into(),
+            Self::Met => "heard of for the first time".into(),
+            Self::Answered => "answered".into(),
+            Self::Back { after, how } => {
+                let how = match how {
+                    Return::Restarted => "its agent started anew",
+                    Return::CutOff => {
+                        "same boot, so the network failed, not the host: it had missed this node, too"
+                    }
+                    Return::SameBoot => "same boot, so the network failed or the host stood still",
+                };
+                if after.is_zero() {
+                    format!("back before it was missed: {how}")
+                } else {
+                    format!("back after {}: {how}", Span(*after))
                 }
             }
-            Self::Refused => f.write_str("its port refused, and it did not answer"),
-            Self::Goodbye => f.write_str("said goodbye"),
-            Self::NeverHeard => f.write_str("not heard from since this agent started"),
+            Self::NoAnswer { tried } => tried.in_words(name),
+            Self::Told { by, silent: Some(silent) } => {
+                format!("found by {}; not heard from here for {}", name(by), Span(*silent))
+            }
+            Self::Told { by, silent: None } => {
+                format!("found by {}; never heard from here", name(by))
+            }
+            Self::Refused { tried } => format!("its port refused, and {}", tried.in_words(name)),
+            Self::Goodbye => "said goodbye".into(),
+            Self::NeverHeard => "not heard from since this agent started".into(),
         }
     }
 }
 
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
+impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} s", self.0.as_secs_f64())
+        f.write_str(&self.in_words(|node| node.short()))
+    }
+}
+
+impl Tried {
+    fn in_words(&self, name: impl Fn(&NodeId) -> String) -> String {
+        let mut words = match self.probes {
+            0 => "no answer".to_owned(),
+            1 => format!("no answer to a probe over {}", Span(self.over)),
+            probes => format!("no answer to {probes} probes over {}", Span(self.over)),
+        };
+        if !self.through.is_empty() {
+            let through: Vec<String> = self.through.iter().map(name).collect();
+            words += &format!(", nor through {}", through.join(", "));
+        }
+        words
+    }
+}
+
+/// A span of time, as exact as it is of interest.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            seconds @ 10..120 => write!(f, "{seconds} s"),
+            seconds @ 120..7_200 => write!(f, "{} min", seconds / 60),
+            seconds => write!(f, "{} h", seconds / 3_600),
+        }
     }
 }
 
 /// How a member stands now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// What is believed of it.
     pub state: State,
@@ -129,7 +184,7 @@ pub struct Standing {
 }
 
 /// A change of what is believed of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LivenessEvent {
     /// The member.
     pub node: NodeId,
@@ -147,15 +202,37 @@ mod tests {
 
     #[test]
     fn evidence_reads_as_a_sentence() {
-        let silent = Duration::from_millis(2_140);
-        assert_eq!(Why::NoAnswer { silent: Some(silent) }.to_string(), "no answer for 2.1 s");
-        assert_eq!(
-            Why::Told { by: NodeId([0xab; 32]), silent: None }.to_string(),
-            "found by abababab; never heard from here"
-        );
-        assert_eq!(
-            Why::Back { after: Duration::from_secs(41), restarted: false }.to_string(),
-            "back after 41.0 s: same boot, so the network failed or the host stood still"
-        );
+        let name = |node: &NodeId| format!("pve-{}", node.as_bytes()[0]);
+        let node = |n| NodeId([n; 32]);
+        let over = Duration::from_millis(2_140);
+        let tried = Tried { probes: 3, over, through: vec![node(1), node(4), node(5)] };
+        for (why, words) in [
+            (
+                Why::NoAnswer { tried: tried.clone() },
+                "no answer to 3 probes over 2.1 s, nor through pve-1, pve-4, pve-5",
+            ),
+            (
+                Why::Refused { tried: Tried { through: vec![], ..tried } },
+                "its port refused, and no answer to 3 probes over 2.1 s",
+            ),
+            (Why::NoAnswer { tried: Tried::default() }, "no answer"),
+            (
+                Why::Told { by: node(2), silent: Some(over) },
+                "found by pve-2; not heard from here for 2.1 s",
+            ),
+            (
+                Why::Back { after: Duration::from_millis(41_200), how: Return::CutOff },
+                "back after 41 s: same boot, so the network failed, not the host: it had missed \
+                 this node, too",
+            ),
+            (
+                Why::Back { after: Duration::ZERO, how: Return::Restarted },
+                "back before it was missed: its agent started anew",
+            ),
+        ] {
+            assert_eq!(why.in_words(name), words);
+        }
+        let told = Why::Told { by: node(0xab), silent: None };
+        assert_eq!(told.to_string(), "found by abababab; never heard from here");
     }
 }

@@ -41,27 +41,100 @@ fn a_refused_port_makes_it_faster() {
         let mut net = Network::settled(seed, 10);
         net.kill(0);
         for node in 1..10 {
-            let now = net.now();
-            let outputs = net.core(node).evidence(now, id(0));
-            net.take(node, outputs);
+            net.evidence(node, 0, Evidence::Refused);
         }
         let took = net.until(3 * SECOND, |net| net.survivors_say(0, State::Down)).unwrap();
-        assert!(took <= 500 * MS, "{took:?}");
-        assert_eq!(net.standing(1, 0).why, Why::Refused);
+        assert!(took <= 310 * MS, "{took:?}");
+        let Why::Refused { tried } = net.standing(1, 0).why else { panic!("it was refused") };
+        assert!(tried.probes >= 5 && tried.through.len() >= 3, "{tried:?}");
     }
 }
 
 #[test]
-fn false_evidence_condemns_nobody() {
-    let mut net = Network::settled(3, 5);
-    for _ in 0..20 {
-        let now = net.now();
-        let outputs = net.core(1).evidence(now, id(0));
-        net.take(1, outputs);
-        net.run(SECOND);
-        assert_eq!(net.downs, 0);
+fn a_kill_on_a_living_host_is_known_to_all_before_silence_would_tell() {
+    for nodes in [3, 10, 32] {
+        let mut times = Vec::new();
+        for seed in 0..40 {
+            let mut net = Network::settled(seed, nodes);
+            net.refusing = true;
+            net.kill(0);
+            let took = net.until(6 * SECOND, |net| net.survivors_say(0, State::Down));
+            times.push(took.expect("down on all"));
+        }
+        times.sort_unstable();
+        println!("{nodes} nodes: median {:?}, worst {:?}", times[20], times[39]);
+        assert!(times[20] <= 750 * MS, "{nodes} nodes: median {:?}", times[20]);
+        assert!(times[39] <= 2_000 * MS, "{nodes} nodes: worst {:?}", times[39]);
+    }
+}
+
+#[test]
+fn an_agent_that_is_started_again_at_once_is_not_called_down() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 10);
+        net.refusing = true;
+        net.kill(0);
+        net.run(250 * MS);
+        net.start(0, 2);
+        net.run(2 * SECOND);
+        assert_eq!(net.downs, 0, "seed {seed}");
         net.assert_all(State::Alive);
     }
+}
+
+#[test]
+fn false_evidence_condemns_nobody_and_shows_nowhere() {
+    let mut net = Network::settled(3, 5);
+    net.events.clear();
+    for round in 0..40 {
+        for node in 1..5 {
+            let evidence = if round % 2 == 0 { Evidence::Refused } else { Evidence::Unreachable };
+            net.evidence(node, 0, evidence);
+        }
+        net.run(SECOND);
+        assert!(net.events.is_empty(), "{:?}", net.events);
+    }
+}
+
+#[test]
+fn false_evidence_under_loss_condemns_nobody() {
+    for seed in 0..5 {
+        let mut net = Network::settled(seed, 10);
+        net.loss_percent = 10;
+        for _ in 0..60 {
+            for node in 1..10 {
+                net.evidence(node, 0, Evidence::Refused);
+            }
+            net.run(SECOND);
+        }
+        assert_eq!(net.downs, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_firewall_that_refuses_between_two_hosts_does_not_make_them_flap() {
+    let mut net = Network::settled(21, 5);
+    net.broken = vec![(0, 1), (1, 0)];
+    net.run(3 * SECOND);
+    net.events.clear();
+    for _ in 0..60 {
+        net.evidence(0, 1, Evidence::Refused);
+        net.evidence(1, 0, Evidence::Refused);
+        net.run(SECOND);
+    }
+    assert_eq!(net.downs, 0);
+    assert!(net.events.len() <= 10, "{:?}", net.events);
+    assert!(net.standing(0, 1).through.is_some());
+}
+
+#[test]
+fn a_death_after_false_evidence_is_noticed_all_the_same() {
+    let mut net = Network::settled(22, 5);
+    net.evidence(1, 0, Evidence::Refused);
+    net.run(SECOND);
+    net.assert_all(State::Alive);
+    net.kill(0);
+    net.until(3 * SECOND, |net| net.survivors_say(0, State::Down)).expect("down on all");
 }
 
 #[test]
@@ -92,7 +165,7 @@ fn a_node_that_stood_still_accuses_nobody_and_comes_back() {
     net.assert_all(State::Alive);
     let accused = |event: &LivenessEvent| matches!(event.to, State::Suspect | State::Down);
     assert!(net.events.iter().all(|(_, _, event)| !accused(event)), "{:?}", net.events);
-    assert!(matches!(net.standing(1, 0).why, Why::Back { restarted: false, .. }));
+    assert!(matches!(net.standing(1, 0).why, Why::Back { how: Return::SameBoot, .. }));
 }
 
 #[test]
@@ -130,6 +203,22 @@ fn a_second_of_standing_still_is_forgiven() {
 }
 
 #[test]
+fn a_second_of_standing_still_under_loss_is_forgiven() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 10);
+        net.loss_percent = 10;
+        net.run(5 * SECOND);
+        for node in 0..5 {
+            net.freeze(node);
+            net.run(SECOND);
+            net.thaw(node);
+            net.run(3 * SECOND);
+        }
+        assert_eq!(net.downs, 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_partition_of_an_hour_heals_by_itself() {
     let mut net = Network::settled(6, 8);
     net.cut = Some(vec![0, 1, 2]);
@@ -154,6 +243,21 @@ fn a_node_cut_off_from_all_heals_by_itself() {
     }
     net.cut = None;
     net.until(30 * SECOND, |net| net.all(State::Alive)).expect("heals");
+    // Who hears it from itself knows that it was up.
+    let how = |net: &Network, of| match net.standing(of, 0).why {
+        Why::Back { how, .. } => how,
+        other => panic!("{other:?}"),
+    };
+    assert!((1..5).any(|of| how(&net, of) == Return::CutOff));
+}
+
+#[test]
+fn a_node_that_lost_all_others_says_so_in_bounded_time() {
+    let mut net = Network::settled(23, 32);
+    net.cut = Some(vec![0]);
+    let alone = |net: &Network| (1..32).all(|other| net.standing(0, other).state == State::Down);
+    let took = net.until(20 * SECOND, alone).expect("it says so");
+    println!("alone of 32 after {took:?}");
 }
 
 #[test]
@@ -175,7 +279,7 @@ fn a_restarted_node_is_alive_under_its_new_boot() {
     net.start(0, 2);
     net.until(2 * SECOND, |net| net.all(State::Alive)).expect("all alive");
     assert_eq!(net.standing(3, 0).boot, Some(2));
-    assert!(matches!(net.standing(3, 0).why, Why::Back { restarted: true, .. }));
+    assert!(matches!(net.standing(3, 0).why, Why::Back { how: Return::Restarted, .. }));
 }
 
 #[test]
@@ -186,7 +290,8 @@ fn a_restart_faster_than_detection_is_noticed() {
     net.run(2 * SECOND);
     net.assert_all(State::Alive);
     assert_eq!(net.downs, 0);
-    assert_eq!(net.standing(3, 0).why, Why::Back { after: Duration::ZERO, restarted: true });
+    let back = Why::Back { after: Duration::ZERO, how: Return::Restarted };
+    assert_eq!(net.standing(3, 0).why, back);
 }
 
 #[test]
@@ -396,6 +501,8 @@ struct Network {
     loss_percent: u32,
     /// These are cut off from the others.
     cut: Option<Vec<usize>>,
+    /// Whether hosts of killed nodes refuse what is sent to them.
+    refusing: bool,
     /// What one of these sends does not reach the other.
     broken: Vec<(usize, usize)>,
     events: Vec<(Duration, usize, LivenessEvent)>,
@@ -416,6 +523,7 @@ impl Network {
             delay: Duration::ZERO,
             loss_percent: 0,
             cut: None,
+            refusing: false,
             broken: Vec::new(),
             events: Vec::new(),
             downs: 0,
@@ -455,6 +563,15 @@ impl Network {
 
     fn kill(&mut self, node: usize) {
         self.cores[node] = None;
+    }
+
+    /// One hears that something speaks for the death of another.
+    fn evidence(&mut self, at: usize, about: usize, evidence: Evidence) {
+        let now = self.now();
+        if let Some(core) = self.cores[at].as_mut() {
+            let outputs = core.evidence(now, id(about), evidence);
+            self.take(at, outputs);
+        }
     }
 
     fn freeze(&mut self, node: usize) {
@@ -527,6 +644,9 @@ impl Network {
         self.mono = at;
         let datagram = self.in_flight.remove(&key).expect("it was found");
         let now = self.now();
+        if self.refusing && self.cores[datagram.to].is_none() {
+            self.evidence(datagram.from, datagram.to, Evidence::Refused);
+        }
         if let Some(core) = self.cores[datagram.to].as_mut()
             && let Ok(outputs) = core.heard(now, id(datagram.from), &datagram.bytes)
         {

@@ -1,6 +1,6 @@
 //! The core's own alarm clock: what is due when, and what a stall of this host does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foca::Timer;
@@ -14,6 +14,10 @@ const STALL: Duration = Duration::from_millis(60);
 /// The worst local health, as the multiplier's excess over 1 (Lifeguard's saturation value).
 const HEALTH_WORST: u32 = 8;
 
+/// The worst that probes without an answer do to it: a node that is cut off from all others still
+/// says so in 4.5 s after it asked the last of them.
+const DEAFNESS_WORST: u32 = 4;
+
 /// What is to be done at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Alarm {
@@ -25,6 +29,10 @@ pub(super) enum Alarm {
     Seek,
     /// Ask the probed member once more, if it is still this probe.
     AskAgain { number: u8 },
+    /// Ask a member against whom something speaks.
+    AskOutOfTurn(NodeId),
+    /// Suspect a member against whom something speaks, if it did not answer.
+    Accuse(NodeId),
     /// Tell a suspect that it is suspected, and ask it to object.
     Insist { suspect: Life, incarnation: u16 },
     /// Declare down a suspect of whose death there is evidence, if it did not object.
@@ -40,6 +48,9 @@ pub(super) struct Timers {
     queue: BTreeMap<(Duration, u64), Alarm>,
     next_seq: u64,
     health: u32,
+    /// How many probes of different members in a row had no answer.
+    missed: BTreeSet<NodeId>,
+    deafness: u32,
 }
 
 impl Timers {
@@ -94,6 +105,29 @@ impl Timers {
             stale.into_iter().map(|((due, seq), alarm)| ((due + late, seq), alarm)).collect();
     }
 
+    /// Takes note of what became of a probe. One member that does not answer is its own affair. If
+    /// several in a row do not, this host may be the one that is cut off or deaf, so each further
+    /// one makes it slower to condemn, and each answer quicker: Lifeguard's failed probes, counted
+    /// only where they cannot be the fault of one member. Questions go on at their pace, so that a
+    /// host that is truly alone finds out in bounded time.
+    pub(super) fn judge_probe(&mut self, node: NodeId, answered: bool) {
+        if answered {
+            self.missed.clear();
+            self.deafness = self.deafness.saturating_sub(1);
+        } else if self.missed.insert(node) && self.missed.len() > 1 {
+            self.deafness = (self.deafness + 1).min(DEAFNESS_WORST);
+        }
+    }
+
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.missed.remove(&node);
+    }
+
+    /// By how much a verdict takes longer than it should.
+    pub(super) fn verdict_multiplier(&self) -> u32 {
+        1 + (self.health + self.deafness).min(HEALTH_WORST)
+    }
+
     /// By how much judgements on others take longer than they should.
     pub(super) fn multiplier(&self) -> u32 {
         1 + self.health
@@ -116,6 +150,25 @@ mod tests {
         assert_eq!(timers.due(5_199 * MS), None);
         assert_eq!(timers.due(5_200 * MS), Some(Alarm::Gossip));
         assert!(timers.multiplier() > 1);
+    }
+
+    #[test]
+    fn only_several_silent_members_in_a_row_make_a_verdict_slower() {
+        let mut timers = Timers::default();
+        let id = |n: u8| NodeId([n; 32]);
+        for _ in 0..5 {
+            timers.judge_probe(id(1), false);
+        }
+        assert_eq!(timers.verdict_multiplier(), 1, "it may well be dead");
+        timers.judge_probe(id(2), false);
+        assert_eq!(timers.verdict_multiplier(), 2);
+        timers.judge_probe(id(3), true);
+        assert_eq!(timers.verdict_multiplier(), 1);
+        for n in 0..100 {
+            timers.judge_probe(id(n), false);
+        }
+        assert_eq!(timers.verdict_multiplier(), 1 + DEAFNESS_WORST);
+        assert_eq!(timers.multiplier(), 1, "it goes on asking");
     }
 
     #[test]

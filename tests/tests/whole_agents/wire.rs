@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use peerage::mesh::{Bind, Underlay};
+use peerage::mesh::{Bind, Refusals, Underlay};
 use peerage_tests::sim::dice::Dice;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, TokioRuntime, UdpPoller};
@@ -101,6 +101,7 @@ pub(crate) fn bind(air: &Arc<Air>) -> Bind {
         let socket = Arc::new(Wire::bind(address, air.clone())?);
         Ok(Underlay {
             socket,
+            refusals: Refusals::default(),
             runtime: Arc::new(TokioRuntime),
             mtu_discovery: false,
             rng_seed: None,

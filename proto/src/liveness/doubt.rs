@@ -1,0 +1,144 @@
+//! What is done when something speaks for a member's death before it was missed.
+//!
+//! A refused port may be the truth: the process died and its host says so. It may also come of an
+//! agent that starts anew, of a firewall between two hosts, or of a forger. So it is looked into in
+//! private first: the member is asked directly, more than once, and through others. Only one that
+//! gives no answer is suspected, told so like any suspect, and declared down after a time that is
+//! shorter than for silence alone. One that answers is not doubted again for a while, so nobody can
+//! make this node do more than ask.
+
+use std::time::Duration;
+
+use foca::{Member, Message};
+use rand::RngExt;
+
+use super::identity::Life;
+use super::outside::OUT_OF_TURN;
+use super::timers::Alarm;
+use super::{Liveness, Outputs, State, codec, pace};
+use crate::id::NodeId;
+use crate::time::Now;
+
+/// What speaks for a member's death, besides that it does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// It was dialled and did not answer, or its connection broke. Silence by another name, so it
+    /// has as much time to object as one that missed a probe.
+    Unreachable,
+    /// Its host answered that nobody listens at its port.
+    Refused,
+}
+
+impl Evidence {
+    /// How long the member is asked in private, and how long it may take to object after that.
+    fn patience(self, suspicion: Duration) -> (Duration, Duration) {
+        match self {
+            Self::Unreachable => (pace::PROBE_PERIOD, suspicion),
+            Self::Refused => (pace::EVIDENCE_PROBE, pace::EVIDENCE_SUSPICION),
+        }
+    }
+}
+
+/// Evidence that is being looked into.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    pub(super) evidence: Evidence,
+}
+
+impl Liveness {
+    /// There is evidence that `node` died. It is asked at once, directly and through others. If it
+    /// does not answer it is suspected, and declared down if it does not object: 0.3 s after a
+    /// refusal.
+    pub fn evidence(&mut self, now: Now, node: NodeId, evidence: Evidence) -> Outputs {
+        self.wake(now);
+        let now = self.outside.now;
+        if !self.gone
+            && let Some(entry) = self.members.get_mut(&node)
+            && matches!(entry.standing.state, State::Alive | State::Suspect)
+            && now >= entry.trusted_until
+            && entry.doubt.is_none_or(|doubt| doubt.evidence < evidence)
+        {
+            entry.doubt = Some(Doubt { evidence });
+            self.outside.timers.retain(|alarm| !is_about(alarm, node));
+            self.ask_others(node);
+            self.ask_out_of_turn(node);
+            let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
+            let (probe, _) = evidence.patience(suspicion);
+            let wait = self.outside.patience(probe, node, 1.5);
+            self.outside.timers.set(now + wait, Alarm::Accuse(node));
+        }
+        self.outputs()
+    }
+
+    /// It answered: whatever spoke against it, it lives.
+    pub(super) fn vindicate(&mut self, node: NodeId) {
+        let now = self.outside.now;
+        let Some(entry) = self.members.get_mut(&node) else { return };
+        if entry.doubt.take().is_some() {
+            entry.trusted_until = now + pace::EVIDENCE_REST;
+            self.outside.timers.retain(|alarm| !is_about(alarm, node));
+        }
+    }
+
+    pub(super) fn ask_out_of_turn(&mut self, node: NodeId) {
+        let Some(entry) = self.members.get(&node).filter(|entry| entry.doubt.is_some()) else {
+            return;
+        };
+        // A suspect is asked by who insists.
+        if let (State::Alive, Some(life)) = (entry.standing.state, entry.life) {
+            self.ask(life, Member::new(life, entry.incarnation, foca::State::Alive));
+        }
+        let wait = self.outside.patience(pace::ASK_OUT_OF_TURN, node, 1.5);
+        self.outside.timers.set(self.outside.now + wait, Alarm::AskOutOfTurn(node));
+    }
+
+    /// Nobody got an answer: the member is suspected, and told so.
+    pub(super) fn accuse(&mut self, node: NodeId) {
+        let Some(entry) = self.members.get(&node) else { return };
+        let (Some(doubt), Some(life), incarnation) = (entry.doubt, entry.life, entry.incarnation)
+        else {
+            return;
+        };
+        let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
+        let (_, base) = doubt.evidence.patience(suspicion);
+        self.outside.timers.retain(|alarm| !is_about(alarm, node));
+        self.apply(Member::new(life, incarnation, foca::State::Suspect), true);
+        self.outside.insist(life, incarnation);
+        self.ask_others(node);
+        let wait = self.outside.patience_of_verdict(base, node);
+        let verdict = Alarm::Verdict { suspect: life, incarnation };
+        self.outside.timers.set(self.outside.now + wait, verdict);
+    }
+
+    /// Asks a few other members to try.
+    fn ask_others(&mut self, node: NodeId) {
+        let Some(target) = self.members.get(&node).and_then(|entry| entry.life) else { return };
+        let mut helpers: Vec<Life> = Vec::with_capacity(pace::FANOUT);
+        let mut seen = 0;
+        // Each of those alive is drawn with the same chance, in one pass.
+        for (other, entry) in &self.members {
+            let Some(life) = entry.life.filter(|_| entry.standing.state == State::Alive) else {
+                continue;
+            };
+            if *other == node {
+                continue;
+            }
+            seen += 1;
+            if helpers.len() < pace::FANOUT {
+                helpers.push(life);
+            } else if let Some(place) = helpers.get_mut(self.rng.random_range(0..seen)) {
+                *place = life;
+            }
+        }
+        for helper in helpers {
+            let header =
+                self.header(helper, Message::PingReq { target, probe_number: OUT_OF_TURN });
+            self.outside.asked_through(node, helper.node);
+            self.outside.send.push((helper.node, codec::composed(&header, None)));
+        }
+    }
+}
+
+fn is_about(alarm: &Alarm, node: NodeId) -> bool {
+    matches!(alarm, Alarm::AskOutOfTurn(about) | Alarm::Accuse(about) if *about == node)
+}
