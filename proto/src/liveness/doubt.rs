@@ -84,9 +84,13 @@ impl Liveness {
         let Some(entry) = self.members.get(&node).filter(|entry| entry.doubt.is_some()) else {
             return;
         };
-        // A suspect is asked by who insists.
-        if let (State::Alive, Some(life)) = (entry.standing.state, entry.life) {
-            self.ask(life, Member::new(life, entry.incarnation, foca::State::Alive));
+        // Others may suspect it already: then it hears so, and can object.
+        let state = match entry.standing.state {
+            State::Suspect => foca::State::Suspect,
+            _ => foca::State::Alive,
+        };
+        if let Some(life) = entry.life {
+            self.ask(life, Member::new(life, entry.incarnation, state));
         }
         let wait = self.outside.patience(pace::ASK_OUT_OF_TURN, node, 1.5);
         self.outside.timers.set(self.outside.now + wait, Alarm::AskOutOfTurn(node));

@@ -101,6 +101,7 @@ pub(crate) fn bind(air: &Arc<Air>) -> Bind {
         let socket = Arc::new(Wire::bind(address, air.clone())?);
         Ok(Underlay {
             socket,
+            // A dead host of this world is silent.
             refusals: Refusals::default(),
             runtime: Arc::new(TokioRuntime),
             mtu_discovery: false,
