@@ -299,6 +299,7 @@ mod tests {
             let mut told = refusals.listen();
             let mut alive = dead;
             let other = std::net::UdpSocket::bind(SocketAddr::new(dead.ip(), 0)).unwrap();
+            other.set_read_timeout(Some(BOUND)).unwrap();
             alive.set_port(other.local_addr().unwrap().port());
             let mut here = dead;
             here.set_port(socket.local_addr().unwrap().port());
