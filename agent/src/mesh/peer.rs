@@ -1,11 +1,10 @@
 //! One connection with a member that passed the hello, and all that leaves by it.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
@@ -14,8 +13,8 @@ use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::detour::Detours;
 use super::doubt::Watch;
-use super::frames::{PREFIX_BYTES, put_frame};
 use super::hello::Greeted;
+use super::outbox::{OUTBOX_BYTES_MAX, Outbox, Put, write_frames};
 use super::report::{Counters, DisconnectReason, PeerStatus};
 use super::router::detach;
 use super::tls::connection_name;
@@ -28,16 +27,7 @@ pub(super) const MESSAGES_OUT_MAX: usize = 32;
 /// below the streams that a peer lets us open, so that carrying never holds up messages.
 pub(super) const PACKETS_OUT_MAX: usize = 64;
 
-/// What may wait in the outbox of one peer. A peer that is further behind is better served by
-/// anti-entropy, so its connection is closed.
-pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How much of an outbox goes into one write.
-const BATCH_BYTES: usize = 256 * 1024;
-
-/// The push stream goes before messages and sessions, whose priority is 0, and what is carried for
-/// others goes last.
-const PUSH_PRIORITY: i32 = 1;
+/// What is carried for others goes last; messages and sessions have the priority 0.
 const CARRIED_PRIORITY: i32 = -1;
 
 /// Why a stream was not opened.
@@ -180,7 +170,7 @@ impl Peer {
     /// the answer is `false`: the peer is too far behind.
     pub(super) fn push(&self, frame: Bytes) -> bool {
         match self.outbox.put(frame) {
-            Put::Queued => self.outbox.more.notify_one(),
+            Put::Queued => self.outbox.wake(),
             Put::First => {
                 tokio::spawn(write_frames(
                     self.connection.clone(),
@@ -255,7 +245,8 @@ impl Peer {
     }
 }
 
-fn kind_byte(kind: StreamKind) -> Bytes {
+/// The first byte of a stream, without an allocation.
+pub(super) fn kind_byte(kind: StreamKind) -> Bytes {
     static BYTES: [u8; 256] = {
         let mut bytes = [0; 256];
         let mut value = 0;
@@ -267,97 +258,4 @@ fn kind_byte(kind: StreamKind) -> Bytes {
     };
     let at = usize::from(kind.byte());
     Bytes::from_static(&BYTES[at..=at])
-}
-
-/// Frames that wait for the push stream.
-#[derive(Default)]
-struct Outbox {
-    queue: Mutex<Queue>,
-    more: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    frames: VecDeque<Bytes>,
-    /// Those in `frames` and those in a write that has not ended, each with its prefix; at most
-    /// [`OUTBOX_BYTES_MAX`].
-    bytes: usize,
-    has_writer: bool,
-}
-
-enum Put {
-    /// Queued; the writer is there.
-    Queued,
-    /// Queued; the writer is to be started.
-    First,
-    /// No room.
-    Full,
-}
-
-impl Outbox {
-    fn put(&self, frame: Bytes) -> Put {
-        let mut queue = self.lock();
-        let size = PREFIX_BYTES + frame.len();
-        if queue.bytes + size > OUTBOX_BYTES_MAX {
-            return Put::Full;
-        }
-        queue.bytes += size;
-        queue.frames.push_back(frame);
-        if std::mem::replace(&mut queue.has_writer, true) { Put::Queued } else { Put::First }
-    }
-
-    /// All that waits, up to [`BATCH_BYTES`] and at least one frame, as one buffer.
-    fn batch(&self, buffer: &mut BytesMut) {
-        let mut queue = self.lock();
-        while let Some(frame) = queue.frames.pop_front() {
-            put_frame(buffer, &frame);
-            let next = queue.frames.front().map_or(0, Bytes::len);
-            if buffer.len() + PREFIX_BYTES + next > BATCH_BYTES {
-                break;
-            }
-        }
-    }
-
-    fn written(&self, count: usize) {
-        self.lock().bytes -= count;
-    }
-
-    fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes the outbox to the push stream until the connection ends.
-async fn write_frames(connection: Connection, outbox: Arc<Outbox>, counters: Arc<Counters>) {
-    let written: Result<(), OpenError> = async {
-        let mut stream = connection.open_uni().await?;
-        let _ = stream.set_priority(PUSH_PRIORITY);
-        stream.write_chunk(kind_byte(StreamKind::Push)).await?;
-        let mut buffer = BytesMut::new();
-        loop {
-            outbox.batch(&mut buffer);
-            if buffer.is_empty() {
-                tokio::select! {
-                    () = outbox.more.notified() => continue,
-                    error = connection.closed() => return Err(error.into()),
-                }
-            }
-            let batch = buffer.split().freeze();
-            let count = batch.len();
-            stream.write_chunk(batch).await?;
-            outbox.written(count);
-        }
-    }
-    .await;
-    let lost = outbox.lock().frames.drain(..).count();
-    counters.frames_dropped.add(lost as u64);
-    if let Err(OpenError::Stream(WriteError::Stopped(code))) = written {
-        // The peer serves no frames: what is pushed to it would pile up unseen.
-        let message = format!("the push stream was stopped with code {code}");
-        connection.close(CloseCode::Protocol.number().into(), message.as_bytes());
-    }
 }

@@ -10,7 +10,8 @@ use peerage_proto::wire::StreamKind;
 
 use super::dial::DialError;
 use super::frames::PREFIX_BYTES;
-use super::peer::{OUTBOX_BYTES_MAX, Peer};
+use super::outbox::OUTBOX_BYTES_MAX;
+use super::peer::Peer;
 use super::report::Counters;
 
 /// Datagrams and messages that wait for a dial; the oldest is dropped first. Frames are bounded by
