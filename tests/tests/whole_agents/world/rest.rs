@@ -53,15 +53,19 @@ impl World<'_> {
         }
     }
 
-    /// Puts out the hosts that left while they were alone, or told only hosts that have forgotten it:
-    /// nobody else can know.
+    /// Puts out the hosts that know that they are out, where nobody else can: they left while they
+    /// were alone, or those who knew lost it with their disks.
     fn put_out_the_unheard(&mut self, member: usize) {
         for host in 0..self.hosts.len() {
+            let id = self.hosts[host].id();
             let unheard = match self.lives[host].fate {
                 Fate::Left { heard } => !heard || self.ledger.something_was_lost(),
-                Fate::There | Fate::Destroyed => false,
+                Fate::There => {
+                    let put_out = self.ledger.put_out.iter().any(|put_out| put_out.node == id);
+                    put_out && self.ledger.something_was_lost()
+                }
+                Fate::Destroyed => false,
             };
-            let id = self.hosts[host].id();
             let belongs = self.membership(member).is_some_and(|m| m.roster().is_current(&id));
             if unheard && belongs && self.membership(host).is_none() {
                 self.ask(member, Ask::Remove { node: id.to_string() });
