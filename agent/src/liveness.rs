@@ -95,6 +95,7 @@ impl LivenessHandle {
             events: events.clone(),
             published: start,
             unpublished: false,
+            untold: Vec::new(),
         };
         tokio::spawn(task.run(members, inbox, command_rx));
         Self { commands, standings, events }
@@ -150,6 +151,8 @@ struct Task<D> {
     published: Instant,
     /// Whether something was heard since.
     unpublished: bool,
+    /// What changed since, to be told once it is published.
+    untold: Vec<LivenessEvent>,
 }
 
 impl<D: Datagrams> Task<D> {
@@ -211,7 +214,9 @@ impl<D: Datagrams> Task<D> {
                 }
                 () = reached(deadline) => self.expire_if_due(),
             }
-            if self.unpublished && self.published.elapsed() >= REFRESH {
+            // All that a batch changed is published at once: it is as long as the roster.
+            if !self.untold.is_empty() || (self.unpublished && self.published.elapsed() >= REFRESH)
+            {
                 self.publish();
             }
         }
@@ -240,19 +245,17 @@ impl<D: Datagrams> Task<D> {
         for (node, datagram) in outputs.send {
             self.datagrams.send_datagram(node, datagram.into());
         }
-        if !outputs.notify.is_empty() {
-            self.publish();
-            for event in outputs.notify {
-                // Nobody listens: the standings say it, too.
-                let _ = self.events.send(event);
-            }
-        }
+        self.untold.extend(outputs.notify);
     }
 
     fn publish(&mut self) {
         self.standings.send_replace(Arc::new(self.core.standings().collect()));
         self.published = Instant::now();
         self.unpublished = false;
+        for event in self.untold.drain(..) {
+            // Nobody listens: the standings say it, too.
+            let _ = self.events.send(event);
+        }
     }
 }
 

@@ -36,6 +36,11 @@ impl Receipts {
         self.came.notify_waiters();
     }
 
+    /// Whether anyone waits for receipts now.
+    pub fn are_awaited(&self) -> bool {
+        !self.waiting().is_empty()
+    }
+
     /// Notes that a node has all that a vector covers on its disk.
     pub fn note_vector(&self, node: NodeId, vector: &Vector) {
         for (dot, (_, nodes)) in self.waiting().iter_mut() {

@@ -56,14 +56,14 @@ impl<B: Outbox> Pusher<B> {
 
     /// Queues changes for those who are to have them.
     pub fn push(&mut self, changes: &[SignedChange], receipt: bool) {
-        let before = std::mem::take(&mut self.others);
-        self.others = if self.roster.has_changed().unwrap_or(false) {
-            self.roster.borrow_and_update().others(self.me).collect()
-        } else {
-            before.clone()
-        };
-        // Who was just put out is told so, with the rest.
-        let gone = before.into_iter().filter(|node| !self.others.contains(node));
+        let mut gone = Vec::new();
+        if self.roster.has_changed().unwrap_or(false) {
+            let roster = self.roster.borrow_and_update();
+            let now = roster.others(self.me).collect();
+            // Who was just put out is told so, with the rest.
+            gone = std::mem::replace(&mut self.others, now);
+            gone.retain(|node| !roster.is_current(node));
+        }
         // Who waits for receipts asks everyone: what is known already nobody would pass on, and
         // what is passed on asks for no receipt.
         let (mut told, relay) = match receipt {

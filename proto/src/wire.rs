@@ -45,6 +45,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// How long what a hello says of its machine may be.
 pub const MACHINE_BYTES_MAX: usize = 64;
 
+/// How long the digest of a replica may be.
+pub const DIGEST_BYTES_MAX: usize = 64;
+
 /// How long the message of a refusal or of a close may be; a longer one is cut.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
@@ -91,6 +94,10 @@ pub struct Hello {
     /// Whether the sender only asks who is there; it hangs up after the answer.
     #[serde(rename = "l", default)]
     pub only_looks: bool,
+    /// The digest of the sender's replica, at most [`DIGEST_BYTES_MAX`]: who has the same has
+    /// nothing to catch up with. A version before this field says nothing.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// One start of an agent. Of two that are alive at once with one key, the later has to go.
@@ -126,7 +133,8 @@ impl Hello {
     fn check(&self) -> Result<(), DecodeError> {
         within(self.name.len(), NAME_BYTES_MAX)?;
         within(self.machine.as_ref().map_or(0, |m| m.len()), MACHINE_BYTES_MAX)?;
-        within(self.addresses.len(), ADDRESSES_MAX)
+        within(self.addresses.len(), ADDRESSES_MAX)?;
+        within(self.digest.as_ref().map_or(0, String::len), DIGEST_BYTES_MAX)
     }
 }
 
@@ -312,6 +320,8 @@ codes! {
 pub enum StreamKind {
     /// One chitchat message on a stream of its own, one way.
     Chitchat,
+    /// The digest of the sender's replica, as text on a stream of its own, one way.
+    Digest,
     /// Frames, in order, for as long as the connection lives, one way: changes and receipts.
     Push,
     /// One message about a detour on a stream of its own, one way: a [`Detour`].
@@ -327,8 +337,15 @@ pub enum StreamKind {
 
 impl StreamKind {
     /// All kinds that this version knows.
-    pub const ALL: [Self; 6] =
-        [Self::Chitchat, Self::Push, Self::Detour, Self::Sync, Self::InviteUses, Self::Clock];
+    pub const ALL: [Self; 7] = [
+        Self::Chitchat,
+        Self::Push,
+        Self::Detour,
+        Self::Digest,
+        Self::Sync,
+        Self::InviteUses,
+        Self::Clock,
+    ];
 
     /// The byte on the wire.
     pub const fn byte(self) -> u8 {
@@ -336,6 +353,7 @@ impl StreamKind {
             Self::Chitchat => 1,
             Self::Push => 2,
             Self::Detour => 3,
+            Self::Digest => 4,
             Self::Sync => 16,
             Self::InviteUses => 17,
             Self::Clock => 18,
@@ -351,6 +369,7 @@ impl StreamKind {
     pub const fn frame_bytes_max(self) -> usize {
         match self {
             Self::Chitchat => 64 * 1024,
+            Self::Digest => DIGEST_BYTES_MAX,
             Self::Push | Self::Sync => sync::FRAME_BYTES_MAX,
             Self::Detour => DETOUR_BYTES_MAX,
             Self::InviteUses => 4 * 1024,
@@ -427,6 +446,7 @@ mod tests {
                         instance,
                         machine: machine.map(|m| ByteBuf::from(m.to_vec())),
                         only_looks,
+                        digest: boot.is_multiple_of(5).then(|| format!("{wall_ms:016x}")),
                     }
                 },
             )
@@ -497,6 +517,7 @@ mod tests {
                 && hello.name.is_empty()
         );
         assert_eq!((hello.start(), hello.machine, hello.only_looks), (None, None, false));
+        assert_eq!(hello.digest, None);
     }
 
     #[test]
@@ -514,6 +535,7 @@ mod tests {
             instance: None,
             machine: Some(ByteBuf::from(vec![0; MACHINE_BYTES_MAX + 1])),
             only_looks: false,
+            digest: None,
         };
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.machine = None;
@@ -523,6 +545,9 @@ mod tests {
         hello.addresses = vec![([127, 0, 0, 1], 1).into(); ADDRESSES_MAX + 1];
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.addresses.clear();
+        hello.digest = Some("0".repeat(DIGEST_BYTES_MAX + 1));
+        assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
+        hello.digest = None;
         hello.proof = vec![ByteBuf::from(vec![0; HELLO_BYTES_MAX])];
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         // 'é' has two bytes, so the bound falls inside a character.

@@ -5,6 +5,7 @@ use peerage_proto::api::node::{
     ResetIdentity, SettingsSummary, Status, Traffic,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
+use peerage_proto::roster::Roster;
 use peerage_proto::skew::{Estimate, Level};
 
 use super::failure::{not_turned, not_written};
@@ -81,7 +82,20 @@ fn of_member(membership: &Membership) -> Vec<Notice> {
     let me = roster.member(&membership.me);
     let name = me.and_then(|me| members::name_clash(me, &roster));
     let name = name.map(|message| Notice { message, hint: None });
-    clock.into_iter().chain(name).collect()
+    clock.into_iter().chain(name).chain(incomplete_vitals(membership, &roster)).collect()
+}
+
+/// Where there are more members than exchange vitals with each other.
+fn incomplete_vitals(membership: &Membership, roster: &Roster) -> Option<Notice> {
+    let others = roster.others(membership.me).count();
+    let circle = membership.vitals.circle();
+    (circle < others).then(|| Notice {
+        message: format!(
+            "of {others} other members {circle} tell this node their version, load and digest; \
+             who is alive is known of all"
+        ),
+        hint: Some("ask another node for those that are not told here".to_owned()),
+    })
 }
 
 pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {

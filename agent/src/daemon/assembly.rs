@@ -26,6 +26,7 @@ use crate::vitals::host::Look;
 /// How many of what arrives may wait for those who take it.
 const DATAGRAMS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 256;
+const DIGESTS_MAX: usize = 64;
 const FRAMES_MAX: usize = 64;
 const SESSIONS_MAX: usize = 32;
 const JOINERS_MAX: usize = 128;
@@ -88,6 +89,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
     let inbound = Inbound {
         datagrams: Arc::new(Mutex::new(router.datagrams(DATAGRAMS_MAX))),
         vitals: Arc::new(Mutex::new(router.messages(StreamKind::Chitchat, MESSAGES_MAX))),
+        digests: Arc::new(Mutex::new(router.messages(StreamKind::Digest, DIGESTS_MAX))),
         frames: Arc::new(Mutex::new(router.frames(FRAMES_MAX))),
         sessions: lend(router.sessions(StreamKind::Sync, SESSIONS_MAX)),
         questions: lend(router.sessions(StreamKind::InviteUses, SESSIONS_MAX)),

@@ -4,22 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use peerage_proto::id::NodeId;
+use peerage_proto::wire::StreamKind;
 use rand::seq::IndexedRandom;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
-use super::Membership;
+use super::{Lent, Membership};
+use crate::mesh::Message;
 
 /// How many sessions this node runs at once because of what it compared.
 const SESSIONS_BEGUN_MAX: usize = 4;
 
-/// How often this node looks whether it and another hold the same.
-const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// How often this node tells one other, drawn anew each time, what it holds, about. Whatever a push
+/// did not reach is repaired in a few times this, however many nodes there are (Demers et al.,
+/// "Epidemic Algorithms for Replicated Database Maintenance", 1987, section 1.3).
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a difference may last while both go on changing before a session is run all the same.
-const DIFFERENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a difference may be one that a push is about to end.
+const PUSH_TIME: Duration = Duration::from_secs(1);
+
+/// How long this node may agree with nobody, while what it holds goes on changing, before a session
+/// is run all the same.
+const DISAGREEMENT_MAX: Duration = Duration::from_secs(10);
+
+/// How many members that hold something else are kept in mind.
+const DIFFERING_MAX: usize = 16;
 
 /// How often at most the others are told of a new digest.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -42,44 +54,70 @@ pub(super) async fn tell_vitals(this: Arc<Membership>) {
     }
 }
 
-/// Runs a session with one of those who hold something else than this node, now and then.
-pub(super) async fn compare_digests(this: Arc<Membership>) {
+/// A member that holds something else.
+struct Difference {
+    theirs: Bytes,
+    /// What this node held when it heard so.
+    ours: String,
+    /// When it is looked at again.
+    due: Instant,
+}
+
+/// Tells one other after the other what this node holds, and runs a session with those who say that
+/// they hold something else.
+pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) {
+    let mut from = from.lock().await;
     let room = Arc::new(Semaphore::new(SESSIONS_BEGUN_MAX));
-    let mut ticks = tokio::time::interval(COMPARE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Since when each member's digest differs, and what the two were when this node last looked.
-    let mut differing: BTreeMap<NodeId, (Instant, Vec<u8>, String)> = BTreeMap::new();
+    let mut differing: BTreeMap<NodeId, Difference> = BTreeMap::new();
+    let (mut tell_at, mut agreed) = (Instant::now() + drawn(COMPARE_EVERY), Instant::now());
     loop {
-        ticks.tick().await;
-        let own = this.replica.progress().borrow().digest.clone();
-        let alive = this.alive();
-        let told = this.vitals.all().borrow().clone();
-        let mut due = Vec::new();
-        let mut still = BTreeMap::new();
-        for (node, vital) in told.iter().filter(|(node, _)| alive.contains(node)) {
-            let Some(digest) = &vital.vitals.digest else { continue };
-            if HEXLOWER.encode(digest) == own {
-                continue;
+        let due = differing.values().map(|difference| difference.due).min();
+        tokio::select! {
+            message = from.recv() => {
+                let Some(Message { from: peer, bytes: theirs }) = message else { return };
+                let ours = this.digest();
+                if this.agrees(peer, &theirs).await {
+                    agreed = Instant::now();
+                    differing.remove(&peer);
+                } else if differing.len() < DIFFERING_MAX {
+                    let due = Instant::now() + PUSH_TIME;
+                    differing.entry(peer).or_insert(Difference { theirs, ours, due });
+                }
             }
-            let before = differing.remove(node);
-            let since = before.as_ref().map_or_else(Instant::now, |(since, _, _)| *since);
-            // What changes right now is on its way by push.
-            let stands = before.is_some_and(|(_, theirs, mine)| theirs == *digest && mine == own);
-            if stands || since.elapsed() > DIFFERENCE_MAX {
-                due.push(*node);
+            () = tokio::time::sleep_until(tell_at) => {
+                tell_at = Instant::now() + drawn(COMPARE_EVERY);
+                let alive: Vec<NodeId> = this.alive().into_iter().collect();
+                if let Some(peer) = alive.choose(&mut rand::rng()) {
+                    this.mesh.send_message(*peer, StreamKind::Digest, this.digest().into());
+                }
             }
-            still.insert(*node, (since, digest.clone(), own.clone()));
-        }
-        differing = still;
-        let chosen = due.choose(&mut rand::rng()).copied();
-        // A peer that hangs holds one place, and not the sessions with the others.
-        if let (Some(peer), Ok(place)) = (chosen, room.clone().try_acquire_owned()) {
-            differing.remove(&peer);
-            let membership = this.clone();
-            this.spawn(async move {
-                membership.synchronise(peer).await;
-                drop(place);
-            });
+            () = tokio::time::sleep_until(due.unwrap_or(tell_at)), if due.is_some() => {
+                let ours = this.digest();
+                let is_due = |difference: &Difference| difference.due <= Instant::now();
+                let due = differing.iter().filter(|(_, difference)| is_due(difference));
+                let due: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
+                for peer in due {
+                    let Some(difference) = differing.remove(&peer) else { continue };
+                    // What changes right now is on its way by push.
+                    let stands = difference.ours == ours || agreed.elapsed() > DISAGREEMENT_MAX;
+                    if !stands || difference.theirs == ours.as_bytes() {
+                        continue;
+                    }
+                    // A peer that hangs holds one place, and not the sessions with the others.
+                    if let Ok(place) = room.clone().try_acquire_owned() {
+                        let membership = this.clone();
+                        this.spawn(async move {
+                            membership.synchronise(peer).await;
+                            drop(place);
+                        });
+                    }
+                }
+            }
         }
     }
+}
+
+/// About this long, so that those who started together do not speak together.
+fn drawn(about: Duration) -> Duration {
+    about.mul_f64(rand::random_range(0.5..1.5))
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::liveness::{Evidence, State};
+use peerage_proto::liveness::{Evidence, State, Why};
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::CloseCode;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{End, Membership};
@@ -22,7 +22,16 @@ use crate::mesh::{self, DialError, DisconnectReason};
 const PARTING_LINGER: Duration = Duration::from_secs(1);
 
 /// Up to how many members this node connects with all of them at once, rather than when needed.
-const CONNECT_ALL_MAX: usize = 64;
+pub(super) const CONNECT_ALL_MAX: usize = 64;
+
+/// How long the node of the higher id leaves the dial to the other.
+const DIALLED_WITHIN: Duration = Duration::from_millis(250);
+
+/// Up to how many members the log names each one that is heard of for the first time.
+const MET_TOLD_MAX: usize = 64;
+
+/// How many sessions run at once with peers because they were just met.
+const SESSIONS_AT_MEETINGS_MAX: usize = 8;
 
 /// Acts on every change of who belongs.
 pub(super) async fn follow_roster(
@@ -75,6 +84,10 @@ fn connect_with(this: &Arc<Membership>, roster: &Roster, before: &Roster) {
     for peer in new {
         let membership = this.clone();
         this.spawn(async move {
+            if membership.me > peer {
+                // The other one dials, unless it is not there yet: of two dials one is for nothing.
+                tokio::time::sleep(DIALLED_WITHIN).await;
+            }
             if let Err(error) = membership.mesh.connect(peer).await {
                 debug!(peer = %peer.short(), %error, "not connected");
             }
@@ -98,23 +111,33 @@ fn part_with(this: &Arc<Membership>, roster: &Roster) {
 
 /// Tells the failure detector what connections say, and catches up with whom it meets.
 pub(super) async fn follow_mesh(this: Arc<Membership>) {
-    let meet = |peer: NodeId| {
+    let room = Arc::new(Semaphore::new(SESSIONS_AT_MEETINGS_MAX));
+    let meet = |peer: NodeId, theirs: Option<String>| {
         if !this.roster().is_current(&peer) {
             // It was put out between its hello and now.
             return this.mesh.close(peer, CloseCode::Removed, "no longer a member");
         }
         this.liveness.met(peer);
-        // One of the two starts the session, so that they do not run two.
-        if this.me < peer {
-            let membership = this.clone();
-            this.spawn(async move { membership.synchronise(peer).await });
-        }
+        // One of the two starts the session, so that they do not run two; none does where both hold
+        // the same. Where many meet at once a few sessions bring what is new, and what is missing
+        // after that is found by comparing.
+        let membership = this.clone();
+        let place = (this.me < peer).then(|| room.clone().try_acquire_owned().ok()).flatten();
+        this.spawn(async move {
+            let same = match &theirs {
+                Some(theirs) => membership.agrees(peer, theirs.as_bytes()).await,
+                None => false,
+            };
+            if !same && place.is_some() {
+                membership.synchronise(peer).await;
+            }
+        });
     };
     let mut events = this.mesh.events();
-    this.mesh.peers().into_iter().for_each(|connected| meet(connected.peer));
+    this.mesh.peers().into_iter().for_each(|connected| meet(connected.peer, None));
     loop {
         match events.recv().await {
-            Ok(mesh::Event::Connected { peer, .. }) => meet(peer),
+            Ok(mesh::Event::Connected { peer, hello }) => meet(peer, hello.digest.clone()),
             Ok(mesh::Event::Moved { peer, from, to, lossy }) => {
                 info!(peer = this.roster().name_of(&peer), %from, %to, "reached another way");
                 if lossy {
@@ -159,7 +182,13 @@ pub(super) async fn follow_liveness(
         match events.recv().await {
             Ok(event) => {
                 let happening = Happening::of_liveness(&event, &this.roster());
-                info!("{}", happening.message);
+                // After a start every member is heard of for the first time, however many there are.
+                let is_news =
+                    event.why != Why::Met || this.roster().current().count() <= MET_TOLD_MAX;
+                match is_news {
+                    true => info!("{}", happening.message),
+                    false => debug!("{}", happening.message),
+                }
                 happenings.tell(happening, clock.now().wall_ms);
                 follow_up(&this, event.node, event.from, event.to);
             }

@@ -31,6 +31,8 @@ pub struct Inbound {
     pub datagrams: Lent<Datagram>,
     /// For the vitals.
     pub vitals: Lent<Message>,
+    /// What others hold.
+    pub digests: Lent<Message>,
     /// For the replica.
     pub frames: Lent<Frame>,
     /// For anti-entropy.

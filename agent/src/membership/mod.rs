@@ -9,11 +9,12 @@ mod addresses;
 mod comparing;
 mod following;
 mod inbound;
+mod openings;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_bytes::ByteBuf;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -53,6 +54,7 @@ use addresses::follow_addresses;
 use comparing::{compare_digests, tell_vitals};
 use following::{follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
+use openings::Openings;
 
 /// How long [`Membership::stop`] waits for the tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -192,11 +194,19 @@ impl Membership {
         };
         let (task, replica) =
             ReplicaTask::new(replica, parts.disk, outlet, receipts.clone(), clock);
-        let members = watch::Sender::new(replica.roster().borrow().others(me).collect());
+        let members: watch::Sender<BTreeSet<NodeId>> =
+            watch::Sender::new(replica.roster().borrow().others(me).collect());
         let (heard, inbox) = mpsc::channel(liveness::INBOX_LEN);
         let datagrams = {
-            let mesh = mesh.clone();
-            move |node: NodeId, datagram: Bytes| mesh.send_datagram(node, datagram)
+            let (mesh, members) = (mesh.clone(), members.subscribe());
+            let openings = std::sync::Mutex::new(Openings::new(Instant::now()));
+            move |node: NodeId, datagram: Bytes| {
+                let mut openings = openings.lock().unwrap_or_else(PoisonError::into_inner);
+                let others = members.borrow().len();
+                if mesh.is_connected(node) || openings.admit(&datagram, others, Instant::now()) {
+                    mesh.send_datagram(node, datagram);
+                }
+            }
         };
         let rng = StdRng::seed_from_u64(rand::random());
         let liveness = LivenessHandle::spawn(
@@ -244,6 +254,7 @@ impl Membership {
             instance: Some(parts.instance),
             machine: parts.machine.map(ByteBuf::from),
             only_looks: false,
+            digest: None,
         };
         let (time, time_rx) = watch::channel(ClockStanding::default());
         let this = Arc::new(Self {
@@ -307,7 +318,7 @@ impl Membership {
         self.spawn(follow_roster(this(), members, happenings, clock, self.ended.clone()));
         self.spawn(tell_vitals(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
-        self.spawn(compare_digests(this()));
+        self.spawn(compare_digests(this(), inbound.digests));
         self.spawn(follow_addresses(this(), addresses));
     }
 
@@ -342,7 +353,30 @@ impl Membership {
 
     /// What this node says first to a peer; the clock in it is not set.
     pub fn hello(&self) -> Hello {
-        self.hello.borrow().clone()
+        Hello { digest: Some(self.digest()), ..self.hello.borrow().clone() }
+    }
+
+    /// The digest of what is on this node's disk.
+    fn digest(&self) -> String {
+        self.replica.progress().borrow().digest.clone()
+    }
+
+    /// Whether a peer whose disk has this digest holds what this node holds. Where someone here
+    /// waits for receipts, it is one of all that this node holds.
+    async fn agrees(&self, peer: NodeId, theirs: &[u8]) -> bool {
+        if self.digest().as_bytes() != theirs {
+            return false;
+        }
+        if self.receipts.are_awaited() {
+            let both = |replica: &Replica| (replica.digest(), replica.durable_vector().clone());
+            // An error means that this node stops.
+            if let Ok((ours, vector)) = self.replica.read(both).await
+                && ours.as_bytes() == theirs
+            {
+                self.receipts.note_vector(peer, &vector);
+            }
+        }
+        true
     }
 
     /// The current members that are believed to be alive, without this node.

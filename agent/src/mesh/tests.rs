@@ -613,6 +613,7 @@ impl World {
             instance: Some(boot),
             machine: None,
             only_looks: false,
+            digest: None,
         };
         let gate = Arc::new(TestGate {
             hello: Mutex::new(Some(hello)),

@@ -2,9 +2,11 @@
 //! al., "Efficient Reconciliation and Flow Control for Anti-Entropy Protocols", 2008) over the mesh.
 //!
 //! chitchat is kept as a guest: what comes in is looked at first ([`guard`]), what it says of who is
-//! alive is not asked for, and when its task dies, by a peer's fault or its own, another takes its
-//! place under a new generation. The agent does not notice, but for vitals that get a little older.
+//! alive is not asked for, whom it speaks with and how often is decided here ([`circle`]), and when
+//! its task dies, by a peer's fault or its own, another takes its place under a new generation. The
+//! agent does not notice, but for vitals that get a little older.
 
+pub mod circle;
 mod guard;
 pub mod host;
 mod transport;
@@ -18,8 +20,9 @@ use chitchat::{
 };
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::vitals::Vitals;
-use tokio::sync::{Mutex, Notify, broadcast, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use rand::seq::IndexedRandom;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use self::guard::{DIGEST_ENTRIES_MAX, SHORT_ID_LEN};
 use self::transport::{Directory, MeshTransport, address};
@@ -27,23 +30,25 @@ use self::transport::{Directory, MeshTransport, address};
 pub use self::guard::MESSAGE_MAX;
 pub use self::transport::{INBOX_LEN, Messages, Received};
 
-/// How often a node gossips with three others, in a small Data Center and in a larger one: the work
-/// of a round grows with the number of nodes.
-const ROUND_SMALL: Duration = Duration::from_secs(2);
-const ROUND_LARGE: Duration = Duration::from_secs(3);
+/// How often chitchat itself begins exchanges, forgets, and looks who fell silent. All other
+/// exchanges are begun from here, at the pace of [`circle::pause`].
+const CHITCHAT_ROUND: Duration = Duration::from_secs(60);
 
-/// From this many nodes on rounds are slow; they become quick again below the second figure.
-const LARGE_FROM: usize = 20;
-const SMALL_BELOW: usize = 14;
-
-/// How long what a node said is kept after it fell silent, here and by chitchat.
+/// How long what a node said is kept after it fell silent.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
-/// How often the vitals are published with new ages, and members that say nothing are greeted.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How long chitchat keeps a silent node, and the generation of a restarted one; for half of it
+/// messages name it. A member that it forgot is greeted by the roster.
+const CHITCHAT_GRACE: Duration = Duration::from_secs(4 * 60);
 
-/// How many silent members are greeted at once, in turn.
-const GREETINGS_MAX: usize = 3;
+/// A member counts as silent when nothing was heard of it for so many pauses.
+const SILENT_PAUSES: u32 = 10;
+
+/// One exchange of so many is with a silent member.
+const SILENT_TURN: u32 = 3;
+
+/// News are published this part of a pause after they came, together with those that follow.
+const NEWS_PER_PAUSE: u32 = 4;
 
 /// The waits before a chitchat that died is followed by another.
 const RESPAWN_FIRST: Duration = Duration::from_millis(100);
@@ -55,9 +60,6 @@ const SOUND_AFTER: Duration = Duration::from_secs(60);
 /// A version of this node's facts from here on can only be a peer's lie: the node starts over
 /// before it cannot count any further.
 const VERSION_MAX: u64 = u64::MAX >> 1;
-
-/// How many digests a slow listener may lag behind before it misses some.
-const DIGESTS_LEN: usize = 256;
 
 /// What a node said of itself, and when that was last renewed.
 #[derive(Debug, Clone)]
@@ -78,21 +80,12 @@ impl Vital {
 /// The vitals of all members of whom any are known, but this node.
 pub type AllVitals = Arc<BTreeMap<NodeId, Vital>>;
 
-/// A member's replica has another digest than before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DigestChanged {
-    /// The member.
-    pub node: NodeId,
-    /// What it says its digest is.
-    pub digest: Vec<u8>,
-}
-
 /// A handle of the task. The task ends when all handles are gone.
 #[derive(Debug, Clone)]
 pub struct VitalsHandle {
     own: watch::Sender<Vitals>,
     all: watch::Receiver<AllVitals>,
-    digests: broadcast::Sender<DigestChanged>,
+    circle: watch::Receiver<usize>,
     /// Closed when the last handle goes; a word through it ends the task before that.
     alive: mpsc::Sender<()>,
 }
@@ -111,7 +104,7 @@ impl VitalsHandle {
     ) -> Self {
         let (own, own_rx) = watch::channel(own);
         let (all_tx, all) = watch::channel(AllVitals::default());
-        let (digests, _) = broadcast::channel(DIGESTS_LEN);
+        let (circle_tx, circle) = watch::channel(0);
         let (alive, handles) = mpsc::channel(1);
         let (directory, directory_rx) = watch::channel(Directory::default());
         let transport = MeshTransport {
@@ -119,7 +112,7 @@ impl VitalsHandle {
             inbox: Arc::new(Mutex::new(inbox)),
             directory: directory_rx,
         };
-        let task = Task {
+        let mut task = Task {
             me,
             boot,
             data_center,
@@ -128,12 +121,16 @@ impl VitalsHandle {
             own: own_rx,
             directory,
             all: all_tx,
-            digests: digests.clone(),
+            circle: circle_tx,
+            shared_bits: 0,
             known: BTreeMap::new(),
+            turns: 0,
             greeted: None,
+            entries: 0,
         };
+        task.learn_members();
         tokio::spawn(task.run(handles));
-        Self { own, all, digests, alive }
+        Self { own, all, circle, alive }
     }
 
     /// Changes what this node says of itself. What did not change is not sent again.
@@ -155,10 +152,10 @@ impl VitalsHandle {
         self.all.clone()
     }
 
-    /// Changes of the others' digests from now on. Who lags behind misses some, and finds them in
-    /// [`VitalsHandle::all`].
-    pub fn digests(&self) -> broadcast::Receiver<DigestChanged> {
-        self.digests.subscribe()
+    /// With how many members this node exchanges vitals: with all, unless there are more than
+    /// [`circle::CIRCLE_MAX`].
+    pub fn circle(&self) -> usize {
+        *self.circle.borrow()
     }
 
     /// Ends the task, whatever handles there still are.
@@ -183,10 +180,16 @@ struct Task {
     own: watch::Receiver<Vitals>,
     directory: watch::Sender<Directory>,
     all: watch::Sender<AllVitals>,
-    digests: broadcast::Sender<DigestChanged>,
+    circle: watch::Sender<usize>,
+    /// How many leading bits all ids of the circle share.
+    shared_bits: u32,
     known: BTreeMap<NodeId, Known>,
-    /// The member that was greeted last.
+    /// How many exchanges this node began.
+    turns: u32,
+    /// The silent member that was greeted last.
     greeted: Option<NodeId>,
+    /// How many entries a message of chitchat's has.
+    entries: usize,
 }
 
 /// What was read from chitchat about a member, and as of when.
@@ -211,12 +214,10 @@ impl Task {
     async fn run(mut self, mut handles: mpsc::Receiver<()>) {
         let mut wait = RESPAWN_FIRST;
         for respawns in 0.. {
-            self.learn_members();
-            let round = round(None, self.members.borrow().len());
             let started = Instant::now();
-            let ended = match self.chitchat(respawns, round).await {
+            let ended = match self.chitchat(respawns).await {
                 Ok(chitchat) => {
-                    let ended = self.attend(&chitchat, round, &mut handles).await;
+                    let ended = self.attend(&chitchat, &mut handles).await;
                     chitchat.abort();
                     ended
                 }
@@ -242,18 +243,19 @@ impl Task {
 
     /// Another chitchat. Its generation is larger than that of any before, since it counts its
     /// versions from the start and the others would take them for old ones.
-    async fn chitchat(&self, respawns: u64, round: Duration) -> anyhow::Result<ChitchatHandle> {
+    async fn chitchat(&self, respawns: u64) -> anyhow::Result<ChitchatHandle> {
         let generation = (self.boot.min(u64::MAX >> 20) << 16).saturating_add(respawns);
         let short_id = &self.me.to_string()[..SHORT_ID_LEN];
         let config = ChitchatConfig {
             chitchat_id: ChitchatId::new(short_id, generation, address(self.me)),
             cluster_id: self.data_center.to_string(),
-            gossip_interval: round,
+            gossip_interval: CHITCHAT_ROUND,
             listen_addr: address(self.me),
             seed_nodes: Vec::new(),
             failure_detector_config: FailureDetectorConfig {
-                initial_interval: round * 4,
-                dead_node_grace_period: GRACE,
+                initial_interval: circle::pause(0) * 4,
+                max_interval: CHITCHAT_ROUND,
+                dead_node_grace_period: CHITCHAT_GRACE,
                 ..FailureDetectorConfig::default()
             },
             marked_for_deletion_grace_period: GRACE,
@@ -268,7 +270,6 @@ impl Task {
     async fn attend(
         &mut self,
         chitchat: &ChitchatHandle,
-        round_now: Duration,
         handles: &mut mpsc::Receiver<()>,
     ) -> Ended {
         let news = Arc::new(Notify::new());
@@ -281,8 +282,8 @@ impl Task {
             .await;
         let died = chitchat.termination_watcher();
         tokio::pin!(died);
-        let mut refresh = tokio::time::interval(REFRESH);
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was heard a moment ago is published at `look`, where anything was.
+        let (mut turn, mut look) = (Instant::now(), None);
         loop {
             tokio::select! {
                 result = &mut died => {
@@ -291,12 +292,8 @@ impl Task {
                 }
                 _ = handles.recv() => return Ended::Finished,
                 Ok(()) = self.members.changed() => {
-                    let new = self.learn_members();
-                    for node in new.into_iter().take(GREETINGS_MAX) {
-                        let _ = chitchat.gossip(address(node));
-                    }
-                    if round(Some(round_now), self.members.borrow().len()) != round_now {
-                        return Ended::Replaced("the number of nodes asks for another rate");
+                    if self.learn_members() {
+                        return Ended::Replaced("the circle is another one");
                     }
                 }
                 Ok(()) = self.own.changed() => {
@@ -307,100 +304,104 @@ impl Task {
                     }
                 }
                 () = news.notified() => {
+                    let soon = circle::pause(self.entries) / NEWS_PER_PAUSE;
+                    look.get_or_insert_with(|| Instant::now() + soon);
+                }
+                () = tokio::time::sleep_until(look.unwrap_or(turn)), if look.is_some() => {
+                    look = None;
                     self.publish(chitchat).await;
                 }
-                _ = refresh.tick() => {
-                    let entries = self.publish(chitchat).await;
-                    if entries > DIGEST_ENTRIES_MAX {
-                        return Ended::Replaced("too many nodes were named");
+                () = tokio::time::sleep_until(turn) => {
+                    look = None;
+                    self.publish(chitchat).await;
+                    if self.entries > DIGEST_ENTRIES_MAX {
+                        return Ended::Died(anyhow::anyhow!("{} nodes were named", self.entries));
                     }
-                    self.greet_silent(chitchat);
+                    let pause = circle::pause(self.entries);
+                    if let Some(node) = self.next(pause) {
+                        // It fails if the task just died, which is noticed elsewhere.
+                        let _ = chitchat.gossip(address(node));
+                    }
+                    // Drawn, so that those who started together do not speak together.
+                    turn = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25));
                 }
             }
         }
     }
 
-    /// Takes over the roster's members; answers with those that are new.
-    fn learn_members(&mut self) -> Vec<NodeId> {
+    /// Takes over the roster's members. Answers `true` where they are so many more or less that
+    /// this node's circle is another one.
+    fn learn_members(&mut self) -> bool {
         let members = self.members.borrow_and_update().clone();
-        let before = self.directory.borrow().clone();
-        let others = members.iter().filter(|node| **node != self.me);
-        let after: BTreeMap<_, _> = others.map(|node| (address(*node), *node)).collect();
-        let new = after.iter().filter(|(address, _)| !before.contains_key(address));
-        let new = new.map(|(_, node)| *node).collect();
-        self.known.retain(|node, _| members.contains(node));
-        self.directory.send_replace(Arc::new(after));
-        new
+        let shared_bits = circle::shared_bits(members.len(), self.shared_bits);
+        let is_another = shared_bits != self.shared_bits;
+        self.shared_bits = shared_bits;
+        let circle = circle::circle(self.me, &members, shared_bits);
+        self.known.retain(|node, _| circle.contains(node));
+        self.circle.send_replace(circle.len());
+        let directory = circle.into_iter().map(|node| (address(node), node)).collect();
+        self.directory.send_replace(Arc::new(directory));
+        is_another
     }
 
-    /// Greets some of the members of whom nothing was heard lately, in turn: chitchat would never
-    /// think of those whom it does not know, or has forgotten.
-    fn greet_silent(&mut self, chitchat: &ChitchatHandle) {
-        let members = self.members.borrow();
+    /// With whom to exchange next: anyone of whom something was heard lately, and now and then a
+    /// silent one, in turn, for chitchat would never think of those whom it has forgotten.
+    fn next(&mut self, pause: Duration) -> Option<NodeId> {
+        self.turns = self.turns.wrapping_add(1);
         let lately = |node: &NodeId| {
-            self.known.get(node).is_some_and(|known| known.vital.age() < REFRESH * 10)
+            self.known.get(node).is_some_and(|known| known.vital.age() < pause * SILENT_PAUSES)
         };
-        let silent: Vec<NodeId> =
-            members.iter().filter(|node| **node != self.me && !lately(node)).copied().collect();
-        let next = silent.iter().position(|node| self.greeted.is_none_or(|last| *node > last));
-        let in_turn = silent.iter().cycle().skip(next.unwrap_or(0));
-        for node in in_turn.take(silent.len().min(GREETINGS_MAX)) {
-            // It fails if the task just died, which is noticed elsewhere.
-            let _ = chitchat.gossip(address(*node));
-            self.greeted = Some(*node);
+        let directory = self.directory.borrow().clone();
+        let (fresh, mut silent): (Vec<NodeId>, Vec<NodeId>) =
+            directory.values().partition(|n| lately(n));
+        silent.sort_unstable();
+        if !fresh.is_empty() && (silent.is_empty() || !self.turns.is_multiple_of(SILENT_TURN)) {
+            return fresh.choose(&mut rand::rng()).copied();
         }
+        let next = silent.iter().find(|node| self.greeted.is_none_or(|last| **node > last));
+        self.greeted = next.or(silent.first()).copied();
+        self.greeted
     }
 
-    /// Reads what is new in chitchat, and publishes it. Answers with the number of its entries.
-    async fn publish(&mut self, chitchat: &ChitchatHandle) -> usize {
+    /// Reads what is new in chitchat, and publishes it.
+    async fn publish(&mut self, chitchat: &ChitchatHandle) {
         let state = chitchat.chitchat();
         let state = state.lock().await;
-        let mut changed = Vec::new();
+        let directory = self.directory.borrow().clone();
         for (id, node_state) in state.node_states() {
-            let Some(node) = self.directory.borrow().get(&id.gossip_advertise_addr).copied() else {
-                continue;
-            };
-            if node.to_string().starts_with(&*id.node_id)
-                && let Some(digest) = self.read(node, id.generation_id, node_state)
-            {
-                changed.push(DigestChanged { node, digest });
+            if let Some(node) = directory.get(&id.gossip_advertise_addr) {
+                self.read(*node, id, node_state);
             }
         }
-        let entries = state.node_states().len();
+        self.entries = state.node_states().len();
         drop(state);
         self.known.retain(|_, known| known.vital.age() < GRACE);
         let all = self.known.iter().map(|(node, known)| (*node, known.vital.clone())).collect();
         self.all.send_replace(Arc::new(all));
-        for change in changed {
-            // Nobody listens: the published vitals say it, too.
-            let _ = self.digests.send(change);
-        }
-        entries
     }
 
-    /// Reads one node's state if it is newer than what is known; answers with a digest that is new.
-    fn read(&mut self, node: NodeId, generation: u64, state: &NodeState) -> Option<Vec<u8>> {
+    /// Reads one node's state if it is newer than what is known.
+    fn read(&mut self, node: NodeId, id: &ChitchatId, state: &NodeState) {
         let heartbeat = u64::from(state.heartbeat());
-        let version = state.max_version();
+        let (generation, version) = (id.generation_id, state.max_version());
         // Without a fact nothing was heard from the node itself, only that it exists.
-        state.key_values().next()?;
+        if state.key_values().next().is_none() {
+            return;
+        }
         let now = Instant::now();
         match self.known.get_mut(&node) {
-            Some(known) if known.generation > generation => None,
+            Some(known) if known.generation > generation => {}
             Some(known) if (known.generation, known.version) == (generation, version) => {
                 if heartbeat > known.heartbeat {
                     known.heartbeat = heartbeat;
                     known.vital.heard = now;
                 }
-                None
             }
-            before => {
-                let vitals = Vitals::read(state.key_values());
-                let old_digest = before.and_then(|known| known.vital.vitals.digest.clone());
-                let digest = vitals.digest.clone().filter(|new| old_digest.as_ref() != Some(new));
-                let vital = Vital { vitals: Arc::new(vitals), heard: now };
+            _ if !node.to_string().starts_with(&*id.node_id) => {}
+            _ => {
+                let vitals = Arc::new(Vitals::read(state.key_values()));
+                let vital = Vital { vitals, heard: now };
                 self.known.insert(node, Known { generation, version, heartbeat, vital });
-                digest
             }
         }
     }
@@ -426,12 +427,6 @@ fn tell(state: &mut chitchat::Chitchat, facts: &BTreeMap<String, String>) -> boo
         own.set(name, value);
     }
     true
-}
-
-/// How long a round takes for so many members, given how long it takes `now`.
-fn round(now: Option<Duration>, members: usize) -> Duration {
-    let large_from = if now == Some(ROUND_LARGE) { SMALL_BELOW } else { LARGE_FROM };
-    if members >= large_from { ROUND_LARGE } else { ROUND_SMALL }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ struct Net {
     cut: StdMutex<BTreeSet<NodeId>>,
     messages: AtomicU64,
     bytes: AtomicU64,
+    longest: AtomicU64,
 }
 
 impl Net {
@@ -23,6 +24,7 @@ impl Net {
         let cut = self.cut.lock().unwrap();
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.longest.fetch_max(bytes.len() as u64, Ordering::Relaxed);
         if cut.contains(&from) == cut.contains(&to)
             && let Some(inbox) = self.inboxes.lock().unwrap().get(&to)
         {
@@ -62,9 +64,19 @@ fn fleet(of: u8) -> (Arc<Net>, Vec<Node>) {
 
 /// Waits until `node` has vitals of `about` that satisfy `holds`, for 20 s at most.
 async fn until(node: &Node, about: NodeId, holds: impl Fn(&Vital) -> bool) -> Vital {
+    within(node, about, Duration::from_secs(20), holds).await
+}
+
+/// The same, for so long.
+async fn within(
+    node: &Node,
+    about: NodeId,
+    bound: Duration,
+    holds: impl Fn(&Vital) -> bool,
+) -> Vital {
     let mut all = node.vitals.all();
     let seen = all.wait_for(|all| all.get(&about).is_some_and(&holds));
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    let seen = tokio::time::timeout(bound, seen).await;
     seen.expect("in time").expect("the task runs")[&about].clone()
 }
 
@@ -88,18 +100,6 @@ async fn what_one_says_is_known_to_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_digest_is_announced_once() {
-    let (_net, nodes) = fleet(3);
-    all_know_all(&nodes).await;
-    let mut digests = nodes[1].vitals.digests();
-    nodes[0].vitals.tell(|own| own.digest = Some(vec![7; 32]));
-    let change = tokio::time::timeout(Duration::from_secs(10), digests.recv()).await;
-    assert_eq!(change.unwrap().unwrap(), DigestChanged { node: id(0), digest: vec![7; 32] });
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(digests.try_recv().is_err());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_silent_nodes_vitals_grow_old_and_a_restarted_ones_are_new() {
     let (net, mut nodes) = fleet(3);
     all_know_all(&nodes).await;
@@ -108,7 +108,7 @@ async fn a_silent_nodes_vitals_grow_old_and_a_restarted_ones_are_new() {
     net.inboxes.lock().unwrap().remove(&id(0));
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(nodes[0].vitals.all().borrow()[&id(0)].age() > Duration::from_secs(25));
-    assert!(nodes[0].vitals.all().borrow()[&id(2)].age() < Duration::from_secs(5));
+    assert!(nodes[0].vitals.all().borrow()[&id(2)].age() < Duration::from_secs(10));
     let again = start(&net, id(0), 2, &members);
     until(&nodes[0], id(0), |vital| vital.vitals.boot == Some(2)).await;
     drop(again);
@@ -191,19 +191,60 @@ async fn a_removed_members_vitals_are_dropped_and_a_new_ones_taken_on() {
     assert!(!nodes[0].vitals.all().borrow().contains_key(&id(2)));
 }
 
+/// From 949 entries on chitchat's own messages are longer than it survives.
 #[tokio::test(start_paused = true)]
-async fn a_growing_fleet_slows_down_and_goes_on() {
-    let (net, nodes) = fleet(3);
-    all_know_all(&nodes).await;
-    let many: BTreeSet<NodeId> = (0..LARGE_FROM as u8).map(id).collect();
-    for node in &nodes {
-        node.members.send_replace(many.clone());
+async fn of_1500_members_each_exchanges_vitals_with_its_circle_and_nothing_dies() {
+    let many: BTreeSet<NodeId> = (0..1_500).map(numbered).collect();
+    let net = Arc::new(Net::default());
+    let live: Vec<Node> = (0..40).map(|n| start(&net, numbered(n), 1, &many)).collect();
+    let of_circle = |node: &Node| circle::circle(node.id, &many, circle::shared_bits(1_500, 0));
+    for node in &live {
+        let circle = of_circle(node);
+        assert_eq!(node.vitals.circle(), circle.len());
+        assert!((300..450).contains(&circle.len()), "{}", circle.len());
+        // A peer that is not in the circle, and one that names whoever it likes, again and again
+        // under new generations.
+        let inbox = net.inboxes.lock().unwrap()[&node.id].clone();
+        let from = *circle.first().expect("it has a circle");
+        for boot in 1..8 {
+            let named = circle.iter().map(|named| (*named, boot));
+            let bytes = syn(named).into();
+            let _ = inbox.send(Received { from, bytes }).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
-    let more: Vec<Node> = (3..LARGE_FROM as u8).map(|n| start(&net, id(n), 1, &many)).collect();
-    nodes[0].vitals.tell(|own| own.load1 = Some(5.5));
-    for node in &more {
-        until(node, id(0), |vital| vital.vitals.load1 == Some(5.5)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for node in &live {
+        node.vitals.tell(|own| own.load1 = Some(9.5));
     }
+    for node in &live {
+        let circle = of_circle(node);
+        for other in live.iter().filter(|other| circle.contains(&other.id)) {
+            within(node, other.id, Duration::from_secs(600), |v| v.vitals.load1 == Some(9.5)).await;
+        }
+        assert!(node.vitals.all().borrow().keys().all(|known| circle.contains(known)));
+    }
+    assert!(net.longest.load(Ordering::Relaxed) <= MESSAGE_MAX as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bytes_of_an_idle_node_do_not_grow_with_the_number_of_nodes() {
+    let mut per_node = Vec::new();
+    for of in [48, 96] {
+        let net = Arc::new(Net::default());
+        let members = (0..of).map(numbered).collect();
+        let nodes: Vec<Node> = (0..of).map(|n| start(&net, numbered(n), 1, &members)).collect();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        for node in &nodes {
+            assert_eq!(node.vitals.all().borrow().len(), nodes.len() - 1);
+        }
+        let before = net.bytes.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let bytes = (net.bytes.load(Ordering::Relaxed) - before) as f64 / f64::from(of) / 60.0;
+        assert!(bytes < 9_000.0, "{of} nodes: {bytes} bytes per node and second");
+        per_node.push(bytes);
+    }
+    assert!(per_node[1] < per_node[0] * 1.25, "{per_node:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,16 +253,29 @@ async fn an_idle_fleet_says_little() {
     all_know_all(&nodes).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     net.messages.store(0, Ordering::Relaxed);
-    net.bytes.store(0, Ordering::Relaxed);
-    let cpu = std::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let per_node = |total: &AtomicU64| total.load(Ordering::Relaxed) as f64 / 32.0 / 60.0;
-    let (messages, bytes) = (per_node(&net.messages), per_node(&net.bytes));
-    println!(
-        "per node and second: {messages:.1} messages, {bytes:.0} bytes, CPU {:?}",
-        cpu.elapsed() / 32 / 60
-    );
-    // Three rounds of question, answer and thanks; a hundred bytes a member in each.
-    assert!(messages < 10.0, "{messages}");
-    assert!(bytes < 9.0 * 32.0 * 100.0, "{bytes}");
+    let messages = net.messages.load(Ordering::Relaxed) as f64 / 32.0 / 60.0;
+    // A question, an answer and thanks for each exchange; one a second, and chitchat's own.
+    assert!((2.5..4.0).contains(&messages), "{messages}");
+}
+
+/// An id that no two numbers share, spread over all ids.
+fn numbered(n: u32) -> NodeId {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&n.wrapping_mul(2_654_435_769).to_be_bytes());
+    NodeId(id)
+}
+
+/// A message that asks, and names these nodes with these boots.
+fn syn(named: impl ExactSizeIterator<Item = (NodeId, u64)>) -> Vec<u8> {
+    let mut message = [&45_139_u16.to_le_bytes()[..], &[0, 0]].concat();
+    message.extend((named.len() as u16).to_le_bytes());
+    for (node, boot) in named {
+        let short_id = &node.to_string()[..SHORT_ID_LEN];
+        ChitchatId::new(short_id, boot << 16, address(node)).serialize(&mut message);
+        message.extend([7; 8]);
+        message.extend([0; 16]);
+    }
+    DataCenterId([1; 16]).to_string().serialize(&mut message);
+    message
 }

@@ -78,6 +78,13 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// Whether a datagram of ours looks for company or spreads news: it is as good for another member,
+/// or a moment later. A probe or an answer is not.
+pub fn can_wait(datagram: &[u8]) -> bool {
+    const KIND_AT: usize = 1 + LIFE_LEN + 2 + LIFE_LEN;
+    matches!(datagram.get(KIND_AT), Some(6..=8))
+}
+
 /// A datagram of ours, with the version in front.
 pub(super) fn sealed(foca_bytes: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::with_capacity(1 + foca_bytes.len());

@@ -39,7 +39,7 @@ use self::timers::Alarm;
 use crate::id::NodeId;
 use crate::time::Now;
 
-pub use self::codec::DATAGRAM_MAX;
+pub use self::codec::{DATAGRAM_MAX, can_wait};
 pub use self::doubt::Evidence;
 pub use self::standing::{LivenessEvent, Return, Standing, State, Tried, Why};
 
@@ -169,9 +169,10 @@ impl Liveness {
         for node in gone {
             self.forget(node);
         }
+        let patience = pace::unknown_patience(members.len());
         for node in members {
             if *node != self.me && !self.members.contains_key(node) {
-                self.teach(*node);
+                self.teach(*node, patience);
             }
         }
         self.foca
@@ -391,7 +392,7 @@ impl Liveness {
         })
     }
 
-    fn teach(&mut self, node: NodeId) {
+    fn teach(&mut self, node: NodeId, patience: Duration) {
         let standing = Standing {
             state: State::Unknown,
             since: self.outside.now,
@@ -414,7 +415,7 @@ impl Liveness {
         self.members.insert(node, entry);
         self.away.insert((Duration::ZERO, node));
         self.unknown += 1;
-        let deadline = self.outside.now + pace::UNKNOWN_PATIENCE;
+        let deadline = self.outside.now + patience;
         self.outside.timers.set(deadline, Alarm::GiveUp(node));
         self.seek_at(self.outside.now);
     }

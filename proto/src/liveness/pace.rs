@@ -54,8 +54,19 @@ pub(super) const REPRIEVES_MAX: u8 = 3;
 /// enough.
 pub(super) const GOSSIP: Duration = Duration::from_millis(50);
 
-/// A member that the roster names and that is not met within this time is down.
+/// A member that the roster names and that is not met within this time is down, among few.
 pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many members are met in that time, and how much longer each further one may take: after a
+/// power cut all start at once, and a news datagram names about twenty.
+const MET_IN_TIME: usize = 64;
+const MET_LATER: Duration = Duration::from_millis(30);
+
+/// How long a member may be unknown where the roster names so many.
+pub(super) fn unknown_patience(members: usize) -> Duration {
+    let later = u32::try_from(members.saturating_sub(MET_IN_TIME)).unwrap_or(u32::MAX);
+    UNKNOWN_PATIENCE + MET_LATER.saturating_mul(later)
+}
 
 /// Members not met yet are asked this often.
 pub(super) const SEEK_UNKNOWN: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@
 //! each event; when all trouble has ended the members must agree with each other, and with a
 //! [`reference`] that was told by nobody but the writers.
 
+pub mod crowd;
 pub mod dice;
 pub mod disk;
 pub mod flaw;
@@ -16,6 +17,7 @@ pub mod network;
 pub mod process;
 pub mod promise;
 pub mod reference;
+pub mod spread;
 pub mod world;
 
 pub use flaw::Flaw;

@@ -1,0 +1,104 @@
+//! With whom a node exchanges vitals, and how often, so that neither grows without bound.
+//!
+//! chitchat puts an entry for every node that it knows of into every message: a message grows with
+//! their number, and one that is longer than 64 KB is more than it survives. So exchanges become
+//! rarer as messages grow, which keeps the bytes per second the same; and where a Data Center has
+//! more members than one message can name, each exchanges vitals with a part of them, its circle,
+//! and knows nothing of how the others fare beyond their being alive.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use peerage_proto::id::NodeId;
+
+/// How large a circle may be. Restarts leave a second entry for a while, so that twice as many fit
+/// into a message.
+pub const CIRCLE_MAX: usize = 384;
+
+/// The pause between two exchanges that a node begins, as long as messages are short.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// With how many entries a message counts as short: about 3 KB.
+const ENTRIES_SHORT: usize = 48;
+
+/// The longest pause, whatever chitchat has heard of.
+const PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// The pause between two exchanges where a message has so many entries. Two messages of all entries
+/// for each exchange, and one exchange begun by another: 6.6 KB leave a node per second, and no
+/// more however many there are.
+pub fn pause(entries: usize) -> Duration {
+    let times = entries as f64 / ENTRIES_SHORT as f64;
+    PAUSE_MIN.mul_f64(times.max(1.0)).min(PAUSE_MAX)
+}
+
+/// How many leading bits of their ids the members of one circle share, among so many members, where
+/// it was `now`. A number that goes up and down around a bound does not move it to and fro.
+pub(super) fn shared_bits(members: usize, now: u32) -> u32 {
+    let wanted = |members: usize| members.div_ceil(CIRCLE_MAX).next_power_of_two().ilog2();
+    // Ids are keys, so they spread evenly: a circle is as large as its share, give or take a few.
+    let grown = wanted(members);
+    let shrunk = wanted(members + members / 4);
+    if grown > now || shrunk < now { grown } else { now }
+}
+
+/// The members of the circle of `me`, which is none of them.
+pub(super) fn circle(me: NodeId, members: &BTreeSet<NodeId>, shared_bits: u32) -> BTreeSet<NodeId> {
+    let start = |node: &NodeId| {
+        let bytes = node.as_bytes()[..8].try_into().expect("an id has 32 bytes");
+        u64::from_be_bytes(bytes).checked_shr(64 - shared_bits).unwrap_or(0)
+    };
+    let inside = |node: &&NodeId| **node != me && start(node) == start(&me);
+    members.iter().filter(inside).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_a_node_per_second_does_not_grow_with_what_a_message_names() {
+        let bytes_per_second = |entries: usize| {
+            let messages = 2.0 / pause(entries).as_secs_f64();
+            messages * entries as f64 * 69.0
+        };
+        for entries in 1..=2 * CIRCLE_MAX {
+            assert!(bytes_per_second(entries) <= 6_700.0, "{entries}");
+        }
+        assert_eq!(pause(1), PAUSE_MIN);
+    }
+
+    #[test]
+    fn all_share_one_circle_up_to_the_bound_and_parts_of_it_are_alike_beyond() {
+        let members: BTreeSet<NodeId> = (0..1_500_u32)
+            .map(|n| {
+                let mut id = [0; 32];
+                id[..4].copy_from_slice(&n.wrapping_mul(2_654_435_769).to_be_bytes());
+                NodeId(id)
+            })
+            .collect();
+        assert_eq!(shared_bits(CIRCLE_MAX, 0), 0);
+        let bits = shared_bits(members.len(), 0);
+        assert_eq!(bits, 2);
+        let mut covered = 0;
+        for me in &members {
+            let circle = circle(*me, &members, bits);
+            assert!(circle.len() < 450, "{}", circle.len());
+            for other in circle.iter().take(2) {
+                assert!(super::circle(*other, &members, bits).contains(me));
+            }
+            covered += circle.len() + 1;
+        }
+        assert!(covered / members.len() > 300);
+        assert_eq!(circle(NodeId([9; 32]), &members, 0).len(), members.len());
+    }
+
+    #[test]
+    fn one_member_more_or_less_does_not_move_the_circle_to_and_fro() {
+        let over = shared_bits(CIRCLE_MAX + 1, 0);
+        assert_eq!(over, 1);
+        assert_eq!(shared_bits(CIRCLE_MAX, over), 1);
+        assert_eq!(shared_bits(CIRCLE_MAX * 3 / 4, over), 0);
+        assert_eq!(shared_bits(0, 3), 0);
+    }
+}
