@@ -26,6 +26,22 @@ fn hosts_reach_each_other_on_every_network_and_in_both_families() {
     assert!(passes(&lab, 0, lab.addresses(1)[0]));
 }
 
+/// Hosts of a large lab are told where their neighbours are, and told anew when one moves.
+#[test]
+fn hosts_of_a_large_lab_reach_each_other_also_where_one_has_moved() {
+    let Some(mut lab) = Lab::built(Layout::of(48)) else { return };
+    for host in 0..lab.hosts() {
+        for to in lab.addresses((host + 5) % 48) {
+            assert!(passes(&lab, host, to), "{to}");
+        }
+    }
+    lab.renumber(40, 500);
+    for to in lab.addresses(40) {
+        assert!(passes(&lab, 7, to), "{to}");
+        assert!(passes(&lab, 40, lab.addresses(7)[0]));
+    }
+}
+
 #[test]
 fn sides_of_a_partition_are_apart_until_it_heals() {
     let Some(mut lab) = Lab::built(Layout::of(4)) else { return };

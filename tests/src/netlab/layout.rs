@@ -9,6 +9,10 @@ use super::namespace::Namespace;
 /// The most hosts of a lab: their numbers are the last two bytes of their addresses.
 const HOSTS_MAX: usize = 1_000;
 
+/// Up to so many hosts find each other as in life. The kernel keeps 1,024 neighbours in all its
+/// namespaces together, so that in a larger lab hosts are told where their neighbours are.
+const NEIGHBOURS_FOUND_MAX: usize = 16;
+
 /// The families of addresses that hosts have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Families {
@@ -85,10 +89,12 @@ impl Layout {
             line(&mut commands, format_args!("link set br{network} up"));
             for (host, namespace) in hosts.iter().enumerate() {
                 let (port, path) = (port(network, host), namespace.path());
-                let card = card(network);
+                let (card, mac) = (card(network), mac(network, host));
                 line(
                     &mut commands,
-                    format_args!("link add {port} type veth peer name {card} netns {path}"),
+                    format_args!(
+                        "link add {port} type veth peer name {card} address {mac} netns {path}"
+                    ),
                 );
                 line(&mut commands, format_args!("link set {port} master br{network} up"));
             }
@@ -116,6 +122,25 @@ impl Layout {
         commands
     }
 
+    /// What tells a host where another one is, which has this number; nothing where it finds out.
+    pub(super) fn neighbour_commands(&self, host: usize, number: u16) -> String {
+        let mut commands = String::new();
+        if self.hosts > NEIGHBOURS_FOUND_MAX {
+            for network in 0..self.networks {
+                let (card, mac) = (card(network), mac(network, host));
+                for address in self.on(network, number) {
+                    line(
+                        &mut commands,
+                        format_args!(
+                            "neigh replace {address} lladdr {mac} dev {card} nud permanent"
+                        ),
+                    );
+                }
+            }
+        }
+        commands
+    }
+
     fn address_commands(&self, network: usize, number: u16, commands: &mut String) {
         for address in self.on(network, number) {
             // An address is used at once: nobody else has it, so nobody needs to be asked.
@@ -139,6 +164,12 @@ pub(super) fn port(network: usize, host: usize) -> String {
 /// A host's own end of the cable into a network.
 fn card(network: usize) -> String {
     format!("eth{network}")
+}
+
+/// The hardware address of that end.
+fn mac(network: usize, host: usize) -> String {
+    let [high, low] = first_number(host).to_be_bytes();
+    format!("02:77:00:{network:02x}:{high:02x}:{low:02x}")
 }
 
 fn line(commands: &mut String, command: std::fmt::Arguments<'_>) {

@@ -69,8 +69,18 @@ impl Lab {
             namespace.ip("link set lo up\n")?;
             namespace.ip(&lab.layout.host_commands(lab.numbers[host]))?;
         }
+        for host in 0..layout.hosts {
+            lab.introduce(host)?;
+        }
         lab.wait_for_cables()?;
         Ok(lab)
+    }
+
+    /// Tells a host where the others are, as far as it would not find out.
+    fn introduce(&self, host: usize) -> Result<(), LabError> {
+        let others = self.numbers.iter().enumerate().filter(|(other, _)| *other != host);
+        let commands = others.map(|(other, number)| self.layout.neighbour_commands(other, *number));
+        self.hosts[host].ip(&commands.collect::<String>())
     }
 
     /// Waits until the kernel has seen every cable plugged in: what is sent before is lost.
@@ -144,6 +154,8 @@ impl Lab {
         self.numbers[host] = number;
         let done = self.hosts[host].ip(&self.layout.renumber_commands(number));
         done.expect("a host takes other addresses");
+        let done = (0..self.hosts.len()).try_for_each(|host| self.introduce(host));
+        done.expect("hosts are told of a neighbour");
     }
 
     fn set_port(&self, host: usize, network: usize, state: &str) {
