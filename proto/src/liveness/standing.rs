@@ -8,7 +8,7 @@ use crate::id::NodeId;
 /// What is believed of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The roster names it, and nothing was heard of it yet: for three seconds at most.
+    /// The roster names it, and nothing was heard of it yet: for three seconds, longer among hundreds.
     Unknown,
     /// It answers, itself or through another member.
     Alive,
