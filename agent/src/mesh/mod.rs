@@ -114,8 +114,8 @@ impl Mesh {
             detours,
         ));
         tokio::spawn(accept::accept(pool.clone()));
-        tokio::spawn(relay::send_packets(pool.clone(), packets));
-        tokio::spawn(relay::relay(pool.clone(), messages));
+        tokio::spawn(relay::send_packets(Arc::downgrade(&pool), packets));
+        tokio::spawn(relay::relay(Arc::downgrade(&pool), messages));
         tokio::spawn(refusing::follow_refusals(Arc::downgrade(&pool), refusals));
         Ok(Self { pool })
     }

@@ -3,9 +3,12 @@
 //! A node carries only between peers that it is connected with directly, one hop, at a bounded
 //! rate for each that asks, and never at the cost of its own messages: a full queue or a slow peer
 //! loses packets, as a network would, and QUIC between the two adapts.
+//!
+//! The tasks hold the pool only while they work for it: a mesh that nobody holds any more ends, and
+//! its socket with it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -29,8 +32,9 @@ const CARRIED_BURST: f64 = 500.0;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Hands what QUIC sends over detours to those in between, until the mesh ends.
-pub(super) async fn send_packets(pool: Arc<Pool>, mut packets: mpsc::Receiver<Packet>) {
+pub(super) async fn send_packets(pool: Weak<Pool>, mut packets: mpsc::Receiver<Packet>) {
     while let Some(Packet { detour, bytes }) = packets.recv().await {
+        let Some(pool) = pool.upgrade() else { return };
         let (peer, through) = (detour.peer, detour.through);
         match pool.peer(through).filter(|between| between.path().is_direct()) {
             Some(between) => {
@@ -43,9 +47,10 @@ pub(super) async fn send_packets(pool: Arc<Pool>, mut packets: mpsc::Receiver<Pa
 }
 
 /// Serves messages about detours, until the mesh ends.
-pub(super) async fn relay(pool: Arc<Pool>, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn relay(pool: Weak<Pool>, mut messages: mpsc::Receiver<Message>) {
     let mut allowances = Allowances::default();
     while let Some(Message { from, bytes }) = messages.recv().await {
+        let Some(pool) = pool.upgrade() else { return };
         match Detour::decode(&bytes) {
             Ok(Detour::Carry { to, packet }) => {
                 if allowances.spend(from, Instant::now()) {
