@@ -48,7 +48,7 @@ fn a_node_that_says_goodbye_is_gone_on_all_at_once() {
         let status = fleet[2].stop();
         assert!(status.success(), "{status}");
         let mut stopped = fleet.take(2);
-        fleet.all_see("pve-3", &["left"], SOON);
+        fleet.all_see("pve-3", &["down", "left"], SOON);
         best = best.min(started.elapsed());
         if best <= AT_ONCE {
             break;

@@ -123,7 +123,7 @@ impl HearingSocket {
 
 /// Takes one error from the queue; the address, if it is a refusal that came from the network.
 fn refused(socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
-    let mut said = Vec::with_capacity(ERROR_BYTES_MAX);
+    let mut said = vec![0; ERROR_BYTES_MAX];
     // What was refused is of no interest: the address says it all.
     let mut packet = [0; 1];
     let mut into = [IoSliceMut::new(&mut packet)];
