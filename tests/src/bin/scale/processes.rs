@@ -81,6 +81,9 @@ fn cold_start(fleet: &mut Fleet, cell: &mut impl FnMut(&str, String)) {
     let half = until_all_see_all(fleet, started);
     cell("cold start: half of all agents see all", seconds(half));
     cell("cold start: all see all", seconds(started.elapsed()));
+    let used = fleet.iter().map(|agent| cpu_seconds(agent.pid())).sum::<f64>();
+    let used = used / fleet.len() as f64 * 1e3;
+    cell("cold start: CPU per agent until then", format!("{used:.0} ms"));
     let down = of_logs(fleet, says_down) - before;
     cell("cold start: members called down meanwhile", down.to_string());
 }

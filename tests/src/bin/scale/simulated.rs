@@ -1,9 +1,10 @@
 //! The real cores of many nodes in one process, on a simulated network: times and counts are exact,
 //! processor time is this process's, shared out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peerage_tests::figures::{growth, quantile};
+use peerage_tests::process::cpu_seconds;
 use peerage_tests::sim::crowd::Crowd;
 use peerage_tests::sim::spread::spread;
 use peerage_tests::table::Table;
@@ -66,20 +67,21 @@ type Cell<'a> = dyn FnMut(&str, String, Option<f64>) + 'a;
 
 fn liveness(size: usize, cell: &mut Cell<'_>) {
     let mut crowd = Crowd::new(size, LOSS, 1);
-    let started = Instant::now();
+    let used = || cpu_seconds(std::process::id());
+    let before = used();
     match crowd.until_all_see(size - 1, GIVE_UP) {
         Some(took) => cell("cold start within a second, until all see all", seconds(took), None),
         None => cell("cold start within a second, until all see all", "never".into(), None),
     }
-    let cpu = started.elapsed().as_secs_f64() * 1e3 / size as f64;
+    let cpu = (used() - before) * 1e3 / size as f64;
     cell("cold start: CPU of the detector, ms per node", format!("{cpu:.2}"), Some(cpu));
     crowd.pass(SETTLE);
-    let (before, started) = (crowd.sent(), Instant::now());
+    let (before, used_before) = (crowd.sent(), used());
     crowd.pass(WINDOW);
     let per_node = |count: u64| count as f64 / size as f64 / WINDOW.as_secs_f64();
     let datagrams = per_node(crowd.sent().datagrams - before.datagrams);
     let bytes = per_node(crowd.sent().bytes - before.bytes);
-    let cpu = started.elapsed().as_secs_f64() * 1e6 / size as f64 / WINDOW.as_secs_f64();
+    let cpu = (used() - used_before) * 1e6 / size as f64 / WINDOW.as_secs_f64();
     cell(
         "idle: liveness datagrams per node and second",
         format!("{datagrams:.2}"),
