@@ -89,9 +89,9 @@ pub(super) const FANOUT: usize = 3;
 /// How many members that were asked to try are named.
 pub(super) const HELPERS_NAMED_MAX: usize = 6;
 
-/// The suspicion in probe periods: 3 up to 15 nodes, 3.8 at 32, 5 at 100, 7.5 at 1,000.
+/// The suspicion in probe periods: 3 up to 32 nodes, 4 at 100, 6 at 1,000.
 const SUSPICION_PERIODS_MIN: f64 = 3.0;
-const SUSPICION_PERIODS_PER_LOG10: f64 = 2.5;
+const SUSPICION_PERIODS_PER_LOG10: f64 = 2.0;
 
 /// How often each member passes a piece of news on, per log10 of the number of nodes. With six the
 /// chance that one of 32 misses it is one in a hundred, with eight one in ten thousand.
