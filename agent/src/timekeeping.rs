@@ -235,7 +235,9 @@ impl Timekeeper {
                 write_answer(&mut send, kind, &answer.encode()).await?;
                 // An empty question only asks whether anybody is here.
                 let theirs = question.and_then(|q| ClockReading::decode(&q).ok());
-                Ok::<_, mesh::FrameError>(theirs.map(|t| -ahead_ms(answer, t.wall_ms, way)))
+                Ok::<_, mesh::FrameError>(
+                    theirs.map(|t| ahead_ms(answer, t.wall_ms, way).saturating_neg()),
+                )
             };
             match timeout(ANSWER_MAX, exchange).await {
                 Ok(Ok(Some(ahead_ms))) => {

@@ -277,7 +277,7 @@ impl Pool {
             let rest = backoff(route.failures, rand::random());
             route.rest = Some((Instant::now() + rest, Arc::new(error.clone())));
         }
-        if matches!(error, DialError::NoAddress) {
+        if matches!(error, DialError::NoAddress) && !is_connected && route.tended.is_none() {
             table.routes.remove(&id);
         }
         if let Some(dial) = dial {

@@ -97,11 +97,10 @@ pub struct PeerStatus {
     pub path: Path,
     /// Whether it does not answer on this path; others are tried.
     pub doubted: bool,
-    /// QUIC's estimate of the round trip on this path.
     /// Which address of this host it dialled; `None` where this node dialled, or the kernel does
     /// not say.
     pub local: Option<IpAddr>,
-    /// QUIC's estimate of the round trip.
+    /// QUIC's estimate of the round trip on this path.
     pub rtt: Duration,
     /// How long the connection has been there.
     pub age: Duration,

@@ -194,40 +194,39 @@ impl Pool {
 
 /// Looks after the path to a peer until it wants nothing.
 async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
-    let mut attempts = 0;
+    let (mut rescues, mut betterments) = (0, 0);
     while let Some((peer, want, falls)) = pool.wanting(id) {
-        let wait = match want {
+        match want {
             Want::Nothing => return,
             Want::Rescue { not_through } => {
                 if pool.rescue(&peer, not_through).await {
-                    attempts = 0;
+                    (rescues, betterments) = (0, 0);
                     continue;
                 }
-                pace(attempts, RESCUE_WAIT, RESCUE_WAIT_MAX)
+                let wait = pace(rescues, RESCUE_WAIT, RESCUE_WAIT_MAX);
+                rescues += 1;
+                tokio::select! {
+                    _ = peer.connection.closed() => {}
+                    () = sleep(wait) => {}
+                }
             }
             Want::Better { ways, wait_max } => {
-                let wait = pace(attempts.max(falls), BETTERMENT_WAIT, wait_max);
+                let wait = pace(betterments.max(falls), BETTERMENT_WAIT, wait_max);
                 tokio::select! {
                     () = wake.notified() => continue,
                     () = sleep(wait) => {}
                 }
-                let turn = pool.betterments.acquire().await;
+                let bettered = async {
+                    let _turn = pool.betterments.acquire().await;
+                    pool.replace(&peer, &ways, BETTERMENT).await
+                };
                 let replaced = tokio::select! {
-                    replaced = pool.replace(&peer, &ways, BETTERMENT) => replaced,
+                    replaced = bettered => replaced,
                     () = more_urgent(&peer, &wake) => continue,
                 };
-                drop(turn);
-                if replaced {
-                    attempts = 0;
-                    continue;
-                }
-                Duration::ZERO
+                betterments = if replaced { 0 } else { betterments + 1 };
+                rescues = 0;
             }
-        };
-        attempts += 1;
-        tokio::select! {
-            _ = peer.connection.closed() => {}
-            () = sleep(wait) => {}
         }
     }
 }

@@ -371,7 +371,8 @@ pub fn judge(
     if let Some(Standing::Removed(ending)) = roster.member(&joiner).map(|m| &m.standing) {
         return Err(Refusal::Removed { by: roster.name_of(&ending.by), who: ending.who.clone() });
     }
-    let ahead_ms = request.wall_ms as i64 - wall_ms as i64;
+    let ahead = i128::from(request.wall_ms) - i128::from(wall_ms);
+    let ahead_ms = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
     if u128::from(ahead_ms.unsigned_abs()) > CLOCK_SKEW_MAX.as_millis() {
         return Err(Refusal::ClockOff { ahead_ms, member: judge.name.to_owned() });
     }

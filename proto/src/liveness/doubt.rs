@@ -63,7 +63,10 @@ impl Liveness {
             self.ask_others(node);
             self.ask_out_of_turn(node);
             let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
-            let (probe, _) = evidence.patience(suspicion);
+            let (mut probe, _) = evidence.patience(suspicion);
+            if self.outside.rtt(node).is_none() {
+                probe = probe.max(pace::RTT_UNMEASURED.mul_f64(1.5));
+            }
             let wait = self.outside.patience(probe, node, 1.5);
             self.outside.timers.set(now + wait, Alarm::Accuse(node));
         }

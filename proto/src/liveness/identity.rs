@@ -37,6 +37,12 @@ impl Life {
         (later && other.boot < BOOT_MAX).then(|| other.successor()).flatten()
     }
 
+    /// Whether an agent may live it: nobody lives a boot that none counts up to, or a renewal that
+    /// nothing can follow. A member that spread such a life as down would keep the node down.
+    pub(super) fn is_credible(&self) -> bool {
+        self.boot != BOOT_UNMET && self.boot < BOOT_MAX && self.renewal < u32::MAX
+    }
+
     fn successor(&self) -> Option<Self> {
         Some(Self { renewal: self.renewal.checked_add(1)?, ..*self })
     }

@@ -201,7 +201,7 @@ impl Liveness {
             _ => None,
         };
         let known = |node: NodeId| self.members.contains_key(&node);
-        if src.boot == BOOT_UNMET || !known(from) || !about.is_none_or(known) {
+        if !src.is_credible() || !known(from) || !about.is_none_or(known) {
             return Err(Refused::Stranger);
         }
         if self.gone {
@@ -212,7 +212,7 @@ impl Liveness {
         let me = *self.foca.identity();
         let bytes = opened.filtered(|member| {
             let life = member.id();
-            *life == me || (self.members.contains_key(&life.node) && life.boot != BOOT_UNMET)
+            *life == me || (self.members.contains_key(&life.node) && life.is_credible())
         });
         let now = self.outside.now;
         if let Message::Ack(number) = message {

@@ -116,7 +116,7 @@ impl Outside {
     /// How long a verdict on a member waits: `base`, or more if the way to it is long, or this host
     /// slow or perhaps deaf.
     pub(super) fn patience_of_verdict(&self, base: Duration, node: NodeId) -> Duration {
-        let rtt = self.rtt(node).unwrap_or_default();
+        let rtt = self.rtt(node).unwrap_or(pace::RTT_UNMEASURED);
         base.max(rtt * 4) * self.timers.verdict_multiplier()
     }
 
@@ -146,6 +146,8 @@ impl Outside {
             let Some(sample) = ages.clone().find(credible).or(ages.clone().next_back()) else {
                 return;
             };
+            // A member that stood still answers late; it is no farther away for that.
+            let sample = sample.min(pace::RTT_MAX);
             let known = known.unwrap_or(sample);
             self.rtts.insert(node, sample.max((known * 7 + sample) / 8));
         }

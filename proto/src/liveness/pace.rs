@@ -16,6 +16,14 @@ use super::codec::DATAGRAM_MAX;
 /// One member is probed per period; one that did not answer at its end is suspect.
 pub(super) const PROBE_PERIOD: Duration = Duration::from_millis(300);
 
+/// The longest round trip that is believed. Waiting grows with it, so that a member that answers
+/// late, for whatever reason, must not hold up the judgement on others.
+pub(super) const RTT_MAX: Duration = Duration::from_millis(600);
+
+/// How far away a member is taken to be that was never measured, where it is judged on evidence:
+/// one that lives beyond a long line must have the time to object.
+pub(super) const RTT_UNMEASURED: Duration = Duration::from_millis(100);
+
 /// After this time without an answer others are asked to try.
 pub(super) const PROBE_DIRECT: Duration = Duration::from_millis(130);
 

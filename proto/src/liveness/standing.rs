@@ -177,7 +177,7 @@ pub struct Standing {
     pub boot: Option<u64>,
     /// When it was heard from directly, on the clock of [`crate::time::Now::mono`].
     pub heard: Option<Duration>,
-    /// The latest round trip of a direct probe.
+    /// The round trip of direct probes: quick to grow and slow to shrink, at most 0.6 s.
     pub rtt: Option<Duration>,
     /// The member through which it answered, while it does not answer directly.
     pub through: Option<NodeId>,

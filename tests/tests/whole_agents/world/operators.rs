@@ -190,6 +190,11 @@ impl World<'_> {
         })
     }
 
+    fn is_put_out(&self, host: usize) -> bool {
+        let id = self.hosts[host].id();
+        self.ledger.put_out.iter().any(|put_out| put_out.node == id)
+    }
+
     /// A host that left, and may come back. What it wrote before is for those to keep that it told.
     fn who_left(&mut self) -> Option<usize> {
         let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left { .. });
@@ -286,6 +291,8 @@ impl World<'_> {
             (Ask::Join { .. }, Err(error)) if error.code == ErrorCode::BadRequest => {
                 hold(Promise::AlwaysWritable, false, || format!("a good token is bad: {error}"))?;
             }
+            // One who was put out while it left, and would come back, is refused for good.
+            (Ask::Join { .. }, Err(_)) if self.is_put_out(host) => self.lives[host].token = None,
             (Ask::Leave, Ok(Said::Told { names })) => {
                 self.lives[host].fate = Fate::Left { heard: !names.is_empty() };
             }

@@ -27,12 +27,15 @@ impl World<'_> {
     pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
         let begun_ms = self.now_ms();
         let mut since_ms = None;
-        if let Some(host) = self.members().first().copied() {
-            self.ask(host, Ask::Invite { uses: None });
-            self.put_out_the_unheard(host);
-        }
+        let mut is_seen_to = false;
         loop {
             self.step()?;
+            // The only member that is left may have to start first.
+            if !is_seen_to && let Some(host) = self.members().first().copied() {
+                self.ask(host, Ask::Invite { uses: None });
+                self.put_out_the_unheard(host);
+                is_seen_to = true;
+            }
             self.try_again();
             self.start_what_is_due();
             let now_ms = self.now_ms();
