@@ -29,6 +29,9 @@ const WORK_EVERY_MS: (u64, u64) = (100, 1_000);
 /// How long a joiner that failed waits before it tries again, in milliseconds.
 const JOIN_AGAIN_MS: u64 = 2_000;
 
+/// How long a write may wait for others, and be acknowledged after it was made, in milliseconds.
+const WAIT_MAX_MS: u64 = 5_100;
+
 /// What an operator does next.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
@@ -163,6 +166,7 @@ impl World<'_> {
                 let others: Vec<_> = members.into_iter().filter(|other| *other != host).collect();
                 if let Some(other) = self.dice.pick(&others).copied()
                     && self.has_heir(other)
+                    && !self.has_put_someone_out(other)
                     && self.budget.spend_member()
                 {
                     let node = self.hosts[other].id().to_string();
@@ -190,6 +194,14 @@ impl World<'_> {
         })
     }
 
+    /// Whether a host has put out another one, or is about to. Two who put each other out across a
+    /// partition are both out, by promise, and neither listens to the other any more.
+    fn has_put_someone_out(&self, host: usize) -> bool {
+        let is_about_to =
+            self.pending.values().any(|p| p.host == host && matches!(p.ask, Ask::Remove { .. }));
+        is_about_to || self.ledger.put_out.iter().any(|put_out| put_out.by == host)
+    }
+
     fn is_put_out(&self, host: usize) -> bool {
         let id = self.hosts[host].id();
         self.ledger.put_out.iter().any(|put_out| put_out.node == id)
@@ -200,7 +212,8 @@ impl World<'_> {
         let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left { .. });
         let host = self.lives.iter().position(left)?;
         self.lives[host].fate = Fate::There;
-        self.ledger.rolled_back(host, 0, self.now_ms());
+        // A write from before may still be waiting for others.
+        self.ledger.rolled_back(host, 0, self.now_ms() + WAIT_MAX_MS);
         Some(host)
     }
 
