@@ -90,6 +90,9 @@ pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<Ending> {
+    // Before anything answers: whoever sees the agent may stop it, and it says goodbye.
+    let mut terminate = signal(SignalKind::terminate()).context("the signal SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("the signal SIGINT")?;
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
     let key = node_key(&folder)?;
@@ -135,8 +138,6 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     info!(node = node.name(), %id, boot, at = addresses.join(" "), "started");
     let supervised = tokio::spawn(supervision::report(node.clone()));
 
-    let mut terminate = signal(SignalKind::terminate()).context("the signal SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("the signal SIGINT")?;
     let (ending, cause) = tokio::select! {
         _ = terminate.recv() => (Ending::Told, None),
         _ = interrupt.recv() => (Ending::Told, None),

@@ -6,7 +6,8 @@
 //! its runtimes through the life of a process, and that number is in the seed of every `select!`.
 //!
 //! - `PEERAGE_SEED=n` replays one world and prints what happened in it.
-//! - `PEERAGE_SECONDS=n` runs worlds for so long, from seed 0 on, rather than [`SEEDS`] of them.
+//! - `PEERAGE_SEEDS=n` runs so many worlds, from seed 0 on, rather than [`SEEDS`].
+//! - `PEERAGE_SECONDS=n` runs worlds for so long.
 
 mod disk;
 mod entropy;
@@ -80,13 +81,14 @@ fn every_promise_is_kept_by_whole_agents_in_every_world() {
     }
     let started = Instant::now();
     let seconds = number("PEERAGE_SECONDS").map(Duration::from_secs);
+    let seeds = number("PEERAGE_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let run = || {
         let mut sums = Sums::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let over = seconds.map_or(seed >= SEEDS, |seconds| started.elapsed() >= seconds);
+            let over = seconds.map_or(seed >= seeds, |seconds| started.elapsed() >= seconds);
             if over {
                 return sums;
             }
