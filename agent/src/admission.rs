@@ -77,9 +77,19 @@ pub trait Surroundings: Send + Sync + 'static {
     /// The members that are believed to be alive, without this node.
     fn alive(&self) -> BTreeSet<NodeId>;
 
-    /// Why a member cannot be taken for gone: what is known of it, or that it answers. `None` for
-    /// one that is down and stays silent when it is called now.
-    fn is_not_gone(&self, member: NodeId) -> impl Future<Output = Option<String>> + Send;
+    /// Whether a member is there, as far as can be told: it is called if nothing speaks for it.
+    fn presence(&self, member: NodeId) -> impl Future<Output = Presence> + Send;
+}
+
+/// Whether a member is there, of which a joiner says that it takes its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It is down, and stays silent when it is called.
+    Gone,
+    /// It is not there, but may be back in a moment: what is known of it.
+    Lately(String),
+    /// It is there: what shows it.
+    There(String),
 }
 
 /// The admissions that are under way, as uses of their invitations.
@@ -314,21 +324,39 @@ impl<S: Surroundings> Admitter<S> {
         })
     }
 
-    /// A member is replaced only where it is gone: looked at, and called.
+    /// A member is replaced only where it is gone: looked at, and called, by a node that is not
+    /// itself the one that is cut off.
     async fn check_gone(&self, judged: &Judged) -> Result<(), Refusal> {
         let Some(holder) = judged.replaces else { return Ok(()) };
-        let why = match holder == self.me {
-            true => Some("it is the node that was asked".to_owned()),
-            false => self.surroundings.is_not_gone(holder).await,
+        let presence = match holder == self.me {
+            true => Presence::There("it is the node that was asked".to_owned()),
+            false => self.surroundings.presence(holder).await,
         };
-        let Some(why) = why else { return Ok(()) };
         let roster = self.roster();
-        let addresses = roster.member(&holder).map(|m| m.addresses.clone()).unwrap_or_default();
+        let (why, lately) = match presence {
+            Presence::There(why) => (why, false),
+            Presence::Lately(why) => (why, true),
+            Presence::Gone => {
+                let others = roster.others(self.me).filter(|other| *other != holder).count();
+                let alive = self.surroundings.alive().len();
+                if alive * 2 >= others {
+                    return Ok(());
+                }
+                let me = roster.name_of(&self.me);
+                let why = format!(
+                    "{me} sees only {alive} of {others} other members (`peerage remove` takes out \
+                     those that are gone) and so cannot tell"
+                );
+                (why, true)
+            }
+        };
+        let addresses = roster.member(&holder).map(|member| member.addresses.as_slice());
         Err(Refusal::NotGone {
             name: judged.name.to_string(),
             holder: holder.short(),
             why,
-            addresses: addresses.iter().map(SocketAddr::to_string).collect(),
+            lately,
+            addresses: addresses.unwrap_or_default().iter().map(SocketAddr::to_string).collect(),
         })
     }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::value::Value;
 use peerage_proto::links::Link;
+use peerage_proto::roster::{NameError, NodeName};
 use serde::Deserialize;
 
 use layers::DEFAULTS;
@@ -62,7 +63,7 @@ pub struct Config {
     /// none where the agent is to find out.
     pub links: Option<(Vec<Link>, String)>,
     /// What the node is to be called; `None` keeps the name that it has, or takes [`host_name`].
-    pub name: Option<String>,
+    pub name: Option<NodeName>,
     /// How to join where the node is standalone.
     pub join: Option<JoinSource>,
     /// Whether joining takes the name over from a member that is down.
@@ -232,6 +233,8 @@ impl Config {
             (Some(token), None) => Some(JoinSource::Token(token)),
             (None, file) => file.map(JoinSource::File),
         };
+        let name =
+            raw.name.map(|name| name.parse().map_err(|e: NameError| wrong("name", e.to_string())));
         for (key, path) in [("data_dir", &raw.data_dir), ("socket", &raw.socket)] {
             if path.as_os_str().is_empty() {
                 return Err(wrong(key, "it is empty".to_owned()));
@@ -242,7 +245,7 @@ impl Config {
             socket: raw.socket,
             listen,
             links,
-            name: raw.name,
+            name: name.transpose()?,
             join,
             replace: raw.replace,
             log: raw.log,

@@ -127,7 +127,7 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     }
     let addresses: Vec<_> = node.addresses().iter().map(SocketAddr::to_string).collect();
     if let Some(name) =
-        config.name.filter(|name| node.membership().is_some() && *name != node.name())
+        config.name.filter(|name| node.membership().is_some() && name.as_str() != node.name())
     {
         let is = node.name();
         warn!(
@@ -186,6 +186,8 @@ fn bind(listen: Listen, image: &Image) -> anyhow::Result<Underlay> {
 
 /// The name that is configured, or the host's.
 fn own_name(config: &Config) -> anyhow::Result<NodeName> {
-    let name = config.name.clone().unwrap_or_else(config::host_name);
-    name.parse::<NodeName>().context("give the node another name with --name")
+    match &config.name {
+        Some(name) => Ok(name.clone()),
+        None => config::host_name().parse().context("give the node another name with --name"),
+    }
 }

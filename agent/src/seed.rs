@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::admission::{Admitter, Surroundings, refuse_as_standalone};
+use crate::admission::{Admitter, Presence, Surroundings, refuse_as_standalone};
 use crate::clock::Clock;
 use crate::membership::Membership;
 use crate::mesh::{Bind, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame};
@@ -22,6 +22,9 @@ use crate::node::Node;
 
 /// How long a member that is to be replaced is called.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a host may take from its agent's goodbye until it is back, such as for a reboot.
+const RESTART_MAX: Duration = Duration::from_secs(300);
 
 /// How many joiners are served at once; more wait.
 const JOINERS_MAX: usize = 16;
@@ -68,6 +71,7 @@ fn admitter(
         surroundings: Arc::new(MeshSurroundings {
             membership: membership.clone(),
             key: key.clone(),
+            clock,
             bind,
         }),
         pending: membership.pending.clone(),
@@ -80,6 +84,7 @@ fn admitter(
 struct MeshSurroundings {
     membership: Arc<Membership>,
     key: Keypair,
+    clock: Clock,
     bind: Bind,
 }
 
@@ -125,20 +130,34 @@ impl Surroundings for MeshSurroundings {
         self.membership.alive()
     }
 
-    async fn is_not_gone(&self, member: NodeId) -> Option<String> {
+    async fn presence(&self, member: NodeId) -> Presence {
         let standing = self.membership.liveness.standings().borrow().get(&member).cloned();
-        let state = standing.map_or(State::Unknown, |standing| standing.state);
-        match state {
-            State::Alive => return Some("it is alive".into()),
-            State::Suspect => return Some("it was alive a moment ago".into()),
-            State::Unknown => return Some("nothing was heard of it here yet".into()),
+        let since = standing.as_ref().map(|standing| standing.since).unwrap_or_default();
+        let since = self.clock.now().mono.saturating_sub(since);
+        match standing.map_or(State::Unknown, |standing| standing.state) {
+            State::Alive => return Presence::There("it is alive".into()),
+            State::Suspect => return Presence::There("it was alive a moment ago".into()),
+            State::Unknown => {
+                return Presence::Lately("nothing was heard of it here yet".into());
+            }
+            State::Left if since < RESTART_MAX => {
+                return Presence::Lately(format!(
+                    "its agent was stopped {} s ago, and it counts as gone after {} s",
+                    since.as_secs(),
+                    RESTART_MAX.as_secs()
+                ));
+            }
             State::Down | State::Left => {}
         }
         // A connection may still be there that leads nowhere: only an answer counts.
         let mesh = &self.membership.mesh;
         let called = timeout(CALL_TIMEOUT, mesh.connect(member)).await;
-        let answers = matches!(called, Ok(Ok(()))) && mesh.answers(member, CALL_TIMEOUT).await;
-        answers.then(|| "it answers".into())
+        match called {
+            Ok(Ok(())) if mesh.answers(member, CALL_TIMEOUT).await => {
+                Presence::There("it answers".into())
+            }
+            _ => Presence::Gone,
+        }
     }
 }
 

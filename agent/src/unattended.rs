@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::roster::NodeName;
 use rand::RngExt;
 use tracing::{error, info, warn};
 
@@ -16,14 +17,14 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 
 /// Joins, trying again for as long as that may help. A node that belongs to a Data Center already,
 /// or that was put out of one, is left as it is: Join Information may stay in the configuration.
-pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<String>, replace: bool) {
+pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, replace: bool) {
     let mut wait = RETRY_FIRST;
     while node.membership().is_none() {
         if let Some(notice) = node.notice() {
             info!(notice = notice.message, "not joining by itself");
             return;
         }
-        match attempt(&node, &source, name.as_deref(), replace).await {
+        match attempt(&node, &source, name.as_ref().map(NodeName::as_str), replace).await {
             Ok(()) => return,
             Err(Failure::Final(cause)) => {
                 error!(cause, "joining was refused; the agent goes on standalone");

@@ -201,7 +201,7 @@ fn a_host_installed_anew_takes_its_name_over_unattended() {
     let token = fleet[0].invite(json!({}));
     fleet.kill(&[2]);
     let _old = fleet.take(2);
-    // The old one may still be held to be alive: it goes on trying.
+    fleet.all_see("pve-3", &["down"], LATER);
     let mut anew = Agent::named("pve-3").args(&["--join", &token, "--replace"]);
 
     anew.restart();
@@ -210,6 +210,48 @@ fn a_host_installed_anew_takes_its_name_over_unattended() {
     until("it has joined", LATER, datacenter, |name| name == "north");
     fleet.push(anew);
     fleet.all_see_all();
+}
+
+#[test]
+fn who_only_restarts_keeps_its_name_and_place() {
+    let mut fleet = Fleet::found(3);
+    let token = fleet[0].invite(json!({}));
+    assert!(fleet[2].stop().success());
+    let mut old = fleet.take(2);
+    fleet.all_see("pve-3", &["down"], LATER);
+    let mut anew = Agent::named("pve-3").args(&["--join", &token, "--replace"]);
+    anew.restart();
+    let log = || anew.log();
+    until("it is told to wait", LATER, log, |log| {
+        log.contains("may not be gone: its agent was stopped")
+    });
+
+    old.restart();
+
+    fleet.push(old);
+    fleet.all_see_all();
+    until("it gives up", LATER, log, |log| log.contains("goes on standalone"));
+    assert_eq!(anew.status()["datacenter"], Value::Null);
+    assert_eq!(states(&fleet[0], "pve-3"), ["alive"]);
+}
+
+#[test]
+fn a_seed_that_is_cut_off_replaces_nobody() {
+    let mut fleet = Fleet::found(4);
+    let token = fleet[0].invite(json!({}));
+    let mut gone: Vec<Agent> = (0..3).map(|_| fleet.take(1)).collect();
+    gone.iter_mut().for_each(Agent::kill);
+    for name in ["pve-2", "pve-3", "pve-4"] {
+        fleet.all_see(name, &["down"], LATER);
+    }
+    let anew = Agent::start("pve-4");
+
+    let refused = anew.cli(&["join", &token, "--replace", "--yes"]);
+    refused.exits(REFUSED).says(&["pve-1 sees only 0 of 2", "peerage remove"]);
+
+    fleet[0].cli(&["remove", "pve-2"]).exits(0);
+    fleet[0].cli(&["remove", "pve-3"]).exits(0);
+    anew.cli(&["join", &token, "--replace", "--yes"]).exits(0);
 }
 
 /// A copy of a node's disk, on a host of its own that is not started yet; the node runs again, and

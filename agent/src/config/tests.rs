@@ -10,7 +10,7 @@ fn the_later_layer_wins_value_by_value() {
     let flags = Flags { config: Some(file), listen: Some("[::1]:3".into()), ..Flags::default() };
     let config = Config::load(&flags, &environment).unwrap();
     assert_eq!(config.group, "wheel");
-    assert_eq!(config.name.as_deref(), Some("from-env"));
+    assert_eq!(config.name, Some("from-env".parse().unwrap()));
     assert_eq!(config.listen, Listen::At("[::1]:3".parse().unwrap()));
     assert_eq!(config.data_dir, Path::new("/var/lib/peerage"));
 }

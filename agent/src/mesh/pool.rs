@@ -16,7 +16,9 @@ use peerage_proto::id::NodeId;
 use peerage_proto::wire::ALPN_MEMBER;
 
 use super::detour::Detours;
-use super::dial::{Addresses, DIAL_TIMEOUT, DialError, Dialler, Pace, backoff};
+use super::dial::{
+    Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, backoff,
+};
 use super::doubt::Patience;
 use super::hello::{AnyGate, greet};
 use super::peer::Peer;
@@ -273,8 +275,8 @@ impl Pool {
         let Some(route) = table.routes.get_mut(&id) else { return };
         let dial = route.dial.take();
         if !is_connected {
+            let rest = backoff(route.failures, BACKOFF_MIN, BACKOFF_MAX, rand::random());
             route.failures = route.failures.saturating_add(1);
-            let rest = backoff(route.failures, rand::random());
             route.rest = Some((Instant::now() + rest, Arc::new(error.clone())));
         }
         if matches!(error, DialError::NoAddress) && !is_connected && route.tended.is_none() {

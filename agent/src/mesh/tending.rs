@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 
-use super::dial::Pace;
+use super::dial::{Pace, backoff};
 use super::peer::Peer;
 use super::pool::{Pool, Route, Table};
 use super::ways::{Path, Way, better_than};
@@ -203,7 +203,7 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     (rescues, betterments) = (0, 0);
                     continue;
                 }
-                let wait = pace(rescues, RESCUE_WAIT, RESCUE_WAIT_MAX);
+                let wait = backoff(rescues, RESCUE_WAIT, RESCUE_WAIT_MAX, rand::random());
                 rescues += 1;
                 tokio::select! {
                     _ = peer.connection.closed() => {}
@@ -211,7 +211,8 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                 }
             }
             Want::Better { ways, wait_max } => {
-                let wait = pace(betterments.max(falls), BETTERMENT_WAIT, wait_max);
+                let wait =
+                    backoff(betterments.max(falls), BETTERMENT_WAIT, wait_max, rand::random());
                 tokio::select! {
                     () = wake.notified() => continue,
                     () = sleep(wait) => {}
@@ -239,11 +240,4 @@ async fn more_urgent(peer: &Peer, wake: &Notify) {
             return;
         }
     }
-}
-
-/// How long to wait before the next attempt: doubling, and drawn from the upper half, so that those
-/// who lost the same path do not return in step.
-fn pace(attempts: u32, first: Duration, longest: Duration) -> Duration {
-    let full = (first * 2u32.pow(attempts.min(10))).min(longest);
-    full.mul_f64(0.5 + 0.5 * rand::random::<f64>())
 }

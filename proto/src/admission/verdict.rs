@@ -134,7 +134,11 @@ pub enum Refusal {
         holder: String,
     },
     /// The name is to be taken over from a member that may be alive.
-    #[error("{name} ({holder}) is not gone: {why}, at {}", .addresses.join(", "))]
+    #[error(
+        "{name} ({holder}) {} gone: {why}, at {}",
+        if *.lately { "may not be" } else { "is not" },
+        .addresses.join(", ")
+    )]
     NotGone {
         /// The name.
         name: String,
@@ -142,6 +146,8 @@ pub enum Refusal {
         holder: String,
         /// What is known of it.
         why: String,
+        /// Whether it is away and only was there a while ago, so that it may be gone before long.
+        lately: bool,
         /// Where it is.
         addresses: Vec<String>,
     },
@@ -208,6 +214,7 @@ impl Refusal {
                 | Self::IssuerSilent { .. }
                 | Self::Issuer { .. }
                 | Self::WrongDataCenter { .. }
+                | Self::NotGone { lately: true, .. }
         )
     }
 
@@ -220,7 +227,7 @@ impl Refusal {
                 | Self::Issuer { removed: false, .. }
                 | Self::ClockOff { .. }
                 | Self::Unreachable { .. }
-                | Self::NotGone { .. }
+                | Self::NotGone { lately: true, .. }
         )
     }
 
@@ -269,9 +276,15 @@ impl Refusal {
             Self::IssuerSilent { issuer } => {
                 format!("bring {issuer} back, or make one without --strict on another node")
             }
+            Self::NotGone { lately: true, name, .. } => {
+                format!(
+                    "if it is gone for good, `peerage remove {name}` on a member, and paste the \
+                     same string again; or join under another name"
+                )
+            }
             Self::NotGone { .. } => {
-                "only one that is down can be replaced: stop it, or let it `peerage leave`, and \
-                 paste the same string again; or join under another name"
+                "only one that is gone can be replaced: let it `peerage leave`, or `peerage remove` it \
+                 on another member, and paste the same string again; or join under another name"
                     .into()
             }
             Self::NameTaken { .. } => {

@@ -23,6 +23,9 @@ use crate::patience::{LATER, SOON, eventually};
 /// The agent's data, where every installed agent has it.
 const DATA: &str = "/var/lib/peerage";
 
+/// Where a host finds the package.
+const PACKAGE: &str = "/srv/peerage.deb";
+
 /// How the container says that its host asked for a reboot.
 const REBOOT: i32 = 133;
 
@@ -61,7 +64,7 @@ impl Host {
         let home = home.expect("a temporary folder can be made");
         let disk = Disk::over(kit.image(), home.path());
         fs::write(disk.root().join("etc/hostname"), format!("{name}\n")).expect("a root is ours");
-        fs::copy(kit.package(), disk.root().join("root/peerage.deb"))
+        fs::copy(kit.package(), disk.root().join(PACKAGE.trim_start_matches('/')))
             .expect("the package is there");
         let machine = unique();
         Self {
@@ -139,9 +142,10 @@ impl Host {
     /// When it does not come up.
     pub fn up(&mut self) {
         let init = eventually(&format!("{} boots", self.name), LATER, || {
-            let init = self.groups.init().filter(|init| {
-                Path::new(&format!("/proc/{init}/root/run/systemd/private")).exists()
-            });
+            let init = self
+                .groups
+                .init()
+                .filter(|init| seen_by(*init).join("run/systemd/private").exists());
             init.ok_or_else(|| fs::read_to_string(self.console()).unwrap_or_default())
         });
         self.init = Some(init);
@@ -219,7 +223,7 @@ impl Host {
     /// Installs the package, which starts the agent.
     #[track_caller]
     pub fn install(&self) {
-        self.run(&["dpkg", "--install", "/root/peerage.deb"]).exits(0);
+        self.run(&["dpkg", "--install", PACKAGE]).exits(0);
     }
 
     /// What systemd says of the agent's unit.
@@ -264,7 +268,7 @@ impl Host {
     /// When the host is off.
     pub fn client(&self) -> Client {
         let init = self.init.unwrap_or_else(|| panic!("{} is off", self.name));
-        Client::new(format!("/proc/{init}/root/run/peerage/peerage.sock"))
+        Client::new(seen_by(init).join("run/peerage/peerage.sock"))
     }
 
     /// Waits until its agent answers.
@@ -348,6 +352,11 @@ impl Drop for Host {
 fn kill(container: &mut Child) {
     let _ = container.kill();
     let _ = container.wait();
+}
+
+/// The root of the file system that a process sees.
+fn seen_by(process: u32) -> PathBuf {
+    Path::new("/proc").join(process.to_string()).join("root")
 }
 
 fn send(process: u32, signal: Signal) {

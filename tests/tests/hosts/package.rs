@@ -24,8 +24,8 @@ fn an_upgrade_of_host_after_host_keeps_data_and_configuration() {
 
     for (round, host) in site.iter().enumerate() {
         let ran_before = host.unit("MainPID");
-        fs::copy(&newer, host.path("/root/newer.deb")).unwrap();
-        host.run(&["dpkg", "--install", "/root/newer.deb"]).exits(0);
+        fs::copy(&newer, host.path("/srv/newer.deb")).unwrap();
+        host.run(&["dpkg", "--install", "/srv/newer.deb"]).exits(0);
         assert_ne!(host.unit("MainPID"), ran_before, "the new binary runs");
         assert_eq!(host.shell("dpkg-query --show --showformat='${Version}' peerage"), NEWER);
         // Old and new write, and both read what the other wrote.
