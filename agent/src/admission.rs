@@ -333,31 +333,29 @@ impl<S: Surroundings> Admitter<S> {
             false => self.surroundings.presence(holder).await,
         };
         let roster = self.roster();
-        let (why, lately) = match presence {
-            Presence::There(why) => (why, false),
-            Presence::Lately(why) => (why, true),
+        let (name, short) = (judged.name.to_string(), holder.short());
+        let why = match presence {
+            Presence::There(why) => {
+                let addresses = roster.member(&holder).map(|member| member.addresses.as_slice());
+                let addresses = addresses.unwrap_or_default().iter().map(SocketAddr::to_string);
+                let addresses = addresses.collect();
+                return Err(Refusal::NotGone { name, holder: short, why, addresses });
+            }
+            Presence::Lately(why) => why,
             Presence::Gone => {
                 let others = roster.others(self.me).filter(|other| *other != holder).count();
                 let alive = self.surroundings.alive().len();
                 if alive * 2 >= others {
                     return Ok(());
                 }
-                let me = roster.name_of(&self.me);
-                let why = format!(
-                    "{me} sees only {alive} of {others} other members (`peerage remove` takes out \
-                     those that are gone) and so cannot tell"
-                );
-                (why, true)
+                format!(
+                    "{} sees only {alive} of {others} other members, so it cannot tell; `peerage \
+                     remove` takes out those that are gone",
+                    roster.name_of(&self.me)
+                )
             }
         };
-        let addresses = roster.member(&holder).map(|member| member.addresses.as_slice());
-        Err(Refusal::NotGone {
-            name: judged.name.to_string(),
-            holder: holder.short(),
-            why,
-            lately,
-            addresses: addresses.unwrap_or_default().iter().map(SocketAddr::to_string).collect(),
-        })
+        Err(Refusal::MaybeGone { name, holder: short, why })
     }
 
     async fn check_reachable(&self, request: &JoinRequest, joiner: NodeId) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@
 //! worlds that go wrong.
 
 pub mod agent;
+pub mod arguments;
 pub mod binary;
 pub mod client;
 pub mod command;

@@ -133,12 +133,8 @@ pub enum Refusal {
         /// The beginning of the holder's id.
         holder: String,
     },
-    /// The name is to be taken over from a member that may be alive.
-    #[error(
-        "{name} ({holder}) {} gone: {why}, at {}",
-        if *.lately { "may not be" } else { "is not" },
-        .addresses.join(", ")
-    )]
+    /// The name is to be taken over from a member that is there.
+    #[error("{name} ({holder}) is not gone: {why}, at {}", .addresses.join(", "))]
     NotGone {
         /// The name.
         name: String,
@@ -146,10 +142,18 @@ pub enum Refusal {
         holder: String,
         /// What is known of it.
         why: String,
-        /// Whether it is away and only was there a while ago, so that it may be gone before long.
-        lately: bool,
         /// Where it is.
         addresses: Vec<String>,
+    },
+    /// The name is to be taken over from a member that is away, and may be back before long.
+    #[error("{name} ({holder}) may not be gone: {why}")]
+    MaybeGone {
+        /// The name.
+        name: String,
+        /// The beginning of the holder's id.
+        holder: String,
+        /// What is known of it.
+        why: String,
     },
     /// The invitation is for other names.
     #[error("the Join Information admits names like {pattern}, not {name}")]
@@ -214,7 +218,7 @@ impl Refusal {
                 | Self::IssuerSilent { .. }
                 | Self::Issuer { .. }
                 | Self::WrongDataCenter { .. }
-                | Self::NotGone { lately: true, .. }
+                | Self::MaybeGone { .. }
         )
     }
 
@@ -227,7 +231,7 @@ impl Refusal {
                 | Self::Issuer { removed: false, .. }
                 | Self::ClockOff { .. }
                 | Self::Unreachable { .. }
-                | Self::NotGone { lately: true, .. }
+                | Self::MaybeGone { .. }
         )
     }
 
@@ -244,6 +248,7 @@ impl Refusal {
             Self::IssuerSilent { .. } => "issuer_silent",
             Self::NameTaken { .. } => "name_taken",
             Self::NotGone { .. } => "not_gone",
+            Self::MaybeGone { .. } => "maybe_gone",
             Self::NamePattern { .. } => "name_pattern",
             Self::BadName(_) => "bad_name",
             Self::ClockOff { .. } => "clock_off",
@@ -276,7 +281,7 @@ impl Refusal {
             Self::IssuerSilent { issuer } => {
                 format!("bring {issuer} back, or make one without --strict on another node")
             }
-            Self::NotGone { lately: true, name, .. } => {
+            Self::MaybeGone { name, .. } => {
                 format!(
                     "if it is gone for good, `peerage remove {name}` on a member, and paste the \
                      same string again; or join under another name"

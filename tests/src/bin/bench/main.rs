@@ -9,11 +9,11 @@ mod idle;
 mod mesh;
 mod writes;
 
-use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
+use peerage_tests::arguments::at_least;
 use peerage_tests::figures::quantile;
 use peerage_tests::table::Table;
 use peerage_tests::{Agent, Fleet, binary};
@@ -24,25 +24,22 @@ const ROWS: [&str; 8] = ["join", "cold", "write", "down", "idle", "disk", "susta
 /// How long a measured state may take before the bench gives up.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
-/// What to measure.
-#[derive(Debug)]
+/// Measures what peerage costs and how fast it is.
+#[derive(Debug, Parser)]
 struct Plan {
+    /// The sizes, in nodes, at least two
+    #[arg(long, value_delimiter = ',', default_value = "3,10,32", value_parser = at_least(2))]
     nodes: Vec<usize>,
-    rows: BTreeSet<String>,
+    /// The groups of rows
+    #[arg(long, value_delimiter = ',', default_values = ROWS, value_parser = ROWS)]
+    rows: Vec<String>,
+    /// How often each is measured
+    #[arg(long, default_value = "5", value_parser = at_least(1))]
     runs: usize,
 }
 
-fn main() -> ExitCode {
-    let plan = match Plan::read(std::env::args().skip(1)) {
-        Ok(plan) => plan,
-        Err(wrong) => {
-            eprintln!(
-                "{wrong}\nusage: bench [--nodes 3,10,32] [--rows {}] [--runs 5]",
-                ROWS.join(",")
-            );
-            return ExitCode::from(2);
-        }
-    };
+fn main() {
+    let plan = Plan::parse();
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures tell nothing about a release.");
     }
@@ -59,36 +56,11 @@ fn main() -> ExitCode {
         plan.nodes.iter().max().unwrap_or(&2),
         thread::available_parallelism().map_or(1, usize::from)
     );
-    ExitCode::SUCCESS
-}
-
-impl Plan {
-    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let all = ROWS.iter().map(ToString::to_string).collect();
-        let mut plan = Self { nodes: vec![3, 10, 32], rows: all, runs: 5 };
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-            let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
-            match word.as_str() {
-                "--nodes" => plan.nodes = value.split(',').map(number).collect::<Result<_, _>>()?,
-                "--rows" => plan.rows = value.split(',').map(str::to_owned).collect(),
-                "--runs" => plan.runs = number(&value)?,
-                _ => return Err(format!("there is no option {word:?}")),
-            }
-        }
-        match plan.rows.iter().find(|row| !ROWS.contains(&row.as_str())) {
-            Some(row) => Err(format!("there is no row {row:?}")),
-            None if plan.nodes.iter().any(|&n| n < 2) || plan.runs == 0 => {
-                Err("two nodes and one run are the least".to_owned())
-            }
-            None => Ok(plan),
-        }
-    }
 }
 
 /// Measures all rows of the plan at one size.
 fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
-    let wants = |row: &str| plan.rows.contains(row);
+    let wants = |row: &str| plan.rows.iter().any(|wanted| wanted == row);
     let mut cell = |row: &str, figure: String| {
         eprintln!("N = {nodes}: {row}: {figure}");
         table.set(row, nodes, figure);

@@ -17,11 +17,12 @@ mod rpc;
 mod serf;
 mod side;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use clap::Parser;
+use peerage_tests::arguments::at_least;
 use peerage_tests::netlab::Families;
 use peerage_tests::{Lab, Layout};
 
@@ -33,27 +34,25 @@ use side::Side;
 /// The groups of rows, in the order in which they are measured.
 const ROWS: [&str; 8] = ["join", "cold", "message", "idle", "goodbye", "kill", "cable", "loss"];
 
-/// What to measure.
-#[derive(Debug)]
+/// Measures peerage beside HashiCorp Serf.
+#[derive(Debug, Parser)]
 struct Plan {
+    /// The sizes, in nodes, at least three
+    #[arg(long, value_delimiter = ',', default_value = "10,32,64", value_parser = at_least(3))]
     nodes: Vec<usize>,
-    rows: BTreeSet<String>,
+    /// The groups of rows
+    #[arg(long, value_delimiter = ',', default_values = ROWS, value_parser = ROWS)]
+    rows: Vec<String>,
+    /// How often each is measured
+    #[arg(long, default_value = "5", value_parser = at_least(1))]
     runs: usize,
-    loss: Duration,
+    /// How long packets are lost
+    #[arg(long, default_value = "300")]
+    loss_seconds: u64,
 }
 
 fn main() -> ExitCode {
-    let plan = match Plan::read(std::env::args().skip(1)) {
-        Ok(plan) => plan,
-        Err(wrong) => {
-            eprintln!(
-                "{wrong}\nusage: beside_serf [--nodes 10,32,64] [--rows {}] [--runs 5] \
-                 [--loss-seconds 300]",
-                ROWS.join(",")
-            );
-            return ExitCode::from(2);
-        }
-    };
+    let plan = Plan::parse();
     let serf = match serf::version() {
         Ok(version) => version,
         Err(error) => {
@@ -89,35 +88,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-impl Plan {
-    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let all = ROWS.iter().map(ToString::to_string).collect();
-        let mut plan =
-            Self { nodes: vec![10, 32, 64], rows: all, runs: 5, loss: Duration::from_secs(300) };
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-            let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
-            match word.as_str() {
-                "--nodes" => plan.nodes = value.split(',').map(number).collect::<Result<_, _>>()?,
-                "--rows" => plan.rows = value.split(',').map(str::to_owned).collect(),
-                "--runs" => plan.runs = number(&value)?,
-                "--loss-seconds" => plan.loss = Duration::from_secs(number(&value)? as u64),
-                _ => return Err(format!("there is no option {word:?}")),
-            }
-        }
-        match plan.rows.iter().find(|row| !ROWS.contains(&row.as_str())) {
-            Some(row) => Err(format!("there is no row {row:?}")),
-            None if plan.nodes.iter().any(|&n| n < 3) || plan.runs == 0 => {
-                Err("three nodes and one run are the least".to_owned())
-            }
-            None => Ok(plan),
-        }
-    }
-}
-
 /// Measures all rows of the plan on one side, at one size.
 fn measure(side: &mut impl Side, lab: &mut Lab, plan: &Plan) -> Figures {
-    let wants = |row: &str| plan.rows.contains(row);
+    let wants = |row: &str| plan.rows.iter().any(|wanted| wanted == row);
     let mut figures = Figures::new(format!("{} at {}", side.name(), lab.hosts()));
     meeting::form(side, if wants("join") { plan.runs } else { 0 }, &mut figures);
     if wants("cold") {
@@ -140,8 +113,9 @@ fn measure(side: &mut impl Side, lab: &mut Lab, plan: &Plan) -> Figures {
     }
     if wants("loss") {
         losses::freeze(side, &mut figures);
-        losses::loss(side, lab, 10, plan.loss, &mut figures);
-        losses::loss(side, lab, 25, plan.loss, &mut figures);
+        let lasts = Duration::from_secs(plan.loss_seconds);
+        losses::loss(side, lab, 10, lasts, &mut figures);
+        losses::loss(side, lab, 25, lasts, &mut figures);
     }
     figures
 }

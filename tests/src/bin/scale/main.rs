@@ -10,28 +10,28 @@ mod processes;
 mod simulated;
 mod vitals;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
-/// What to measure.
-#[derive(Debug)]
+use clap::Parser;
+use peerage_tests::arguments::at_least;
+
+/// Measures large Data Centers.
+#[derive(Debug, Parser)]
+#[command(arg_required_else_help = true)]
 struct Plan {
+    /// The sizes that are measured with processes, in nodes
+    #[arg(long, value_delimiter = ',', value_parser = at_least(2))]
     nodes: Vec<usize>,
+    /// The sizes that are measured on a simulated network
+    #[arg(long, value_delimiter = ',', value_parser = at_least(2))]
     simulated: Vec<usize>,
-    window: Duration,
+    /// For how many seconds idle processes are watched
+    #[arg(long, default_value_t = 60)]
+    window: u64,
 }
 
-fn main() -> ExitCode {
-    let plan = match Plan::read(std::env::args().skip(1)) {
-        Ok(plan) => plan,
-        Err(wrong) => {
-            eprintln!(
-                "{wrong}\nusage: scale [--nodes 100,200,300] [--window SECONDS] \
-                 [--simulated 10,32,100,300,1000]"
-            );
-            return ExitCode::from(2);
-        }
-    };
+fn main() {
+    let plan = Plan::parse();
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures tell nothing about a release.");
     }
@@ -39,29 +39,6 @@ fn main() -> ExitCode {
         println!("{}", simulated::measure(&plan.simulated));
     }
     if !plan.nodes.is_empty() {
-        println!("{}", processes::measure(&plan.nodes, plan.window));
-    }
-    ExitCode::SUCCESS
-}
-
-impl Plan {
-    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut plan =
-            Self { nodes: Vec::new(), simulated: Vec::new(), window: Duration::from_secs(60) };
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-            let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
-            let sizes = || value.split(',').map(number).collect::<Result<Vec<usize>, _>>();
-            match word.as_str() {
-                "--nodes" => plan.nodes = sizes()?,
-                "--simulated" => plan.simulated = sizes()?,
-                "--window" => plan.window = Duration::from_secs(number(&value)? as u64),
-                _ => return Err(format!("there is no option {word:?}")),
-            }
-        }
-        match plan.nodes.iter().chain(&plan.simulated).any(|&nodes| nodes < 2) {
-            true => Err("two nodes are the least".to_owned()),
-            false => Ok(plan),
-        }
+        println!("{}", processes::measure(&plan.nodes, Duration::from_secs(plan.window)));
     }
 }
