@@ -22,6 +22,8 @@ use crate::time::Now;
 /// What speaks for a member's death, besides that it does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
+    /// It did not answer the member that watches it.
+    Missed,
     /// It was dialled and did not answer, or its connection broke. Silence by another name, so it
     /// has as much time to object as one that missed a probe.
     Unreachable,
@@ -33,8 +35,18 @@ impl Evidence {
     /// How long the member is asked in private, and how long it may take to object after that.
     fn patience(self, suspicion: Duration) -> (Duration, Duration) {
         match self {
+            Self::Missed => (pace::PROBE_PERIOD - pace::PROBE_DIRECT, suspicion),
             Self::Unreachable => (pace::PROBE_PERIOD, suspicion),
             Self::Refused => (pace::EVIDENCE_PROBE, pace::EVIDENCE_SUSPICION),
+        }
+    }
+
+    /// For how long no more of it is listened to when the member answered all the same. What this
+    /// node found by its own question nobody can forge.
+    pub(super) fn rest(self) -> Duration {
+        match self {
+            Self::Missed => Duration::ZERO,
+            Self::Unreachable | Self::Refused => pace::EVIDENCE_REST,
         }
     }
 }
@@ -51,9 +63,15 @@ impl Liveness {
     /// refusal.
     pub fn evidence(&mut self, now: Now, node: NodeId, evidence: Evidence) -> Outputs {
         self.wake(now);
+        if !self.gone {
+            self.doubt(node, evidence);
+        }
+        self.outputs()
+    }
+
+    pub(super) fn doubt(&mut self, node: NodeId, evidence: Evidence) {
         let now = self.outside.now;
-        if !self.gone
-            && let Some(entry) = self.members.get_mut(&node)
+        if let Some(entry) = self.members.get_mut(&node)
             && matches!(entry.standing.state, State::Alive | State::Suspect)
             && now >= entry.trusted_until
             && entry.doubt.is_none_or(|doubt| doubt.evidence < evidence)
@@ -70,15 +88,14 @@ impl Liveness {
             let wait = self.outside.patience(probe, node, 1.5);
             self.outside.timers.set(now + wait, Alarm::Accuse(node));
         }
-        self.outputs()
     }
 
     /// It answered: whatever spoke against it, it lives.
     pub(super) fn vindicate(&mut self, node: NodeId) {
         let now = self.outside.now;
         let Some(entry) = self.members.get_mut(&node) else { return };
-        if entry.doubt.take().is_some() {
-            entry.trusted_until = now + pace::EVIDENCE_REST;
+        if let Some(doubt) = entry.doubt.take() {
+            entry.trusted_until = now + doubt.evidence.rest();
             self.outside.timers.retain(|alarm| !is_about(alarm, node));
         }
     }

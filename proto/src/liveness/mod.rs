@@ -9,7 +9,9 @@
 //!   back by itself under a later life.
 //! - A host that stood still does not hold its own deafness against others (see [`timers`]).
 //! - What speaks for a death, such as a refused port, hastens the question and never is the answer.
-//! - An idle Data Center sends one probe and one answer per node and period, and nothing else.
+//! - Whoever falls silent is asked by another member within a bounded time (see [`watch`]).
+//! - An idle Data Center sends three probes and three answers per node in two periods, and nothing
+//!   else.
 //! - An input costs what it touches. What grows with the number of members is foca's own search by
 //!   address, once for each news.
 //!
@@ -23,6 +25,7 @@ mod outside;
 mod pace;
 mod standing;
 mod timers;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -83,6 +86,8 @@ pub struct Liveness {
     members: BTreeMap<NodeId, Entry>,
     /// Whether [`Alarm::Gossip`] is set.
     gossiping: bool,
+    /// Whether [`Alarm::Watch`] is set.
+    watching: bool,
     /// When news were passed on last.
     gossiped: Option<Duration>,
     /// Whether [`Alarm::Seek`] is set, and for when.
@@ -134,6 +139,7 @@ impl Liveness {
             outside: Outside::default(),
             members: BTreeMap::new(),
             gossiping: false,
+            watching: false,
             gossiped: None,
             seeking: None,
             away: BTreeSet::new(),
@@ -349,6 +355,10 @@ impl Liveness {
                     self.outside.timers.set(self.outside.now + wait, again);
                 }
             }
+            Alarm::Watch => self.watch(),
+            Alarm::AskWatched { node, since, asks_left } => {
+                self.ask_watched(node, since, asks_left);
+            }
             Alarm::AskOutOfTurn(node) => self.ask_out_of_turn(node),
             Alarm::Accuse(node) => self.accuse(node),
             Alarm::Verdict { suspect, incarnation } => {
@@ -520,6 +530,7 @@ impl Liveness {
         if std::mem::take(&mut self.outside.renewed) {
             self.seek_at(now);
         }
+        self.keep_watch();
         if !self.gossiping && self.foca.num_members() > 0 && self.foca.updates_backlog() > 0 {
             self.gossiping = true;
             // The first news after a calm leave at once, those of a storm together.
@@ -622,8 +633,9 @@ impl Liveness {
         }
         if to == State::Alive {
             entry.missed_us = false;
-            if entry.doubt.take().is_some() && why == Why::Answered {
-                entry.trusted_until = now + pace::EVIDENCE_REST;
+            let doubt = entry.doubt.take().filter(|_| why == Why::Answered);
+            if let Some(rest) = doubt.map(|doubt| doubt.evidence.rest()) {
+                entry.trusted_until = now + rest;
             }
             self.outside.heard_of(node);
         }

@@ -193,6 +193,7 @@ impl Outside {
             Alarm::GiveUp(other) | Alarm::AskOutOfTurn(other) | Alarm::Accuse(other) => {
                 *other != node
             }
+            Alarm::AskWatched { node: other, .. } => *other != node,
             _ => true,
         });
     }

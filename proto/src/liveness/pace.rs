@@ -34,6 +34,14 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// fail on the direct way if they were sent once; of five not one in a thousand does.
 pub(super) const ASK_AGAIN_MAX: u8 = 4;
 
+/// The member that comes next by id is asked this often besides.
+pub(super) const WATCH_PERIOD: Duration = Duration::from_millis(600);
+
+/// How often it is asked each time, and how long it may take for each answer: together as long as
+/// others wait before they ask for help.
+pub(super) const WATCH_ASKS: u8 = 2;
+pub(super) const ASK_WATCHED: Duration = Duration::from_millis(65);
+
 /// A suspect is told so, and asked to object, this often: Lifeguard's "buddy system" (section
 /// IV-C), but from the suspecting member and until it answers.
 pub(super) const INSIST: Duration = Duration::from_millis(70);

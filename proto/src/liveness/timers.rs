@@ -29,6 +29,10 @@ pub(super) enum Alarm {
     Seek,
     /// Ask the probed member once more, if it is still this probe.
     AskAgain { number: u8 },
+    /// Ask the member that this node watches.
+    Watch,
+    /// Ask it again, unless it was heard of.
+    AskWatched { node: NodeId, since: Duration, asks_left: u8 },
     /// Ask a member against whom something speaks.
     AskOutOfTurn(NodeId),
     /// Suspect a member against whom something speaks, if it did not answer.
