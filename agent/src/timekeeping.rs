@@ -56,6 +56,12 @@ pub struct ClockStanding {
 }
 
 impl ClockStanding {
+    /// How far it is off, where nothing is written by it.
+    pub fn refused(&self) -> Option<ClockOff> {
+        let estimate = self.estimate.filter(|_| self.level == Level::Refusing)?;
+        Some(ClockOff { estimate })
+    }
+
     /// What the operator should know; `None` where all is well.
     pub fn warning(&self) -> Option<String> {
         let off = self.estimate.map(|estimate| ClockOff { estimate })?;
@@ -178,8 +184,7 @@ impl Timekeeper {
         self.membership.vitals.tell(|own| {
             own.clock_ahead_ms = now.estimate.map(|estimate| estimate.ahead_ms);
         });
-        let off = now.estimate.map(|estimate| ClockOff { estimate });
-        self.membership.replica.refuse_writes(off.filter(|_| level == Level::Refusing));
+        self.membership.replica.refuse_writes(now.refused());
         if level != before.level {
             self.tell(now);
         }
