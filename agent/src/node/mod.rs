@@ -72,6 +72,18 @@ pub struct Notice {
     pub removed: bool,
 }
 
+impl Notice {
+    fn write(&self) -> Write {
+        let value = serde_json::to_vec(self).expect("a notice is plain text");
+        Write::Meta { name: META_NOTICE, value }
+    }
+}
+
+/// What the operator of a disk's node should know.
+fn notice_in(image: &Image) -> Option<Notice> {
+    image.meta.get(META_NOTICE).and_then(|notice| serde_json::from_slice(notice).ok())
+}
+
 /// How a node left.
 #[derive(Debug, Clone)]
 pub struct Farewell {
@@ -151,7 +163,7 @@ impl Node {
     /// [`StoreError`].
     pub async fn begin(parts: NodeParts, image: Image) -> Result<Arc<Self>, StoreError> {
         let (ended, ends) = mpsc::channel(4);
-        let notice = image.meta.get(META_NOTICE).and_then(|n| serde_json::from_slice(n).ok());
+        let notice = notice_in(&image);
         let node = Arc::new(Self {
             limits: Limits::default(),
             instance: rand::random(),
@@ -493,11 +505,7 @@ impl Node {
         notice: Notice,
         reason: &'static str,
     ) -> Result<PathBuf, NodeError> {
-        let value = serde_json::to_vec(&notice).expect("a notice is plain text");
-        let writes = vec![
-            Write::MetaDelete { name: META_DATACENTER },
-            Write::Meta { name: META_NOTICE, value },
-        ];
+        let writes = vec![Write::MetaDelete { name: META_DATACENTER }, notice.write()];
         if let Err(error) = self.parts.store.commit(writes).await {
             // The tasks of the membership are gone, and it cannot end: only a new start helps.
             let _ = self.ended.try_send(End::Disk(error.to_string().into()));
