@@ -48,7 +48,7 @@ pub async fn check(
     remote: SocketAddr,
 ) -> Result<(), Refusal> {
     let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
-    let Some(known) = known(membership, peer, hello, start, remote).await else { return Ok(()) };
+    let Some(known) = known(membership, peer, start, remote).await else { return Ok(()) };
     let name = membership.roster().name_of(&peer);
     if start > known.start {
         let told = format!(
@@ -82,12 +82,11 @@ pub async fn check(
 async fn known(
     membership: &Membership,
     peer: NodeId,
-    hello: &Hello,
     start: Start,
     remote: SocketAddr,
 ) -> Option<Known> {
     let Some(status) = membership.mesh.peer(peer) else {
-        return elsewhere(membership, peer, hello, start, remote).await;
+        return elsewhere(membership, peer, start, remote).await;
     };
     let known = status.hello.start().filter(|known| *known != start)?;
     if !membership.mesh.answers(peer, PROOF_OF_LIFE).await {
@@ -100,18 +99,18 @@ async fn known(
     Some(Known { hello, start: known, at, connected: true })
 }
 
-/// Looks for another start of a node that is not connected, where others say that it is alive in
-/// another life: at the addresses where it was known, but for the one from which it speaks now.
+/// Looks for another start of a node that is not connected, where it is held to be alive: at the
+/// addresses where it was known, but for the one from which it speaks now. That this very start is
+/// the one that is known to be alive says nothing: a copy that one member let in has told all.
 async fn elsewhere(
     membership: &Membership,
     peer: NodeId,
-    hello: &Hello,
     start: Start,
     remote: SocketAddr,
 ) -> Option<Known> {
     let standing = membership.liveness.standings().borrow().get(&peer).cloned()?;
     let lives = matches!(standing.state, State::Alive | State::Suspect);
-    if !lives || standing.boot.is_none_or(|boot| boot == hello.boot) {
+    if !lives {
         return None;
     }
     let addresses = membership.roster().member(&peer)?.addresses.clone();

@@ -59,6 +59,42 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
     fleet.all_read("a/b", &json!({"x": 1}));
 }
 
+/// Its next start found the original away and took its place, and the original was refused when it
+/// came back.
+#[test]
+fn a_copy_that_was_refused_stays_refused_until_it_takes_another_identity() {
+    let mut fleet = Fleet::found(3);
+    let mut copy = copied(&mut fleet, 2);
+    copy.restart();
+    refused(&copy);
+    copy.stop();
+    fleet.kill(&[2]);
+    fleet.all_see("pve-3", &["down"], LATER);
+
+    copy.restart();
+
+    let status = copy.status();
+    assert_eq!(status["node"]["state"], "refused", "{status}");
+    let write = copy.cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED);
+    write.says(&["node.key", "reset --identity", "join --replace"]);
+    fleet[2].restart();
+    fleet.all_see_all();
+    assert_eq!(fleet[2].status()["notice"], Value::Null);
+    assert_eq!(copy.status()["node"]["state"], "refused");
+
+    // The original is gone for good, and the copy is the one to stay.
+    fleet.kill(&[2]);
+    let _original = fleet.take(2);
+    fleet.all_see("pve-3", &["down"], LATER);
+    let token = fleet[0].invite(json!({}));
+    copy.cli(&["reset", "--identity", "--yes"]).exits(0);
+    assert_eq!(copy.status()["notice"], Value::Null);
+    copy.cli(&["join", "--replace", &token, "--yes"]).exits(0);
+    assert_eq!(copy.status()["node"]["name"], "pve-3");
+    fleet.push(copy);
+    fleet.all_see_all();
+}
+
 /// The member that they meet knows neither, or knows the copy first.
 #[test]
 fn of_two_copies_that_nobody_saw_start_the_later_is_refused() {

@@ -16,7 +16,7 @@ use peerage_proto::id::NodeId;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, Node, NodeError, Notice, notice_in};
+use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, META_TWIN, Node, NodeError, Notice};
 use crate::clock::{Clock, rfc3339};
 use crate::store::{Folder, Store, StoreError, Write, node_key, replace_key};
 
@@ -85,7 +85,7 @@ pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
     let was = node_key(&folder)?;
     let (store, image) = Store::open(folder.clone())?;
     let outcome = async {
-        store.commit(forgetting(notice_in(&image))).await?;
+        store.commit(forgetting(Notice::read(&image, META_NOTICE))).await?;
         let at = rfc3339(Clock::start().now().wall_ms).replace(':', "");
         let backup = match image.changes.is_empty() {
             true => None,
@@ -102,8 +102,12 @@ pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
 /// What makes a node standalone at its next start. That it was taken out of its Data Center stays
 /// known; its new key is not the one that was put out.
 fn forgetting(notice: Option<Notice>) -> Vec<Write> {
-    let kept =
-        notice.map(|notice| Notice { hint: LEFT_HINT.into(), removed: false, ..notice }.write());
+    let kept = notice.map(|notice| {
+        Notice { hint: LEFT_HINT.into(), removed: false, ..notice }.write(META_NOTICE)
+    });
     let forgotten = Write::MetaDelete { name: META_NOTICE };
-    vec![Write::MetaDelete { name: META_DATACENTER }, kept.unwrap_or(forgotten)]
+    let mut writes: Vec<_> =
+        [META_DATACENTER, META_TWIN].map(|name| Write::MetaDelete { name }).into();
+    writes.push(kept.unwrap_or(forgotten));
+    writes
 }
