@@ -16,6 +16,7 @@ use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, Start};
 use tracing::{info, warn};
 
 use crate::membership::Membership;
+use crate::mesh::Path;
 
 /// How long the start that is known may take to show that it is alive.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(1);
@@ -31,8 +32,8 @@ const PARTING_STEP: Duration = Duration::from_millis(10);
 struct Known {
     hello: Hello,
     start: Start,
-    /// Where, for people.
-    at: String,
+    /// Where, as it stands in a sentence.
+    place: String,
     /// Whether it is connected.
     connected: bool,
 }
@@ -50,28 +51,29 @@ pub async fn check(
     let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
     let Some(known) = known(membership, peer, start, remote).await else { return Ok(()) };
     let name = membership.roster().name_of(&peer);
+    let from = place(membership, membership.mesh.path_of(remote));
     if start > known.start {
         let told = format!(
-            "a host at {remote} with the key of {name} was refused: {name} is alive at {}, so a \
-             disk was copied",
-            known.at
+            "a host {from} with the key of {name} was refused: {name} is alive {}, so a disk was \
+             copied",
+            known.place
         );
         warn!("{told}");
         membership.tell("duplicate", &name, told);
-        let message = refusal(&name, &known.hello, &known.at, hello);
+        let message = refusal(&name, &known.hello, &known.place, hello);
         return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
     }
     // What was heard may be the last word of a start that is gone: it must show that it is there.
     let fresh = membership.mesh.look(peer, remote, PROOF_OF_LIFE).await;
     if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
         let told = format!(
-            "hung up on a host at {} with the key of {name}: another at {remote} was started \
-             before it, so a disk was copied",
-            known.at
+            "hung up on a host {} with the key of {name}: another {from} was started before it, so \
+             a disk was copied",
+            known.place
         );
         warn!("{told}");
         membership.tell("duplicate", &name, told);
-        let message = refusal(&name, hello, &remote.to_string(), &known.hello);
+        let message = refusal(&name, hello, &from, &known.hello);
         membership.mesh.close(peer, CloseCode::Refused, &message);
         parted(membership, peer, known.start).await;
     }
@@ -94,9 +96,8 @@ async fn known(
         return None;
     }
     let hello = Hello::clone(&status.hello);
-    let at = status.path.address().map(|address| address.to_string());
-    let at = at.unwrap_or_else(|| "an address that another member reaches".into());
-    Some(Known { hello, start: known, at, connected: true })
+    let place = place(membership, status.path);
+    Some(Known { hello, start: known, place, connected: true })
 }
 
 /// Looks for another start of a node that is not connected, where it is held to be alive: at the
@@ -122,8 +123,8 @@ async fn elsewhere(
         let Some(hello) = found else { continue };
         match hello.start() {
             Some(other) if other != start => {
-                let at = at.to_string();
-                return Some(Known { hello, start: other, at, connected: false });
+                let place = place(membership, Path::Direct(at));
+                return Some(Known { hello, start: other, place, connected: false });
             }
             // One host with several addresses.
             _ => {}
@@ -132,13 +133,21 @@ async fn elsewhere(
     None
 }
 
-fn refusal(name: &str, first: &Hello, at: &str, later: &Hello) -> String {
+/// Where a node is, as it stands in a sentence.
+fn place(membership: &Membership, path: Path) -> String {
+    match path {
+        Path::Direct(_) => format!("{path:#}"),
+        Path::Through(between) => format!("through {}", membership.roster().name_of(&between)),
+    }
+}
+
+fn refusal(name: &str, first: &Hello, place: &str, later: &Hello) -> String {
     let machine = match (&first.machine, &later.machine) {
         (Some(first), Some(later)) if first == later => "on this very machine",
         (Some(_), Some(_)) => "on another machine",
         _ => "on another host",
     };
-    format!("an agent with the same node.key runs {machine}, at {at}, and is {name} already")
+    format!("an agent with the same node.key runs {machine}, {place}, and is {name} already")
 }
 
 /// Returns once the connection with this start is out of the way, or does not go.
