@@ -51,7 +51,7 @@ pub(super) struct Peer {
     pub(super) supersedes: Option<u64>,
     /// Whether it is answered.
     pub(super) watch: Watch,
-    clock_ahead_ms: i64,
+    clock_ahead_ms: Option<i64>,
     counters: Arc<Counters>,
     detours: Arc<Detours>,
     messages: Arc<Semaphore>,
