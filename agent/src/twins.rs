@@ -49,7 +49,7 @@ pub async fn check(
     remote: SocketAddr,
 ) -> Result<(), Refusal> {
     let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
-    let Some(known) = known(membership, peer, start, remote).await else { return Ok(()) };
+    let Some(known) = known(membership, peer, hello, start, remote).await else { return Ok(()) };
     let name = membership.roster().name_of(&peer);
     let from = place(membership, membership.mesh.path_of(remote));
     if start > known.start {
@@ -84,11 +84,12 @@ pub async fn check(
 async fn known(
     membership: &Membership,
     peer: NodeId,
+    hello: &Hello,
     start: Start,
     remote: SocketAddr,
 ) -> Option<Known> {
     let Some(status) = membership.mesh.peer(peer) else {
-        return elsewhere(membership, peer, start, remote).await;
+        return elsewhere(membership, peer, hello, start, remote).await;
     };
     let known = status.hello.start().filter(|known| *known != start)?;
     if !membership.mesh.answers(peer, PROOF_OF_LIFE).await {
@@ -100,24 +101,23 @@ async fn known(
     Some(Known { hello, start: known, place, connected: true })
 }
 
-/// Looks for another start of a node that is not connected, where it is held to be alive: at the
-/// addresses where it was known, but for the one from which it speaks now. That this very start is
-/// the one that is known to be alive says nothing: a copy that one member let in has told all.
+/// Looks for another start of a node that is not connected, where others say that it is alive.
 async fn elsewhere(
     membership: &Membership,
     peer: NodeId,
+    hello: &Hello,
     start: Start,
     remote: SocketAddr,
 ) -> Option<Known> {
     let standing = membership.liveness.standings().borrow().get(&peer).cloned()?;
-    let lives = matches!(standing.state, State::Alive | State::Suspect);
-    if !lives {
+    if !matches!(standing.state, State::Alive | State::Suspect) {
         return None;
     }
     let addresses = membership.roster().member(&peer)?.addresses.clone();
+    let others = other_places(&addresses, standing.boot, hello, remote);
     let look =
         |at: SocketAddr| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
-    let others = addresses.into_iter().filter(|at| *at != remote).take(LOOKED_AT_MAX);
+    let others = others.into_iter().take(LOOKED_AT_MAX);
     let mut looks: FuturesUnordered<_> = others.map(look).collect();
     while let Some((at, found)) = looks.next().await {
         let Some(hello) = found else { continue };
@@ -131,6 +131,21 @@ async fn elsewhere(
         }
     }
     None
+}
+
+/// The addresses at which another start of a node may be than the one that says this hello from
+/// `remote`: where it was known, but for that. Where it is alive in the very boot that speaks, it
+/// need not be looked for at the addresses that it gives itself; the others are left, for a copy
+/// that some member let in was told of to all, and has the original's addresses on record.
+fn other_places(
+    known: &[SocketAddr],
+    alive_in: Option<u64>,
+    hello: &Hello,
+    remote: SocketAddr,
+) -> Vec<SocketAddr> {
+    let is_this_boot = alive_in.is_none_or(|boot| boot == hello.boot);
+    let is_its_own = |at: &SocketAddr| is_this_boot && hello.addresses.contains(at);
+    known.iter().copied().filter(|at| *at != remote && !is_its_own(at)).collect()
 }
 
 /// Where a node is, as it stands in a sentence.
@@ -159,4 +174,53 @@ async fn parted(membership: &Membership, peer: NodeId, start: Start) {
     };
     // Where it does not go, the newcomer is turned away once, and comes again.
     let _ = tokio::time::timeout(PARTING_MAX, gone).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::id::DataCenterId;
+    use peerage_proto::wire::WIRE_VERSION;
+
+    use super::*;
+
+    fn at(n: u8) -> SocketAddr {
+        ([10, 0, 0, n], 4747).into()
+    }
+
+    fn hello(boot: u64, addresses: &[SocketAddr]) -> Hello {
+        Hello {
+            wire_version: WIRE_VERSION,
+            datacenter: DataCenterId([1; 16]),
+            name: "pve-3".into(),
+            boot,
+            wall_ms: 0,
+            addresses: addresses.to_vec(),
+            proof: Vec::new(),
+            supersedes: None,
+            carries: true,
+            instance: Some(7),
+            machine: None,
+            only_looks: false,
+            digest: None,
+        }
+    }
+
+    /// One member let the copy in, and all heard of its boot; to the next it then was the one that
+    /// was known, and nobody looked for the original.
+    #[test]
+    fn a_copy_that_is_known_to_be_alive_does_not_hide_the_original() {
+        let copy = hello(20, &[at(9)]);
+        assert_eq!(other_places(&[at(3), at(4)], Some(20), &copy, at(9)), [at(3), at(4)]);
+        assert_eq!(other_places(&[at(3)], Some(10), &copy, at(9)), [at(3)]);
+    }
+
+    /// One of its networks may not reach here, and to look there would keep it waiting.
+    #[test]
+    fn a_node_that_is_where_it_says_is_not_looked_for_elsewhere() {
+        let node = hello(10, &[at(3), at(4)]);
+        assert_eq!(other_places(&[at(3), at(4)], Some(10), &node, at(3)), []);
+        assert_eq!(other_places(&[at(3), at(4)], None, &node, at(3)), []);
+        // After a restart of its agent others still tell of the life before.
+        assert_eq!(other_places(&[at(3), at(4)], Some(9), &node, at(3)), [at(4)]);
+    }
 }
