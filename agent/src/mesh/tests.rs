@@ -636,6 +636,7 @@ impl World {
             members: self.members.clone(),
             refused: Mutex::default(),
             settles_in: Mutex::default(),
+            heard: Mutex::default(),
         });
         let mut router = Router::new();
         let datagrams = router.datagrams(QUEUE);
@@ -675,6 +676,8 @@ struct TestGate {
     members: Arc<Mutex<HashSet<NodeId>>>,
     refused: Mutex<Vec<(NodeId, Refusal)>>,
     settles_in: Mutex<Duration>,
+    /// From where each node spoke last.
+    heard: Mutex<HashMap<NodeId, SocketAddr>>,
 }
 
 impl TestGate {
@@ -697,7 +700,8 @@ impl Gate for TestGate {
         Some(hello)
     }
 
-    async fn judge(&self, peer: NodeId, hello: &Hello, _: SocketAddr) -> Verdict {
+    async fn judge(&self, peer: NodeId, hello: &Hello, remote: SocketAddr) -> Verdict {
+        self.heard.lock().unwrap().insert(peer, remote);
         let ours = self.hello.lock().unwrap().as_ref().map(|ours| ours.datacenter);
         if ours != Some(hello.datacenter) {
             return Verdict::Refuse(Refusal::new(RefusalCode::WrongDataCenter, "elsewhere"));
