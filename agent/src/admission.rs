@@ -20,6 +20,7 @@ use peerage_proto::id::{DataCenterId, InviteId, NodeId};
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
 use peerage_proto::roster::{ADDRESSES_MAX, Roster, member_path};
+use peerage_proto::skew::ClockOff;
 use peerage_proto::wire::{StreamKind, WIRE_VERSION};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
@@ -76,6 +77,9 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// The members that are believed to be alive, without this node.
     fn alive(&self) -> BTreeSet<NodeId>;
+
+    /// How far this node's own clock is off, where it is known to be wrong.
+    fn clock_off(&self) -> Option<ClockOff>;
 
     /// Whether a member is there, as far as can be told: it is called if nothing speaks for it.
     fn presence(&self, member: NodeId) -> impl Future<Output = Presence> + Send;
@@ -277,6 +281,7 @@ impl<S: Surroundings> Admitter<S> {
             roster: &roster,
             wire_version: WIRE_VERSION,
             wall_ms: self.clock.now().wall_ms,
+            clock_off: self.surroundings.clock_off(),
         };
         judge(&member, request, joiner, binding)
     }

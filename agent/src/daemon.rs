@@ -3,6 +3,7 @@
 mod assembly;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -60,12 +61,36 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Ending::Renewed => {
             // The same program in the same process: whoever supervises it sees it go on, and the
             // kernel takes back every lock, port and file that the old identity had.
-            let mut arguments = std::env::args_os();
-            let mut again = Command::new("/proc/self/exe");
-            again.arg0(arguments.next().unwrap_or_else(|| "peerage".into())).args(arguments);
-            Err(again.exec()).context("the agent could not be started anew")
+            Err(again().exec()).context("the agent could not be started anew")
         }
     }
+}
+
+/// Starts this command anew as the user to whom a data folder belongs, where root gave it: what it
+/// writes there must be the agent's, who is not root on a packaged host. Returns where this process
+/// may go on as it is.
+///
+/// # Errors
+/// What kept it from that, with what to do instead.
+pub fn become_owner(folder: &Path) -> Result<(), ApiError> {
+    let Ok(found) = folder.metadata() else { return Ok(()) };
+    let owner = found.uid();
+    if !rustix::process::geteuid().is_root() || owner == 0 {
+        return Ok(());
+    }
+    // Nobody else's rights come along: without a word the groups of root are given up, too.
+    let error = again().uid(owner).gid(found.gid()).exec();
+    let message = format!("{} belongs to user {owner}: {error}", folder.display());
+    Err(ApiError::new(ErrorCode::Failed, message)
+        .hint(format!("run this command as that user: `sudo -u '#{owner}' peerage reset ...`")))
+}
+
+/// This program with its arguments.
+fn again() -> Command {
+    let mut arguments = std::env::args_os();
+    let mut again = Command::new("/proc/self/exe");
+    again.arg0(arguments.next().unwrap_or_else(|| "peerage".into())).args(arguments);
+    again
 }
 
 /// Gives the host of a stopped agent's folder another identity.
@@ -76,7 +101,7 @@ pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
     let failed = |message: String| ApiError::new(ErrorCode::Failed, message);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-    if !folder.join("node.key").exists() {
+    if !["node.key", "journal"].iter().any(|name| folder.join(name).exists()) {
         let message = format!("there is no agent's data in {}", folder.display());
         return Err(ApiError::new(ErrorCode::NotFound, message));
     }

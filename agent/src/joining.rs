@@ -63,6 +63,46 @@ pub enum JoinError {
     BrokeOff(String),
 }
 
+impl JoinError {
+    /// Whether the next seed may do what this one did not.
+    fn is_of_one_seed(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.is_of_this_member(),
+            Self::BrokeOff(_) => true,
+            Self::Unreachable { .. } => false,
+        }
+    }
+
+    /// Whether the same seed may do in a moment what it did not now.
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::BrokeOff(_) | Self::Refused { refusal: Refusal::Busy(_), .. })
+    }
+
+    /// How much it tells beside what other seeds said.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Refused { refusal, .. } => refusal.weight(),
+            Self::BrokeOff(_) | Self::Unreachable { .. } => Refusal::Busy(String::new()).weight(),
+        }
+    }
+}
+
+/// A round of the seeds in which none let this node in.
+struct Declined {
+    /// What tells the most.
+    error: JoinError,
+    /// Whether one of them may do so in a moment.
+    may_pass: bool,
+}
+
+impl Declined {
+    fn and(self, next: Self) -> Self {
+        let may_pass = self.may_pass || next.may_pass;
+        let error = if next.error.weight() >= self.error.weight() { next } else { self }.error;
+        Self { error, may_pass }
+    }
+}
+
 /// What a joiner has in hand once it is admitted: to be put on disk as one.
 #[derive(Debug)]
 pub struct Admission {
@@ -116,13 +156,12 @@ impl Joiner {
     ) -> Result<Admission, JoinError> {
         let until = Instant::now() + BUSY_FOR;
         loop {
-            let outcome = self.ask_all(information, secret, dialler).await;
-            let busy = matches!(
-                outcome,
-                Err(JoinError::BrokeOff(_) | JoinError::Refused { refusal: Refusal::Busy(_), .. })
-            );
-            if !busy || Instant::now() > until {
-                return outcome;
+            let declined = match self.ask_all(information, secret, dialler).await {
+                Ok(admission) => return Ok(admission),
+                Err(declined) => declined,
+            };
+            if !declined.may_pass || Instant::now() > until {
+                return Err(declined.error);
             }
             let wait = rand::rng().random_range(BUSY_WAIT_MS);
             tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -134,25 +173,33 @@ impl Joiner {
         information: &JoinInformation,
         secret: &Secret,
         dialler: &impl Dialler,
-    ) -> Result<Admission, JoinError> {
+    ) -> Result<Admission, Declined> {
         let start = Instant::now();
         let mut tried = Vec::new();
-        let mut busy = None;
+        let mut declined: Option<Declined> = None;
         for seed in &information.invitation.terms().seeds {
             let Some(connection) = reach(seed, dialler, &mut tried).await else { continue };
             let outcome = self.ask(&information.invitation, secret, &connection).await;
             connection.close(0u32.into(), b"done");
-            match outcome {
-                // What only this seed, or only now, stands in the way, another may do; one that
-                // answers for another Data Center left or was removed since.
-                Err(JoinError::Refused { ref refusal, .. }) if refusal.is_of_this_member() => {
-                    busy = outcome.err();
-                }
-                Err(JoinError::BrokeOff(_)) => busy = outcome.err(),
-                other => return other,
+            let error = match outcome {
+                Ok(admission) => return Ok(admission),
+                Err(error) => error,
+            };
+            // What only this seed, or only now, stands in the way, another may do; one that
+            // answers for another Data Center left or was removed since.
+            if !error.is_of_one_seed() {
+                return Err(Declined { may_pass: false, error });
             }
+            let next = Declined { may_pass: error.is_busy(), error };
+            declined = Some(match declined {
+                Some(before) => before.and(next),
+                None => next,
+            });
         }
-        Err(busy.unwrap_or(JoinError::Unreachable { tried, after: start.elapsed() }))
+        Err(declined.unwrap_or_else(|| Declined {
+            may_pass: false,
+            error: JoinError::Unreachable { tried, after: start.elapsed() },
+        }))
     }
 
     async fn ask(

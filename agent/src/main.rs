@@ -43,7 +43,10 @@ fn run(line: CommandLine) -> Exit {
         }
         Some(Command::Reset(args)) if args.data_dir.is_some() => {
             let folder = args.data_dir.clone().unwrap_or_default();
-            cli::reset_stopped(&args, &folder, daemon::reset_identity, &mut console)
+            match daemon::become_owner(&folder) {
+                Ok(()) => cli::reset_stopped(&args, &folder, daemon::reset_identity, &mut console),
+                Err(error) => console.end_of(Err(error)),
+            }
         }
         Some(command) => {
             let socket = config::client_socket(line.socket, &environment);

@@ -9,6 +9,7 @@ use peerage_proto::admission::exchange::{UsesAnswer, UsesQuestion};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
+use peerage_proto::skew::ClockOff;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -128,6 +129,10 @@ impl Surroundings for MeshSurroundings {
 
     fn alive(&self) -> BTreeSet<NodeId> {
         self.membership.alive()
+    }
+
+    fn clock_off(&self) -> Option<ClockOff> {
+        self.membership.time.borrow().refused()
     }
 
     async fn presence(&self, member: NodeId) -> Presence {

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::events::Feed;
 use crate::happening::Happening;
 use crate::membership::{Lent, Membership};
-use crate::mesh::{self, Mesh, Session, read_frame, write_answer};
+use crate::mesh::{self, Mesh, PeerStatus, Session, read_frame, write_answer};
 
 /// How often a few peers are asked for their clock.
 const ASK_EVERY: Duration = Duration::from_secs(60);
@@ -56,6 +56,12 @@ pub struct ClockStanding {
 }
 
 impl ClockStanding {
+    /// How far it is off, where nothing is written by it.
+    pub fn refused(&self) -> Option<ClockOff> {
+        let estimate = self.estimate.filter(|_| self.level == Level::Refusing)?;
+        Some(ClockOff { estimate })
+    }
+
     /// What the operator should know; `None` where all is well.
     pub fn warning(&self) -> Option<String> {
         let off = self.estimate.map(|estimate| ClockOff { estimate })?;
@@ -116,8 +122,8 @@ impl Timekeeper {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut offset_ms = offset_ms(self.clock.now());
         let mut ask_at = Instant::now() + ASK_EVERY;
-        for peer in self.membership.mesh.peers() {
-            self.take(peer.peer, peer.clock_ahead_ms);
+        for status in self.membership.mesh.peers() {
+            self.learn(&status);
         }
         loop {
             tokio::select! {
@@ -132,7 +138,7 @@ impl Timekeeper {
                 event = events.recv() => match event {
                     Ok(mesh::Event::Connected { peer, .. }) => {
                         let status = self.membership.mesh.peer(peer);
-                        status.into_iter().for_each(|s| self.take(peer, s.clock_ahead_ms));
+                        status.iter().for_each(|status| self.learn(status));
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
@@ -151,12 +157,23 @@ impl Timekeeper {
                     }
                     if was_set || Instant::now() >= ask_at {
                         ask_at = Instant::now() + ASK_EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
-                        self.ask();
+                        let peers = self.membership.mesh.peers();
+                        let asked = peers.sample(&mut rand::rng(), ASKED_MAX);
+                        self.ask(asked.map(|status| status.peer).collect());
                     }
                     // What peers tell by themselves comes one after the other: it is judged here.
                     self.judge();
                 }
             }
+        }
+    }
+
+    /// Takes in what the hellos at the start of a connection told; where they were kept waiting, the
+    /// peer is asked instead.
+    fn learn(&mut self, status: &PeerStatus) {
+        match status.clock_ahead_ms {
+            Some(ahead_ms) => self.take(status.peer, ahead_ms),
+            None => self.ask(vec![status.peer]),
         }
     }
 
@@ -178,8 +195,7 @@ impl Timekeeper {
         self.membership.vitals.tell(|own| {
             own.clock_ahead_ms = now.estimate.map(|estimate| estimate.ahead_ms);
         });
-        let off = now.estimate.map(|estimate| ClockOff { estimate });
-        self.membership.replica.refuse_writes(off.filter(|_| level == Level::Refusing));
+        self.membership.replica.refuse_writes(now.refused());
         if level != before.level {
             self.tell(now);
         }
@@ -202,11 +218,8 @@ impl Timekeeper {
         self.happenings.tell(happening, self.clock.now().wall_ms);
     }
 
-    /// Asks a few of those who are connected, each once.
-    fn ask(&self) {
-        let peers = self.membership.mesh.peers();
-        let asked = peers.sample(&mut rand::rng(), ASKED_MAX).map(|status| status.peer);
-        let asked: Vec<NodeId> = asked.collect();
+    /// Asks these for their clocks, each once.
+    fn ask(&self, asked: Vec<NodeId>) {
         let (mesh, clock) = (self.membership.mesh.clone(), self.clock);
         let (measured, era) = (self.measured.clone(), self.era);
         self.membership.spawn(async move {

@@ -16,6 +16,7 @@ use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, Start};
 use tracing::{info, warn};
 
 use crate::membership::Membership;
+use crate::mesh::Path;
 
 /// How long the start that is known may take to show that it is alive.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(1);
@@ -31,8 +32,8 @@ const PARTING_STEP: Duration = Duration::from_millis(10);
 struct Known {
     hello: Hello,
     start: Start,
-    /// Where, for people.
-    at: String,
+    /// Where, as it stands in a sentence.
+    place: String,
     /// Whether it is connected.
     connected: bool,
 }
@@ -50,28 +51,29 @@ pub async fn check(
     let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
     let Some(known) = known(membership, peer, hello, start, remote).await else { return Ok(()) };
     let name = membership.roster().name_of(&peer);
+    let from = place(membership, membership.mesh.path_of(remote));
     if start > known.start {
         let told = format!(
-            "a host at {remote} with the key of {name} was refused: {name} is alive at {}, so a \
-             disk was copied",
-            known.at
+            "a host {from} with the key of {name} was refused: {name} is alive {}, so a disk was \
+             copied",
+            known.place
         );
         warn!("{told}");
         membership.tell("duplicate", &name, told);
-        let message = refusal(&name, &known.hello, &known.at, hello);
+        let message = refusal(&name, &known.hello, &known.place, hello);
         return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
     }
     // What was heard may be the last word of a start that is gone: it must show that it is there.
     let fresh = membership.mesh.look(peer, remote, PROOF_OF_LIFE).await;
     if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
         let told = format!(
-            "hung up on a host at {} with the key of {name}: another at {remote} was started \
-             before it, so a disk was copied",
-            known.at
+            "hung up on a host {} with the key of {name}: another {from} was started before it, so \
+             a disk was copied",
+            known.place
         );
         warn!("{told}");
         membership.tell("duplicate", &name, told);
-        let message = refusal(&name, hello, &remote.to_string(), &known.hello);
+        let message = refusal(&name, hello, &from, &known.hello);
         membership.mesh.close(peer, CloseCode::Refused, &message);
         parted(membership, peer, known.start).await;
     }
@@ -95,13 +97,11 @@ async fn known(
         return None;
     }
     let hello = Hello::clone(&status.hello);
-    let at = status.path.address().map(|address| address.to_string());
-    let at = at.unwrap_or_else(|| "an address that another member reaches".into());
-    Some(Known { hello, start: known, at, connected: true })
+    let place = place(membership, status.path);
+    Some(Known { hello, start: known, place, connected: true })
 }
 
-/// Looks for another start of a node that is not connected, where others say that it is alive in
-/// another life: at the addresses where it was known, but for the one from which it speaks now.
+/// Looks for another start of a node that is not connected, where others say that it is alive.
 async fn elsewhere(
     membership: &Membership,
     peer: NodeId,
@@ -110,21 +110,21 @@ async fn elsewhere(
     remote: SocketAddr,
 ) -> Option<Known> {
     let standing = membership.liveness.standings().borrow().get(&peer).cloned()?;
-    let lives = matches!(standing.state, State::Alive | State::Suspect);
-    if !lives || standing.boot.is_none_or(|boot| boot == hello.boot) {
+    if !matches!(standing.state, State::Alive | State::Suspect) {
         return None;
     }
     let addresses = membership.roster().member(&peer)?.addresses.clone();
+    let others = other_places(&addresses, standing.boot, hello, remote);
     let look =
         |at: SocketAddr| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
-    let others = addresses.into_iter().filter(|at| *at != remote).take(LOOKED_AT_MAX);
+    let others = others.into_iter().take(LOOKED_AT_MAX);
     let mut looks: FuturesUnordered<_> = others.map(look).collect();
     while let Some((at, found)) = looks.next().await {
         let Some(hello) = found else { continue };
         match hello.start() {
             Some(other) if other != start => {
-                let at = at.to_string();
-                return Some(Known { hello, start: other, at, connected: false });
+                let place = place(membership, Path::Direct(at));
+                return Some(Known { hello, start: other, place, connected: false });
             }
             // One host with several addresses.
             _ => {}
@@ -133,13 +133,36 @@ async fn elsewhere(
     None
 }
 
-fn refusal(name: &str, first: &Hello, at: &str, later: &Hello) -> String {
+/// The addresses at which another start of a node may be than the one that says this hello from
+/// `remote`: where it was known, but for that. Where it is alive in the very boot that speaks, it
+/// need not be looked for at the addresses that it gives itself; the others are left, for a copy
+/// that some member let in was told of to all, and has the original's addresses on record.
+fn other_places(
+    known: &[SocketAddr],
+    alive_in: Option<u64>,
+    hello: &Hello,
+    remote: SocketAddr,
+) -> Vec<SocketAddr> {
+    let is_this_boot = alive_in.is_none_or(|boot| boot == hello.boot);
+    let is_its_own = |at: &SocketAddr| is_this_boot && hello.addresses.contains(at);
+    known.iter().copied().filter(|at| *at != remote && !is_its_own(at)).collect()
+}
+
+/// Where a node is, as it stands in a sentence.
+fn place(membership: &Membership, path: Path) -> String {
+    match path {
+        Path::Direct(_) => format!("{path:#}"),
+        Path::Through(between) => format!("through {}", membership.roster().name_of(&between)),
+    }
+}
+
+fn refusal(name: &str, first: &Hello, place: &str, later: &Hello) -> String {
     let machine = match (&first.machine, &later.machine) {
         (Some(first), Some(later)) if first == later => "on this very machine",
         (Some(_), Some(_)) => "on another machine",
         _ => "on another host",
     };
-    format!("an agent with the same node.key runs {machine}, at {at}, and is {name} already")
+    format!("an agent with the same node.key runs {machine}, {place}, and is {name} already")
 }
 
 /// Returns once the connection with this start is out of the way, or does not go.
@@ -151,4 +174,53 @@ async fn parted(membership: &Membership, peer: NodeId, start: Start) {
     };
     // Where it does not go, the newcomer is turned away once, and comes again.
     let _ = tokio::time::timeout(PARTING_MAX, gone).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::id::DataCenterId;
+    use peerage_proto::wire::WIRE_VERSION;
+
+    use super::*;
+
+    fn at(n: u8) -> SocketAddr {
+        ([10, 0, 0, n], 4747).into()
+    }
+
+    fn hello(boot: u64, addresses: &[SocketAddr]) -> Hello {
+        Hello {
+            wire_version: WIRE_VERSION,
+            datacenter: DataCenterId([1; 16]),
+            name: "pve-3".into(),
+            boot,
+            wall_ms: 0,
+            addresses: addresses.to_vec(),
+            proof: Vec::new(),
+            supersedes: None,
+            carries: true,
+            instance: Some(7),
+            machine: None,
+            only_looks: false,
+            digest: None,
+        }
+    }
+
+    /// One member let the copy in, and all heard of its boot; to the next it then was the one that
+    /// was known, and nobody looked for the original.
+    #[test]
+    fn a_copy_that_is_known_to_be_alive_does_not_hide_the_original() {
+        let copy = hello(20, &[at(9)]);
+        assert_eq!(other_places(&[at(3), at(4)], Some(20), &copy, at(9)), [at(3), at(4)]);
+        assert_eq!(other_places(&[at(3)], Some(10), &copy, at(9)), [at(3)]);
+    }
+
+    /// One of its networks may not reach here, and to look there would keep it waiting.
+    #[test]
+    fn a_node_that_is_where_it_says_is_not_looked_for_elsewhere() {
+        let node = hello(10, &[at(3), at(4)]);
+        assert_eq!(other_places(&[at(3), at(4)], Some(10), &node, at(3)), []);
+        assert_eq!(other_places(&[at(3), at(4)], None, &node, at(3)), []);
+        // After a restart of its agent others still tell of the life before.
+        assert_eq!(other_places(&[at(3), at(4)], Some(9), &node, at(3)), [at(4)]);
+    }
 }

@@ -38,6 +38,12 @@ pub enum LinkError {
     /// An address that stands for none, or for many.
     #[error("{0:?} is no address of a host: nobody can be found there")]
     Nowhere(String),
+    /// An address that no network routes, and that peerage makes up for ways through other members.
+    #[error(
+        "{0:?} is of 240.0.0.0/4, which is reserved and routed nowhere (RFC 1112, section 4): give \
+         an address that other hosts can reach"
+    )]
+    Reserved(String),
     /// An address that means something else on each host.
     #[error(
         "{0:?} holds on one cable only, and other hosts cannot tell on which: give an address of \
@@ -101,6 +107,9 @@ impl FromStr for Place {
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         if ip.is_unspecified() || ip.is_multicast() || broadcast || port == Some(0) {
             return Err(LinkError::Nowhere(cut(text)));
+        }
+        if is_reserved(ip) {
+            return Err(LinkError::Reserved(cut(text)));
         }
         Ok(Self { ip, port })
     }
@@ -230,6 +239,12 @@ pub fn in_order(mut links: Vec<Link>) -> Result<Vec<Link>, LinkError> {
     Ok(links)
 }
 
+/// Whether an address is of 240.0.0.0/4, where no host is: QUIC knows ways through other members by
+/// made-up addresses of it.
+pub fn is_reserved(ip: IpAddr) -> bool {
+    matches!(ip.to_canonical(), IpAddr::V4(ip) if ip.octets()[0] >= 240)
+}
+
 /// The address as it is compared and shown: IPv4 as IPv4, and without what means something on one
 /// host only.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
@@ -314,6 +329,9 @@ mod tests {
         for text in ["0.0.0.0", "[::]:1", "192.0.2.7:0", "224.0.0.1", "255.255.255.255", "ff02::1"]
         {
             assert!(matches!(refused(text), LinkError::Nowhere(_)), "{text}");
+        }
+        for text in ["240.0.0.1", "[::ffff:240.1.2.3]:99", "255.255.255.254:4747"] {
+            assert!(matches!(refused(text), LinkError::Reserved(_)), "{text}");
         }
         for text in ["fe80::1", "fe80::1%eth0", "[fe80::1%2]:4747"] {
             assert!(matches!(refused(text), LinkError::LinkLocal(_)), "{text}");

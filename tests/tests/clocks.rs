@@ -82,6 +82,46 @@ fn of_two_nodes_whose_clocks_differ_both_are_warned_and_both_write() {
     fleet.all_read("by/pve-2", &json!({"x": 1}));
 }
 
+/// To the seed with the wrong clock the joiner's was wrong, and the string had expired; the joiner
+/// was told so, and asked nobody else.
+#[test]
+fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
+    let Some(library) = faketime::library() else { return skipped(MISSING) };
+    let mut fleet = fleet_of(3, &library);
+    let token = fleet[2].invite(json!({"ttl": "1h"}));
+    let strict = fleet[2].invite(json!({"ttl": "1h", "strict": true}));
+    fleet[2].set_clock("+2h");
+    let refusing = || fleet[2].status()["clock"]["refusing"].clone();
+    until("its clock is refused", SOON, refusing, |refusing| refusing == true);
+    let joiner = Agent::start("pve-4");
+
+    let only_seed = joiner.cli(&["join", &strict, "--yes"]).exits(REFUSED);
+
+    only_seed.says(&[
+        "the clock of pve-3 itself is 7200",
+        "2 other nodes",
+        "set the clock of pve-3",
+    ]);
+    joiner.cli(&["join", &token, "--yes"]).exits(0);
+    fleet.push(joiner);
+    fleet.all_see_all();
+}
+
+/// Of two nodes nobody knows whose clock is wrong, so each judges by its own.
+#[test]
+fn a_joiner_that_one_seed_refuses_for_its_clock_is_let_in_by_the_next() {
+    let Some(library) = faketime::library() else { return skipped(MISSING) };
+    let mut fleet = fleet_of(2, &library);
+    let token = fleet[1].invite(json!({}));
+    fleet[1].set_clock("-120s");
+    let joiner = Agent::start("pve-3");
+
+    joiner.cli(&["join", &token, "--yes"]).exits(0);
+
+    fleet.push(joiner);
+    fleet.all_see_all();
+}
+
 #[test]
 fn a_node_with_a_wrong_clock_can_leave() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };

@@ -1,15 +1,19 @@
 //! Who a host is: copied disks, new identities, and hosts that were installed anew.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use peerage_tests::patience::{LATER, SOON, until};
-use peerage_tests::{Agent, Fleet};
+use peerage_tests::{Agent, Fleet, skipped};
 use serde_json::{Value, json};
 
 /// How a command ends that a rule forbids.
 const REFUSED: i32 = 4;
+
+/// A user without any rights, and its group.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
@@ -53,6 +57,42 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
     fleet.push(copy);
     fleet.all_see_all();
     fleet.all_read("a/b", &json!({"x": 1}));
+}
+
+/// Its next start found the original away and took its place, and the original was refused when it
+/// came back.
+#[test]
+fn a_copy_that_was_refused_stays_refused_until_it_takes_another_identity() {
+    let mut fleet = Fleet::found(3);
+    let mut copy = copied(&mut fleet, 2);
+    copy.restart();
+    refused(&copy);
+    copy.stop();
+    fleet.kill(&[2]);
+    fleet.all_see("pve-3", &["down"], LATER);
+
+    copy.restart();
+
+    let status = copy.status();
+    assert_eq!(status["node"]["state"], "refused", "{status}");
+    let write = copy.cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED);
+    write.says(&["node.key", "reset --identity", "join --replace"]);
+    fleet[2].restart();
+    fleet.all_see_all();
+    assert_eq!(fleet[2].status()["notice"], Value::Null);
+    assert_eq!(copy.status()["node"]["state"], "refused");
+
+    // The original is gone for good, and the copy is the one to stay.
+    fleet.kill(&[2]);
+    let _original = fleet.take(2);
+    fleet.all_see("pve-3", &["down"], LATER);
+    let token = fleet[0].invite(json!({}));
+    copy.cli(&["reset", "--identity", "--yes"]).exits(0);
+    assert_eq!(copy.status()["notice"], Value::Null);
+    copy.cli(&["join", "--replace", &token, "--yes"]).exits(0);
+    assert_eq!(copy.status()["node"]["name"], "pve-3");
+    fleet.push(copy);
+    fleet.all_see_all();
 }
 
 /// The member that they meet knows neither, or knows the copy first.
@@ -140,6 +180,68 @@ fn the_folder_of_a_stopped_agent_gets_a_new_identity() {
     assert_ne!(status["node"]["id"], was);
     assert_eq!(status["datacenter"], Value::Null);
     assert_eq!(fs::read_dir(fleet[1].data().join("backup")).unwrap().count(), 1);
+}
+
+/// On a packaged host the folder is the agent's user's, and whoever resets it is root.
+#[test]
+fn root_resets_a_folder_as_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root can act as another user");
+    }
+    let mut fleet = Fleet::found(2);
+    fleet[1].stop();
+    let folder = fleet[1].data().to_owned();
+    let home = folder.parent().unwrap();
+    fs::set_permissions(home, fs::Permissions::from_mode(0o711)).unwrap();
+    give(&folder, NOBODY);
+
+    let folder_name = folder.to_str().unwrap();
+    fleet[1].cli(&["reset", "--identity", "--yes", "--data-dir", folder_name]).exits(0);
+
+    for path in within(&folder) {
+        let found = fs::symlink_metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{}", path.display());
+    }
+    assert!(folder.join("node.key.old").exists());
+    // The agent itself acts as nobody else.
+    let mut as_root = Agent::named("pve-2").on_data(folder.clone());
+    as_root.run_to_end().exits(1).says(&["belongs to user 65534", "sudo -u '#65534' peerage"]);
+    give(&folder, 0);
+    fleet[1].restart();
+    assert_eq!(fleet[1].status()["datacenter"], Value::Null);
+}
+
+/// The Join Information that was still in its configuration let it join at once, though its
+/// operator had just taken it out.
+#[test]
+fn who_was_taken_out_and_takes_a_new_identity_joins_only_when_told_to() {
+    for is_removed in [false, true] {
+        let fleet = Fleet::found(1);
+        let token = fleet[0].invite(json!({}));
+        let mut agent = Agent::named("pve-2").args(&["--join", &token]);
+        agent.restart();
+        let datacenter = || said(&agent)["datacenter"]["name"].clone();
+        until("it has joined by itself", LATER, datacenter, |name| name == "north");
+        if is_removed {
+            fleet[0].cli(&["remove", "pve-2"]).exits(0);
+            let state = || said(&agent)["node"]["state"].clone();
+            until("it is told", LATER, state, |state| state == "removed");
+        } else {
+            agent.cli(&["leave"]).exits(0);
+        }
+
+        agent.cli(&["reset", "--identity", "--yes"]).exits(0);
+
+        let log = || agent.log();
+        until("it stays out", LATER, log, |log| log.contains("not joining by itself"));
+        let status = agent.status();
+        assert_eq!(status["node"]["state"], "standalone");
+        assert!(status["notice"]["hint"].as_str().unwrap().contains("join"), "{status}");
+        agent.join(&token).expect("it is a new node, and was told to join");
+        assert_eq!(agent.status()["notice"], Value::Null);
+        let seen = || states(&fleet[0], "pve-2");
+        until("it is a member again", LATER, seen, |states| states.contains(&"alive".to_owned()));
+    }
 }
 
 #[test]
@@ -278,6 +380,26 @@ fn refused(copy: &Agent) -> Value {
         || said(copy),
         |status| status["node"]["state"] == "refused",
     )
+}
+
+/// Gives a folder, with all that is in it, to a user and its group.
+fn give(folder: &Path, user: u32) {
+    for path in within(folder) {
+        chown(&path, Some(user), Some(user)).unwrap();
+    }
+}
+
+/// A folder, and all that is in it.
+fn within(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    let mut looked_at = 0;
+    while let Some(path) = found.get(looked_at).cloned() {
+        looked_at += 1;
+        if path.is_dir() {
+            found.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found
 }
 
 /// What an agent says of itself; nothing while its membership is just ending.

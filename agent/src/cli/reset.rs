@@ -21,7 +21,7 @@ pub struct ResetArgs {
     /// Take a new key: to the others this host is a new one, which has to join
     #[arg(long, required = true)]
     identity: bool,
-    /// The data folder of an agent that does not run
+    /// The data folder of an agent that does not run; root acts there as its owner
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
     /// Do not ask

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use peerage_proto::links::{LinkError, is_reserved};
+
 /// The UDP port of the mesh.
 const PORT: u16 = 4747;
 
@@ -36,9 +38,12 @@ impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse().map_err(|_| {
+        let address: SocketAddr = text.parse().map_err(|_| {
             format!("ADDRESS:PORT such as 0.0.0.0:{PORT} or [::]:{PORT} was expected, not {text:?}")
         })?;
+        if is_reserved(address.ip()) {
+            return Err(LinkError::Reserved(text.to_owned()).to_string());
+        }
         Ok(Self::At(address))
     }
 }
@@ -52,5 +57,6 @@ mod tests {
         assert_eq!(Listen::Default.candidates()[0].to_string(), Listen::DEFAULT);
         assert_eq!(Listen::Default.candidates()[1].to_string(), "0.0.0.0:4747");
         assert!("4747".parse::<Listen>().is_err());
+        assert!("240.0.0.1:4747".parse::<Listen>().unwrap_err().contains("240.0.0.0/4"));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use peerage_proto::links::ADDRESSES_MAX;
+use peerage_proto::links::{ADDRESSES_MAX, is_reserved};
 
 /// What the names of interfaces begin with that carry guests of this host and no other hosts: many
 /// hosts have the same addresses there.
@@ -87,7 +87,9 @@ fn in_order(found: impl Iterator<Item = HostAddress>) -> Vec<HostAddress> {
 }
 
 fn is_reachable(address: &HostAddress) -> bool {
-    let v4 = |ip: Ipv4Addr| !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified();
+    let v4 = |ip: Ipv4Addr| {
+        !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified() && !is_reserved(ip.into())
+    };
     let v6 =
         |ip: Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified();
     let usable = address.marks & (DUPLICATE | TENTATIVE) == 0;

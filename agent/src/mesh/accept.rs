@@ -188,7 +188,7 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
         )),
         Err(error) => {
             pool.counters.refused.add(1);
-            let remote = canonical(connection.remote_address());
+            let remote = pool.detours.path(connection.remote_address());
             tracing::info!(peer = %peer.short(), %remote, %error, "a peer was not let in");
         }
     }

@@ -17,6 +17,7 @@ use peerage_proto::wire::{
 use super::Mesh;
 use super::frames::{FrameError, read_frame, write_frame};
 use super::peer::OpenError;
+use super::ways::Path;
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +64,12 @@ impl Mesh {
     pub async fn answers(&self, peer: NodeId, patience: Duration) -> bool {
         let asked = self.ask(peer, StreamKind::Clock, &[], patience).await;
         !matches!(asked, Err(AskError::NotConnected | AskError::NoAnswer))
+    }
+
+    /// The way that an address stands for from which a node speaks: what leads through another
+    /// member has a made-up one, which says nothing to anybody.
+    pub fn path_of(&self, remote: SocketAddr) -> Path {
+        self.pool.detours.path(remote)
     }
 
     /// What the node that holds this key and answers at this address says of itself; `None` where

@@ -25,6 +25,7 @@ use peerage_proto::links::canonical;
 use peerage_proto::wire::DETOUR_PACKET_BYTES_MAX;
 
 use super::endpoint::IDLE_TIMEOUT;
+use super::ways::Path;
 
 /// Detours that are known at once. One that was not used for [`IDLE_TIMEOUT`] makes room.
 const DETOURS_MAX: usize = 4096;
@@ -34,7 +35,8 @@ const DETOURS_MAX: usize = 4096;
 const PACKETS_MAX: usize = 512;
 
 /// The made-up addresses are of 240.0.0.0/8, which is reserved and routed nowhere (RFC 1112,
-/// section 4). QUIC wants some port.
+/// section 4), and which no link may have ([`peerage_proto::links::is_reserved`]). QUIC wants some
+/// port.
 const PREFIX: u8 = 240;
 const PORT: u16 = 1;
 
@@ -117,6 +119,14 @@ impl Detours {
     pub(super) fn at(&self, address: SocketAddr) -> Option<Arc<Detour>> {
         let number = number(address)?;
         self.lock().by_number.get(&number).cloned()
+    }
+
+    /// The way that an address stands for, as QUIC gives it.
+    pub(super) fn path(&self, address: SocketAddr) -> Path {
+        match self.at(address) {
+            Some(detour) => Path::Through(detour.through),
+            None => Path::Direct(canonical(address)),
+        }
     }
 
     /// Whether a packet from `peer` through another comes by a detour that is known already.

@@ -14,7 +14,7 @@ use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
 use super::tls::Identity;
-use super::ways::Way;
+use super::ways::{Path, Way};
 
 /// How long all addresses of a node together are tried.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,10 +64,10 @@ pub enum DialError {
         after: Duration,
     },
     /// A host with another key answered, and no other address did better.
-    #[error("the host at {address} is node {}, not the one that was dialled", found.short())]
+    #[error("the host {at:#} is node {}, not the one that was dialled", found.short())]
     WrongKey {
         /// Where.
-        address: SocketAddr,
+        at: Path,
         /// Who is there.
         found: NodeId,
     },
@@ -229,14 +229,15 @@ impl Dialler {
         alpn: &[u8],
         way: &'w Way,
     ) -> (&'w Way, Result<Connection, DialError>) {
+        let at = way.path();
         let result = match way {
-            Way::Direct(address) => self.handshake(peer, alpn, *address, &self.transport).await,
+            Way::Direct(address) => self.handshake(peer, alpn, *address, at, &self.transport).await,
             Way::Detour(detour) => tokio::select! {
                 biased;
                 () = detour.refused.notified() => {
                     Err(DialError::Lost("the member in between does not reach it".to_owned()))
                 }
-                result = self.handshake(peer, alpn, detour.address, &self.detour_transport) => {
+                result = self.handshake(peer, alpn, detour.address, at, &self.detour_transport) => {
                     result
                 }
             },
@@ -249,6 +250,7 @@ impl Dialler {
         peer: NodeId,
         alpn: &[u8],
         address: SocketAddr,
+        at: Path,
         transport: &Arc<TransportConfig>,
     ) -> Result<Connection, DialError> {
         let unreachable = |error: String| DialError::Lost(error);
@@ -262,7 +264,7 @@ impl Dialler {
             .connect_with(config, address, "peerage")
             .map_err(|e| unreachable(e.to_string()))?;
         connecting.await.map_err(|error| match wrong.get() {
-            Some(wrong) => DialError::WrongKey { address, found: wrong.found },
+            Some(wrong) => DialError::WrongKey { at, found: wrong.found },
             None => unreachable(error.to_string()),
         })
     }

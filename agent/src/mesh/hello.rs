@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError};
+use tokio::time::Instant;
 
 use peerage_proto::codec::DecodeError;
 use peerage_proto::id::NodeId;
@@ -22,6 +23,10 @@ use super::frames::{FrameError, read_frame, write_frame};
 
 /// How long the exchange may take, from the end of the handshake.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a hello may have waited, beyond its way, for the clocks in it and in its answer to be
+/// compared: a wait passes for a clock that is off, and half of what is warned of may be one.
+const SAMPLE_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// How long the connection of a refused peer stays open, so that it can read why.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
@@ -126,8 +131,9 @@ impl<G: Gate> AnyGate for G {
 #[derive(Debug)]
 pub(super) struct Greeted {
     pub(super) hello: Arc<Hello>,
-    /// How far the peer's wall clock is ahead of ours, within half the time of the exchange.
-    pub(super) clock_ahead_ms: i64,
+    /// How far the peer's wall clock is ahead of ours, within [`SAMPLE_WAIT_MAX`] and half a round
+    /// trip; `None` where one of the two hellos had to wait for longer.
+    pub(super) clock_ahead_ms: Option<i64>,
     /// The connection that the dialler gives up for this one.
     pub(super) supersedes: Option<u64>,
 }
@@ -172,6 +178,7 @@ pub(super) async fn greet(
     let exchange = async {
         let ours = gate.hello().ok_or(GreetError::Standalone)?;
         let ours = Hello { supersedes, ..ours };
+        let said = Instant::now();
         let (mut send, mut recv) = connection.open_bi().await?;
         write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await?;
         let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
@@ -179,7 +186,8 @@ pub(super) async fn greet(
             Answer::Hello(hello) => hello,
             Answer::Refusal(refusal) => return Err(GreetError::RefusedByPeer(refusal)),
         };
-        let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, way_ms(connection));
+        let waited = said.elapsed().saturating_sub(connection.rtt());
+        let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, way_ms(connection), waited);
         match judged(connection, peer, &theirs, gate).await {
             Verdict::Welcome => Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms, supersedes }),
             Verdict::Refuse(refusal) => Err(GreetError::RefusedHere(refusal)),
@@ -204,7 +212,9 @@ pub(super) async fn welcome(
         let (mut send, mut recv) = connection.accept_bi().await?;
         let hello = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
         let theirs = Hello::decode(&hello);
+        let heard = Instant::now();
         gate.settled().await;
+        let waited = heard.elapsed();
         let ours = gate.hello();
         let verdict = match (&theirs, &ours) {
             (Err(error), _) => refuse(RefusalCode::Malformed, format!("not a hello: {error}")),
@@ -216,7 +226,7 @@ pub(super) async fn welcome(
         };
         match (verdict, theirs, ours) {
             (Verdict::Welcome, Ok(theirs), Some(ours)) => {
-                let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, -way_ms(connection));
+                let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, -way_ms(connection), waited);
                 let answer = Answer::Hello(ours).encode();
                 write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
                 // The peer reads the answer to its end; that it resets the stream says no more.
@@ -263,10 +273,12 @@ fn refuse(code: RefusalCode, message: impl Into<String>) -> Verdict {
     Verdict::Refuse(Refusal::new(code, message))
 }
 
-/// How far the peer's clock is ahead of ours, where it was read `later_ms` after ours.
-fn clock_ahead_ms(ours: &Hello, theirs: &Hello, later_ms: i64) -> i64 {
+/// How far the peer's clock is ahead of ours, where it was read `later_ms` after ours; `None` where
+/// too much time passed between the two beside that.
+fn clock_ahead_ms(ours: &Hello, theirs: &Hello, later_ms: i64, waited: Duration) -> Option<i64> {
     let ahead = i128::from(theirs.wall_ms) - i128::from(ours.wall_ms) - i128::from(later_ms);
-    ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    let ahead = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    (waited <= SAMPLE_WAIT_MAX).then_some(ahead)
 }
 
 /// How long a packet takes to the peer, as far as QUIC has measured.

@@ -8,7 +8,6 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use peerage_proto::id::NodeId;
-use peerage_proto::links::canonical;
 use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::detour::Detours;
@@ -52,7 +51,7 @@ pub(super) struct Peer {
     pub(super) supersedes: Option<u64>,
     /// Whether it is answered.
     pub(super) watch: Watch,
-    clock_ahead_ms: i64,
+    clock_ahead_ms: Option<i64>,
     counters: Arc<Counters>,
     detours: Arc<Detours>,
     messages: Arc<Semaphore>,
@@ -149,11 +148,7 @@ impl Peer {
     /// How it is reached now. It changes under a connection that the peer began, where the peer's
     /// address changes.
     pub(super) fn path(&self) -> Path {
-        let remote = self.connection.remote_address();
-        match self.detours.at(remote) {
-            Some(detour) => Path::Through(detour.through),
-            None => Path::Direct(canonical(remote)),
-        }
+        self.detours.path(self.connection.remote_address())
     }
 
     /// Whether it may carry for this node: its version does, it is reached directly, and answers.

@@ -108,8 +108,9 @@ pub struct PeerStatus {
     pub boot: u64,
     /// What it said of itself.
     pub hello: Arc<Hello>,
-    /// How far its wall clock was ahead of ours when the connection began; within a round trip.
-    pub clock_ahead_ms: i64,
+    /// How far its wall clock was ahead of ours when the connection began; `None` where the hellos
+    /// were kept waiting, and their clocks cannot be compared.
+    pub clock_ahead_ms: Option<i64>,
     /// Whether this node dialled.
     pub dialled: bool,
     /// Bytes of frames that wait to be sent.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::roster::ADDRESSES_MAX;
 
 use super::detour::Detour;
@@ -38,9 +39,11 @@ impl Path {
     }
 }
 
+/// As it stands alone; in its alternate form, as it stands in a sentence.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Direct(address) if f.alternate() => write!(f, "at {address}"),
             Self::Direct(address) => write!(f, "{address}"),
             Self::Through(node) => write!(f, "through {}", node.short()),
         }
@@ -52,6 +55,16 @@ impl fmt::Display for Path {
 pub(super) enum Way {
     Direct(SocketAddr),
     Detour(Arc<Detour>),
+}
+
+impl Way {
+    /// The way as it is told.
+    pub(super) fn path(&self) -> Path {
+        match self {
+            Self::Direct(address) => Path::Direct(canonical(*address)),
+            Self::Detour(detour) => Path::Through(detour.through),
+        }
+    }
 }
 
 /// Where a node is, by all that this node has heard of it.

@@ -55,11 +55,14 @@ const LEFT_HINT: &str = "join again with new Join Information (`peerage invite` 
 /// What to do about a disk that was copied.
 pub const TWIN_HINT: &str = "if this host is the copy, give it an identity of its own: \
                              `peerage reset --identity`; if it is the one to stay, stop the other \
-                             for good, then start this agent again";
+                             for good, do the same here, and take the name over by `peerage join \
+                             --replace` with Join Information of another member; starting it anew \
+                             changes nothing";
 
 /// Under which names the store keeps what is this node's own.
 const META_DATACENTER: &str = "datacenter";
 const META_NOTICE: &str = "notice";
+const META_TWIN: &str = "twin";
 
 /// Something that the operator should know, until it is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,17 @@ pub struct Notice {
     pub hint: String,
     /// Whether this node's key was put out for good.
     pub removed: bool,
+}
+
+impl Notice {
+    fn write(&self, name: &'static str) -> Write {
+        Write::Meta { name, value: serde_json::to_vec(self).expect("a notice is plain text") }
+    }
+
+    /// The one that a disk holds under a name.
+    fn read(image: &Image, name: &str) -> Option<Self> {
+        image.meta.get(name).and_then(|notice| serde_json::from_slice(notice).ok())
+    }
 }
 
 /// How a node left.
@@ -134,8 +148,8 @@ pub struct Node {
     changes: Feed<SignedChange>,
     happenings: Feed<Happening>,
     notice: watch::Sender<Option<Notice>>,
-    /// Set while this node keeps apart, because another host with its key is alive. What it has
-    /// stays on its disk, and its next start tries again.
+    /// Set where this node keeps apart, because another host with its key was alive. It is on disk,
+    /// as all that the node has is: a start that finds the other away must not take its place.
     twin: watch::Sender<Option<Notice>>,
     /// Whoever founds, joins, leaves or parks holds this.
     turning: Mutex<Turn>,
@@ -151,11 +165,12 @@ impl Node {
     /// [`StoreError`].
     pub async fn begin(parts: NodeParts, image: Image) -> Result<Arc<Self>, StoreError> {
         let (ended, ends) = mpsc::channel(4);
-        let notice = image.meta.get(META_NOTICE).and_then(|n| serde_json::from_slice(n).ok());
+        let notice = Notice::read(&image, META_NOTICE);
+        let twin = Notice::read(&image, META_TWIN);
         let node = Arc::new(Self {
             limits: Limits::default(),
             instance: rand::random(),
-            twin: watch::Sender::new(None),
+            twin: watch::Sender::new(twin),
             changes: Feed::new(parts.boot, |change| change.bytes().len()),
             happenings: Feed::new(parts.boot, Happening::bytes),
             notice: watch::Sender::new(notice),
@@ -165,19 +180,21 @@ impl Node {
             parts,
         });
         let id = image.meta.get(META_DATACENTER).and_then(|id| id.as_slice().try_into().ok());
-        match id.map(DataCenterId) {
-            Some(datacenter) => {
+        let twin = node.twin.borrow().clone();
+        match (id.map(DataCenterId), twin) {
+            (Some(_), Some(notice)) => error!("{}; {}", notice.message, notice.hint),
+            (Some(datacenter), None) => {
                 let replica = loaded(datacenter, node.disk(datacenter), image);
                 node.start(replica).await;
             }
             // A departure was cut off after its commit: what was left is put aside now.
-            None if !image.changes.is_empty() => {
+            (None, _) if !image.changes.is_empty() => {
                 let mut turn = node.turning.lock().await;
                 if let Err(error) = node.put_aside(&mut turn, "left").await {
                     error!("{error}");
                 }
             }
-            None => {}
+            (None, _) => {}
         }
         tokio::spawn(follow_ends(node.clone(), ends));
         Ok(node)
@@ -449,6 +466,9 @@ impl Node {
         membership.stop(false).await;
         // Not as one that leaves: the other host goes on under this identity.
         self.parts.mesh.disconnect_all(CloseCode::Done, "another host has this identity");
+        if let Err(error) = self.parts.store.commit(vec![notice.write(META_TWIN)]).await {
+            error!(%error, "that this host was refused is forgotten at its next start");
+        }
         self.twin.send_replace(Some(notice.clone()));
         self.parts.membership.send_replace(None);
         error!("{}; {}", notice.message, notice.hint);
@@ -493,11 +513,7 @@ impl Node {
         notice: Notice,
         reason: &'static str,
     ) -> Result<PathBuf, NodeError> {
-        let value = serde_json::to_vec(&notice).expect("a notice is plain text");
-        let writes = vec![
-            Write::MetaDelete { name: META_DATACENTER },
-            Write::Meta { name: META_NOTICE, value },
-        ];
+        let writes = vec![Write::MetaDelete { name: META_DATACENTER }, notice.write(META_NOTICE)];
         if let Err(error) = self.parts.store.commit(writes).await {
             // The tasks of the membership are gone, and it cannot end: only a new start helps.
             let _ = self.ended.try_send(End::Disk(error.to_string().into()));

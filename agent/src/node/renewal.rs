@@ -3,6 +3,11 @@
 //! First what the host had in a Data Center is put aside, then its key is replaced: a crash in
 //! between leaves a standalone node with its old key, and the same command goes on from there. The
 //! others know the host by its key alone, so to them it is another one from then on.
+//!
+//! It gives an identity, and no membership. A host that was taken out of its Data Center, by its own
+//! operator or by another, stays out until somebody says `join` or `create`: Join Information that is
+//! still in its configuration was the word that this departure took back. A copy that was refused,
+//! and a folder that was prepared for a new host, were never taken out, and join by it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +16,7 @@ use peerage_proto::id::NodeId;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{META_DATACENTER, META_NOTICE, Node, NodeError};
+use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, META_TWIN, Node, NodeError, Notice};
 use crate::clock::{Clock, rfc3339};
 use crate::store::{Folder, Store, StoreError, Write, node_key, replace_key};
 
@@ -54,12 +59,13 @@ impl Node {
             return Err(NodeError::StillMember { name });
         }
         let place = self.parts.key_place.as_ref().ok_or(NodeError::NoKeyPlace)?;
-        self.parts.store.commit(forgetting()).await?;
+        let notice = self.notice.borrow().clone();
+        self.parts.store.commit(forgetting(notice)).await?;
         let backup = match self.has_twin() || turn.left_over.is_some() {
             true => Some(self.put_aside(&mut turn, REASON).await?),
             false => None,
         };
-        let (key, old_key) = replace_key(&place.folder)?;
+        let (key, old_key) = replace_key(&place.folder, self.key())?;
         // Nothing begins any more under the old one.
         self.stopping.cancel();
         warn!(was = %self.id().short(), is = %key.node_id().short(), "this host has a new identity");
@@ -76,24 +82,32 @@ impl Node {
 /// [`StoreError`], such as that an agent runs on the folder; it can be tried again.
 pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
     let folder = Arc::new(Folder::open(data_dir)?);
-    let was = node_key(&folder)?.node_id();
+    let was = node_key(&folder)?;
     let (store, image) = Store::open(folder.clone())?;
     let outcome = async {
-        store.commit(forgetting()).await?;
+        store.commit(forgetting(Notice::read(&image, META_NOTICE))).await?;
         let at = rfc3339(Clock::start().now().wall_ms).replace(':', "");
         let backup = match image.changes.is_empty() {
             true => None,
             false => Some(store.archive(&format!("{REASON}-{at}")).await?),
         };
-        let (key, old_key) = replace_key(folder.path())?;
-        Ok(Renewed { was, is: key.node_id(), backup, old_key })
+        let (key, old_key) = replace_key(folder.path(), &was)?;
+        Ok(Renewed { was: was.node_id(), is: key.node_id(), backup, old_key })
     };
     let outcome = outcome.await;
     store.close().await;
     outcome
 }
 
-/// What makes a node standalone at its next start.
-fn forgetting() -> Vec<Write> {
-    [META_DATACENTER, META_NOTICE].map(|name| Write::MetaDelete { name }).into()
+/// What makes a node standalone at its next start. That it was taken out of its Data Center stays
+/// known; its new key is not the one that was put out.
+fn forgetting(notice: Option<Notice>) -> Vec<Write> {
+    let kept = notice.map(|notice| {
+        Notice { hint: LEFT_HINT.into(), removed: false, ..notice }.write(META_NOTICE)
+    });
+    let forgotten = Write::MetaDelete { name: META_NOTICE };
+    let mut writes: Vec<_> =
+        [META_DATACENTER, META_TWIN].map(|name| Write::MetaDelete { name }).into();
+    writes.push(kept.unwrap_or(forgotten));
+    writes
 }

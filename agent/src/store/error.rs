@@ -21,8 +21,8 @@ pub enum StoreError {
     },
     /// The data folder, or a file in it, is another user's.
     #[error(
-        "{} belongs to user {owner}, and the agent runs as user {us}: run it as its owner, or `chown -R {us} {}`",
-        path.display(), path.display()
+        "{} belongs to user {owner}, and peerage runs as user {us}: {}",
+        path.display(), of_another(path, *owner, *us)
     )]
     WrongOwner {
         /// What belongs to someone else.
@@ -133,9 +133,29 @@ impl StoreError {
     }
 }
 
+/// What to do about a data folder, or a file in it, that is another user's. Root makes nothing its
+/// own: the service that the folder is for would not start any more.
+fn of_another(path: &Path, owner: u32, us: u32) -> String {
+    if us == 0 {
+        format!("run it as that user, `sudo -u '#{owner}' peerage ...`")
+    } else {
+        format!(
+            "run it as that user, or give it to this one: `sudo chown -R {us} {}`",
+            path.display()
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_is_not_told_to_take_the_folder_from_its_service() {
+        let of = |us| StoreError::WrongOwner { path: "/data".into(), owner: 997, us }.to_string();
+        assert!(of(0).contains("sudo -u '#997' peerage") && !of(0).contains("chown"), "{}", of(0));
+        assert!(of(1000).contains("chown -R 1000 /data"), "{}", of(1000));
+    }
 
     #[test]
     fn an_error_says_what_happened_and_what_to_do() {

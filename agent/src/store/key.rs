@@ -18,6 +18,15 @@ use super::folder::{self, Folder};
 /// The name of the file in the data folder.
 const NAME: &str = "node.key";
 
+/// The name of a new one until it is whole.
+const FRESH: &str = "node.key.new";
+
+/// Under which names those that were replaced are kept: this one, then `node.key.old-2` and on.
+const KEPT: &str = "node.key.old";
+
+/// How many may be kept.
+const KEPT_MAX: usize = 1000;
+
 /// The node's key: the one in the folder, or a new one that is there from now on, durably. A crash
 /// while it is made leaves a whole key or none.
 ///
@@ -32,22 +41,36 @@ pub fn node_key(folder: &Folder) -> Result<Keypair, StoreError> {
     }
 }
 
-/// Puts another key in the place of the folder's; tells where the old one is kept, in place of what
-/// was kept there before. The folder must be locked. A crash in the middle leaves the old key kept
-/// and none in its place, so that the next start makes one.
+/// Puts another key in the place of the folder's; tells where the old one is kept. Each that is
+/// replaced is kept under a name of its own, for good. The folder must be locked. A crash leaves the
+/// old key or the new one in its place, whole, and the old one kept before the new one is there.
 ///
 /// # Errors
-/// [`StoreError`].
-pub fn replace_key(folder: &Path) -> Result<(Keypair, PathBuf), StoreError> {
-    let path = folder.join(NAME);
-    let old = path.with_extension("key.old");
-    match fs::rename(&path, &old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::io("rename", &path, &error));
+/// [`StoreError`]; then the key is the old one.
+pub fn replace_key(folder: &Path, old: &Keypair) -> Result<(Keypair, PathBuf), StoreError> {
+    let kept = keep(folder, old)?;
+    Ok((create(&folder.join(NAME))?, kept))
+}
+
+/// Keeps a key that is to be replaced, where that was not done before a crash.
+fn keep(folder: &Path, old: &Keypair) -> Result<PathBuf, StoreError> {
+    for number in 1..=KEPT_MAX {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = folder.join(format!("{KEPT}{suffix}"));
+        match fs::read_to_string(&path) {
+            Ok(text) if parse(&path, &text).is_ok_and(|kept| kept.seed() == old.seed()) => {
+                return Ok(path);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write(&path, &old.seed()).map_err(|e| StoreError::io("create", &path, &e))?;
+                return Ok(path);
+            }
+            Err(error) => return Err(StoreError::io("read", &path, &error)),
         }
-        _ => {}
     }
-    Ok((create(&path)?, old))
+    let full = io::Error::other(format!("{KEPT_MAX} old keys are kept beside it: remove some"));
+    Err(StoreError::io("replace", &folder.join(NAME), &full))
 }
 
 fn create(path: &Path) -> Result<Keypair, StoreError> {
@@ -72,7 +95,7 @@ fn parse(path: &Path, text: &str) -> Result<Keypair, StoreError> {
 }
 
 fn write(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
-    let fresh = path.with_extension("key.new");
+    let fresh = path.with_file_name(FRESH);
     // A crash may have left one.
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -103,16 +126,40 @@ mod tests {
         assert!(!dir.path().join("node.key.new").exists());
     }
 
+    /// The second new identity was written over the only copy of the first key.
     #[test]
-    fn a_key_that_is_replaced_is_kept_beside_the_new_one() {
+    fn every_key_that_is_replaced_is_kept_beside_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let mut key = node_key(&folder).unwrap();
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let (new, old) = replace_key(folder.path(), &key).unwrap();
+            assert_eq!(node_key(&folder).unwrap().seed(), new.seed());
+            assert_eq!(fs::metadata(&old).unwrap().mode() & 0o777, 0o600);
+            kept.push((old, std::mem::replace(&mut key, new)));
+        }
+        for (path, key) in &kept {
+            let found = parse(path, &fs::read_to_string(path).unwrap()).unwrap();
+            assert_eq!(found.seed(), key.seed(), "{}", path.display());
+        }
+    }
+
+    /// What a crash leaves after the old key was kept, and while the new one is made.
+    #[test]
+    fn a_crash_leaves_the_old_key_in_its_place_and_replacing_it_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let old = node_key(&folder).unwrap();
-        let (new, kept) = replace_key(folder.path()).unwrap();
-        assert_ne!(new.node_id(), old.node_id());
+        keep(folder.path(), &old).unwrap();
+        fs::write(dir.path().join(FRESH), "half").unwrap();
+        assert_eq!(node_key(&folder).unwrap().seed(), old.seed());
+
+        let (new, kept) = replace_key(folder.path(), &old).unwrap();
+
         assert_eq!(node_key(&folder).unwrap().seed(), new.seed());
-        assert_eq!(parse(&kept, &fs::read_to_string(&kept).unwrap()).unwrap().seed(), old.seed());
-        assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(kept, dir.path().join(KEPT), "it is kept once");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the lock and the two keys");
     }
 
     #[test]

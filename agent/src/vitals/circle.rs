@@ -42,6 +42,13 @@ pub(super) fn shared_bits(members: usize, now: u32) -> u32 {
     if grown > now || shrunk < now { grown } else { now }
 }
 
+/// How many leading bits the ids share of those whose vitals are taken in, where those of the circle
+/// share so many. While members are near a bound, some nodes have a circle twice as large as others,
+/// for as long as that lasts: which one holds depends on what a node saw before.
+pub(super) fn acquainted_bits(shared_bits: u32) -> u32 {
+    shared_bits.saturating_sub(1)
+}
+
 /// The members of the circle of `me`, which is none of them.
 pub(super) fn circle(me: NodeId, members: &BTreeSet<NodeId>, shared_bits: u32) -> BTreeSet<NodeId> {
     let start = |node: &NodeId| {

@@ -119,7 +119,8 @@ impl VitalsHandle {
             transport,
             members,
             own: own_rx,
-            directory,
+            acquainted: directory,
+            directory: Directory::default(),
             all: all_tx,
             circle: circle_tx,
             shared_bits: 0,
@@ -178,7 +179,10 @@ struct Task {
     transport: MeshTransport,
     members: watch::Receiver<BTreeSet<NodeId>>,
     own: watch::Receiver<Vitals>,
-    directory: watch::Sender<Directory>,
+    /// With whom messages are exchanged: the circle, and those whose circle this node may be in.
+    acquainted: watch::Sender<Directory>,
+    /// The circle.
+    directory: Directory,
     all: watch::Sender<AllVitals>,
     circle: watch::Sender<usize>,
     /// How many leading bits all ids of the circle share.
@@ -339,8 +343,13 @@ impl Task {
         let circle = circle::circle(self.me, &members, shared_bits);
         self.known.retain(|node, _| circle.contains(node));
         self.circle.send_replace(circle.len());
-        let directory = circle.into_iter().map(|node| (address(node), node)).collect();
-        self.directory.send_replace(Arc::new(directory));
+        let acquainted = circle::acquainted_bits(shared_bits);
+        let acquainted = circle::circle(self.me, &members, acquainted);
+        let directory = |nodes: BTreeSet<NodeId>| -> Directory {
+            Arc::new(nodes.into_iter().map(|node| (address(node), node)).collect())
+        };
+        self.directory = directory(circle);
+        self.acquainted.send_replace(directory(acquainted));
         is_another
     }
 
@@ -351,9 +360,8 @@ impl Task {
         let lately = |node: &NodeId| {
             self.known.get(node).is_some_and(|known| known.vital.age() < pause * SILENT_PAUSES)
         };
-        let directory = self.directory.borrow().clone();
         let (fresh, mut silent): (Vec<NodeId>, Vec<NodeId>) =
-            directory.values().partition(|n| lately(n));
+            self.directory.values().partition(|n| lately(n));
         silent.sort_unstable();
         if !fresh.is_empty() && (silent.is_empty() || !self.turns.is_multiple_of(SILENT_TURN)) {
             return fresh.choose(&mut rand::rng()).copied();
@@ -367,7 +375,7 @@ impl Task {
     async fn publish(&mut self, chitchat: &ChitchatHandle) {
         let state = chitchat.chitchat();
         let state = state.lock().await;
-        let directory = self.directory.borrow().clone();
+        let directory = self.directory.clone();
         for (id, node_state) in state.node_states() {
             if let Some(node) = directory.get(&id.gossip_advertise_addr) {
                 self.read(*node, id, node_state);

@@ -227,6 +227,37 @@ async fn of_1500_members_each_exchanges_vitals_with_its_circle_and_nothing_dies(
     assert!(net.longest.load(Ordering::Relaxed) <= MESSAGE_MAX as u64);
 }
 
+/// Between 308 and 384 members a node that had more of them before has a circle half as large as
+/// one that had fewer. It refused all that such a one said, for that named half of the members too
+/// many, or was of the other half itself.
+#[tokio::test(start_paused = true)]
+async fn a_node_answers_those_whose_circle_is_wider_than_its_own() {
+    let more: BTreeSet<NodeId> = (0..400).map(numbered).collect();
+    let now: BTreeSet<NodeId> = (0..350).map(numbered).collect();
+    let net = Arc::new(Net::default());
+    let node = start(&net, numbered(0), 1, &more);
+    let circle = circle::circle(node.id, &now, 1);
+    node.members.send_replace(now.clone());
+    let mut sizes = node.vitals.circle.clone();
+    sizes.wait_for(|size| *size == circle.len()).await.expect("the task runs");
+    assert!(circle.len() < 250, "{}", circle.len());
+    let within_it = *circle.first().expect("it has a circle");
+    let outside = *now.iter().find(|n| **n != node.id && !circle.contains(n)).expect("half are");
+
+    for asker in [within_it, outside] {
+        let (answers, mut inbox) = mpsc::channel(INBOX_LEN);
+        net.inboxes.lock().unwrap().insert(asker, answers);
+        let names_all = syn(now.iter().map(|named| (*named, 1))).into();
+        let to = net.inboxes.lock().unwrap()[&node.id].clone();
+        to.send(Received { from: asker, bytes: names_all }).await.unwrap();
+        let answered = async {
+            // It asks by itself, too, which is another kind of message.
+            while inbox.recv().await.expect("the node runs").bytes[3] != 1 {}
+        };
+        tokio::time::timeout(Duration::from_secs(5), answered).await.expect("it answers");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_bytes_of_an_idle_node_do_not_grow_with_the_number_of_nodes() {
     let mut per_node = Vec::new();

@@ -15,12 +15,16 @@ use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
 use crate::roster::{ADDRESSES_MAX, NodeName, Roster, Standing};
+use crate::skew::{ClockOff, Estimate, Off};
 
 /// How far a joiner's clock may be from that of the member it asks.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 
 /// How large an encoded request may be.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// The weight of a refusal that every member would repeat.
+const FINAL: u8 = 9;
 
 /// What ties a proof to one connection: keying material exported from its TLS session (RFC 5705).
 pub type Binding = [u8; 32];
@@ -174,6 +178,17 @@ pub enum Refusal {
         /// The member that was asked.
         member: String,
     },
+    /// The clock of the member that was asked is known to be wrong: it writes nothing until it is
+    /// right, so it admits nobody either.
+    #[error("the clock of {member} itself is {} the median of {peers} other nodes, and it admits nobody until it is right", Off(*.ahead_ms))]
+    SeedClockOff {
+        /// The member that was asked.
+        member: String,
+        /// How far its clock is ahead of the others', in milliseconds.
+        ahead_ms: i64,
+        /// How many others were measured.
+        peers: usize,
+    },
     /// The joiner's key was put out.
     #[error("this node was removed from the Data Center by {who} on {by}, and its key stays out")]
     Removed {
@@ -210,16 +225,28 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether another member may still admit: only the one that was asked stands in the way.
+    /// Whether another member may still admit: only the one that was asked stands in the way, or it
+    /// judged by its own clock, which may be the wrong one.
     pub fn is_of_this_member(&self) -> bool {
-        matches!(
-            self,
-            Self::Busy(_)
-                | Self::IssuerSilent { .. }
-                | Self::Issuer { .. }
-                | Self::WrongDataCenter { .. }
-                | Self::MaybeGone { .. }
-        )
+        self.weight() < FINAL
+    }
+
+    /// How much it tells, beside those of other members to the same request: where none admits, the
+    /// operator is shown the weightiest. One that is of the one member weighs less than any other.
+    pub fn weight(&self) -> u8 {
+        match self {
+            Self::WrongDataCenter { .. } => 0,
+            Self::Busy(_) => 1,
+            Self::SeedClockOff { .. } => 2,
+            Self::Issuer { removed: false, .. } => 3,
+            Self::IssuerSilent { .. } => 4,
+            Self::ClockOff { .. } => 5,
+            // By a clock that is near the joiner's.
+            Self::Expired { .. } => 6,
+            Self::MaybeGone { .. } => 7,
+            Self::Issuer { removed: true, .. } => 8,
+            _ => FINAL,
+        }
     }
 
     /// Whether the same request may be granted later, with nobody's help on the joiner's host.
@@ -230,6 +257,7 @@ impl Refusal {
                 | Self::IssuerSilent { .. }
                 | Self::Issuer { removed: false, .. }
                 | Self::ClockOff { .. }
+                | Self::SeedClockOff { .. }
                 | Self::Unreachable { .. }
                 | Self::MaybeGone { .. }
         )
@@ -252,6 +280,7 @@ impl Refusal {
             Self::NamePattern { .. } => "name_pattern",
             Self::BadName(_) => "bad_name",
             Self::ClockOff { .. } => "clock_off",
+            Self::SeedClockOff { .. } => "seed_clock_off",
             Self::Removed { .. } => "removed",
             Self::Version { .. } => "version",
             Self::Unreachable { .. } => "unreachable",
@@ -301,10 +330,14 @@ impl Refusal {
             Self::NamePattern { .. } | Self::BadName(_) => {
                 "choose another: `peerage join --name NAME ...`; the same string still holds".into()
             }
-            Self::ClockOff { .. } => {
-                "set this node's clock (timedatectl set-ntp true), then paste the same string again"
-                    .into()
-            }
+            Self::ClockOff { member, .. } => format!(
+                "set the one that is wrong, this node's or that of {member} (timedatectl set-ntp \
+                 true), then paste the same string again"
+            ),
+            Self::SeedClockOff { member, .. } => format!(
+                "set the clock of {member} (timedatectl set-ntp true) and paste the same string \
+                 again, or make one on another node: `peerage invite`"
+            ),
             Self::Removed { .. } => {
                 "to join again, give this host a new identity: `peerage reset --identity`; then use \
                  new Join Information"
@@ -353,6 +386,8 @@ pub struct Judge<'a> {
     pub wire_version: u16,
     /// Its clock, in milliseconds since 1970.
     pub wall_ms: u64,
+    /// How far that is off, where it is known to be wrong.
+    pub clock_off: Option<ClockOff>,
 }
 
 /// Decides on a request as far as the member that was asked can by itself.
@@ -388,6 +423,9 @@ pub fn judge(
     }
     if let Some(Standing::Removed(ending)) = roster.member(&joiner).map(|m| &m.standing) {
         return Err(Refusal::Removed { by: roster.name_of(&ending.by), who: ending.who.clone() });
+    }
+    if let Some(ClockOff { estimate: Estimate { ahead_ms, peers } }) = judge.clock_off {
+        return Err(Refusal::SeedClockOff { member: judge.name.to_owned(), ahead_ms, peers });
     }
     let ahead = i128::from(request.wall_ms) - i128::from(wall_ms);
     let ahead_ms = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
@@ -565,6 +603,16 @@ mod tests {
             name: &str,
             alter: impl FnOnce(&mut JoinRequest),
         ) -> Result<Judged, Refusal> {
+            self.judged_by(joiner, name, None, alter)
+        }
+
+        fn judged_by(
+            &self,
+            joiner: u8,
+            name: &str,
+            clock_off: Option<ClockOff>,
+            alter: impl FnOnce(&mut JoinRequest),
+        ) -> Result<Judged, Refusal> {
             let joiner = key(joiner).node_id();
             let invitation = Invitation::issue(self.terms.clone(), &key(1));
             let proof = prove(&self.terms, &self.secret.key(), joiner, name, &BINDING);
@@ -588,6 +636,7 @@ mod tests {
                 roster: &roster,
                 wire_version,
                 wall_ms: WALL_MS,
+                clock_off,
             };
             judge(&member, &request, joiner, &BINDING)
         }
@@ -640,6 +689,34 @@ mod tests {
         assert_eq!(code(old), "version");
         let other_name = scene.judged_with(2, "pve-2", |request| request.name = "pve-7".into());
         assert_eq!(code(other_name), "not_proven");
+    }
+
+    /// Its clock was two hours ahead. To it the joiner's clock was wrong and the string expired, and
+    /// the joiner was told so.
+    #[test]
+    fn a_member_whose_own_clock_is_wrong_blames_neither_the_joiner_nor_the_string() {
+        let mut scene = Scene::new();
+        scene.terms.expires_ms = WALL_MS - 1;
+        let clock_off = Some(ClockOff { estimate: Estimate { ahead_ms: 7_200_000, peers: 2 } });
+        for joiners_ms in [WALL_MS, WALL_MS - 7_200_000] {
+            let judged = scene.judged_by(2, "pve-2", clock_off, |r| r.wall_ms = joiners_ms);
+            let refusal = judged.unwrap_err();
+            assert_eq!(refusal.code(), "seed_clock_off");
+            assert!(refusal.is_of_this_member() && refusal.may_pass());
+            let told = refusal.to_string();
+            let says = ["pve-1", "7200.0 s ahead of", "2 other nodes"];
+            assert!(says.iter().all(|part| told.contains(part)), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_was_judged_by_a_clock_leaves_the_word_to_other_members_and_outweighs_their_excuses() {
+        let clock_off = Refusal::ClockOff { ahead_ms: 90_000, member: "pve-1".into() };
+        let expired = Refusal::Expired { ago: "1m".into() };
+        assert!(clock_off.is_of_this_member() && expired.is_of_this_member());
+        assert!(!Refusal::Revoked.is_of_this_member());
+        let weights = [Refusal::Busy(String::new()), clock_off, expired, Refusal::Revoked];
+        assert!(weights.iter().map(Refusal::weight).is_sorted_by(|a, b| a < b));
     }
 
     #[test]

@@ -57,6 +57,23 @@ async fn two_that_cannot_reach_each_other_talk_through_a_third_and_directly_when
 }
 
 #[tokio::test]
+async fn who_comes_by_a_detour_is_said_to_come_through_the_member_in_between() {
+    let world = World::default();
+    let (a, b, c) = (world.member(1), world.member(2), world.member(3));
+    meet(&c, &[&a, &b]).await;
+    world.cuts.cut_between(a.address(), b.address());
+    soon(a.mesh.connect(b.id)).await.unwrap();
+    until("b knows a", || b.mesh.is_connected(a.id)).await;
+
+    let spoke_from = |node: NodeId| b.gate.heard.lock().unwrap()[&node];
+    let (by_detour, direct) = (spoke_from(a.id), spoke_from(c.id));
+
+    assert_eq!(b.mesh.path_of(by_detour), Path::Through(c.id));
+    assert_eq!(format!("{:#}", b.mesh.path_of(by_detour)), format!("through {}", c.id.short()));
+    assert_eq!(format!("{:#}", b.mesh.path_of(direct)), format!("at {}", c.address()));
+}
+
+#[tokio::test]
 async fn a_failure_of_one_direction_is_gone_around_by_either_end() {
     for a_is_cut in [true, false] {
         let world = World::default();
