@@ -311,3 +311,34 @@ async fn read(recv: &mut RecvStream) -> Result<MemberFrame, JoinError> {
     let frame = frame.ok_or_else(|| broke("the seed hung up".into()))?;
     MemberFrame::decode(&frame).map_err(|e| broke(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declined(error: JoinError) -> Declined {
+        Declined { may_pass: error.is_busy(), error }
+    }
+
+    fn refused(refusal: Refusal) -> JoinError {
+        JoinError::Refused { member: "pve-1".into(), refusal }
+    }
+
+    /// What the last seed said was shown, however little that told, and a seed that was busy was
+    /// asked again only if it was the last.
+    #[test]
+    fn of_what_several_seeds_said_the_most_telling_is_shown_and_the_busy_are_asked_again() {
+        let clock_off = || refused(Refusal::ClockOff { ahead_ms: 1, member: "pve-1".into() });
+        let elsewhere = || refused(Refusal::WrongDataCenter { wanted: "a".into(), found: None });
+        let broke_off = || JoinError::BrokeOff("the seed hung up".into());
+        for [less, more] in [[broke_off(), clock_off()], [elsewhere(), broke_off()]] {
+            let (less, more) = (declined(less), declined(more));
+            let told = more.error.to_string();
+            let both = less.and(more);
+            assert_eq!((both.error.to_string(), both.may_pass), (told, true));
+        }
+        let both = declined(clock_off()).and(declined(broke_off()));
+        assert!(both.error.to_string().contains("clock") && both.may_pass, "{}", both.error);
+        assert!(!declined(clock_off()).and(declined(elsewhere())).may_pass);
+    }
+}

@@ -21,7 +21,8 @@ const PROTO: &[(&str, &[&str])] = &[
     ("settings", &["replica"]),
     // Which identity asks, and what it asks for: it judges callers, not changes.
     ("access", &["replica"]),
-    ("admission", &["roster", "settings", "access"]),
+    // A member whose own clock is wrong says by how much.
+    ("admission", &["roster", "settings", "access", "skew"]),
     ("wire", &["admission"]),
     ("api", &["admission"]),
     ("liveness", &["id", "time", "codec"]),
