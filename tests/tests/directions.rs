@@ -49,6 +49,9 @@ const AGENT: &[(&str, &[&str])] = &[
     ("membership", TASKS),
     ("events", TASKS),
     ("gate", TASKS),
+    ("evidence", TASKS),
+    // A record, which no task owns.
+    ("past", &[]),
     ("links", TASKS),
     ("joining", TASKS),
     ("node", TASKS),
@@ -79,6 +82,8 @@ const TASKS: &[&str] = &[
     "membership",
     "events",
     "gate",
+    "evidence",
+    "past",
     "joining",
     "node",
     "seed",
