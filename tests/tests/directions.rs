@@ -21,7 +21,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("settings", &["replica"]),
     // Which identity asks, and what it asks for: it judges callers, not changes.
     ("access", &["replica"]),
-    ("admission", &["roster", "settings", "access"]),
+    ("admission", &["roster", "settings", "access", "skew"]),
     ("wire", &["admission"]),
     ("api", &["admission"]),
     ("liveness", &["id", "time", "codec"]),
