@@ -28,6 +28,7 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::mesh::{FrameError, joining_binding, read_frame, write_frame};
+use crate::past::Past;
 use crate::replica::{ReplicaHandle, WriteFailure};
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
@@ -457,21 +458,28 @@ pub async fn answer(
     Ok(())
 }
 
-/// Tells a joiner that this node belongs to no Data Center.
+/// Tells a joiner that this node belongs to no Data Center, and how it came to be out of the one
+/// that is looked for.
 ///
 /// # Errors
 /// [`AdmissionError`].
-pub async fn refuse_as_standalone(connection: &Connection) -> Result<(), AdmissionError> {
+pub async fn refuse_as_standalone(
+    connection: &Connection,
+    past: Option<Arc<Past>>,
+) -> Result<(), AdmissionError> {
     let (mut send, mut recv) = in_time(connection.accept_bi()).await??;
-    let wanted = match first_request(connection, &mut recv).await? {
+    let invitation = match first_request(connection, &mut recv).await? {
         Ok((request, _)) => {
             let signature = request.terms_signature.try_into().unwrap_or([0; 64]);
-            let invitation = Invitation::verify(&request.terms, &signature);
-            invitation.map_or_else(|_| "another".into(), |i| i.terms().datacenter_name.clone())
+            Invitation::verify(&request.terms, &signature).ok()
         }
         Err(refusal) => return refuse(&mut send, refusal).await,
     };
-    refuse(&mut send, Refusal::WrongDataCenter { wanted, found: None }).await
+    let terms = invitation.as_ref().map(Invitation::terms);
+    let wanted = terms.map_or_else(|| "another".into(), |terms| terms.datacenter_name.clone());
+    let past = past.filter(|past| terms.is_some_and(|terms| terms.datacenter == past.datacenter));
+    let ended = past.map(|past| past.how.clone());
+    refuse(&mut send, Refusal::WrongDataCenter { wanted, found: None, ended }).await
 }
 
 type FirstRequest = Result<(JoinRequest, Binding), Refusal>;

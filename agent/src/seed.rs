@@ -48,7 +48,7 @@ pub async fn serve_joiners(
                     let admitter = admitter(&membership, node.key(), clock, bind);
                     admitter.serve(&connection, peer).await
                 }
-                None => refuse_as_standalone(&connection).await,
+                None => refuse_as_standalone(&connection, node.past()).await,
             };
             if let Err(error) = served {
                 debug!(%remote, %error, "a joiner was not served to the end");

@@ -532,6 +532,33 @@ pub fn admission_chain(replica: &Replica, node: &NodeId, links: usize) -> Vec<Si
     chain
 }
 
+/// The change by which the membership of a node ended; none where it did not end.
+pub fn ending_of(replica: &Replica, node: &NodeId) -> Option<SignedChange> {
+    let document = replica.document(&member_path(node))?;
+    let field = match member(&member_path(node), document)?.standing {
+        Standing::Member => return None,
+        Standing::Left(_) => "left",
+        Standing::Removed(_) => "removed",
+    };
+    let (_, _, change) = document.fields().find(|(name, _, _)| name.as_str() == field)?;
+    Some(change.clone())
+}
+
+/// The admissions of current members that a node wrote, at most `most`: the latest, in the order in
+/// which they were written.
+pub fn admissions_by(replica: &Replica, node: &NodeId, most: usize) -> Vec<SignedChange> {
+    let documents = replica.documents("@member");
+    let standing = documents.filter(|(path, d)| member(path, d).is_some_and(|m| m.is_current()));
+    let mut admissions: Vec<_> = standing
+        .filter_map(|(_, d)| d.fields().find(|(name, _, _)| name.as_str() == "admitted"))
+        .map(|(_, _, change)| change.clone())
+        .filter(|change| change.dot.writer.node == *node)
+        .collect();
+    admissions.sort_by_key(|change| change.stamp());
+    let surplus = admissions.len().saturating_sub(most);
+    admissions.split_off(surplus)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

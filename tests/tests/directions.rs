@@ -50,6 +50,9 @@ const AGENT: &[(&str, &[&str])] = &[
     ("membership", TASKS),
     ("events", TASKS),
     ("gate", TASKS),
+    ("evidence", TASKS),
+    // A record, which no task owns.
+    ("past", &[]),
     ("links", TASKS),
     ("joining", TASKS),
     ("node", TASKS),
@@ -80,6 +83,8 @@ const TASKS: &[&str] = &[
     "membership",
     "events",
     "gate",
+    "evidence",
+    "past",
     "joining",
     "node",
     "seed",

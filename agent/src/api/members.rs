@@ -150,6 +150,7 @@ impl<'a> View<'a> {
                 .map(|address| address.to_string()),
             seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             message: joined([
+                self.membership.objection_of(&member.id).map(str::to_owned),
                 standing.and_then(|standing| message(standing, through, self.roster)),
                 name_clash(member, self.roster),
                 clock_ahead_ms.and_then(member_warning),

@@ -82,7 +82,9 @@ fn of_member(membership: &Membership) -> Vec<Notice> {
     let me = roster.member(&membership.me);
     let name = me.and_then(|me| members::name_clash(me, &roster));
     let name = name.map(|message| Notice { message, hint: None });
-    clock.into_iter().chain(name).chain(incomplete_vitals(membership, &roster)).collect()
+    let contested = membership.contested().into_iter();
+    let contested = contested.map(|c| Notice { message: c.message, hint: Some(c.hint) });
+    contested.chain(clock).chain(name).chain(incomplete_vitals(membership, &roster)).collect()
 }
 
 /// Where there are more members than exchange vitals with each other.
@@ -145,5 +147,6 @@ pub(super) async fn leave(node: &Node, who: &str) -> Answer<Departure> {
         datacenter: Named { name: farewell.datacenter_name, id: farewell.datacenter.to_string() },
         told: farewell.told,
         backup: farewell.backup.display().to_string(),
+        notice: farewell.unheard.map(|n| Notice { message: n.message, hint: Some(n.hint) }),
     })
 }

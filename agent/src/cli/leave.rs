@@ -10,9 +10,14 @@ pub(super) async fn leave(client: &Client, console: &mut Console) -> Outcome {
         return console.json(&departure);
     }
     console.say(format_args!("left {}; this node is standalone now", departure.datacenter.name));
-    match departure.told.as_slice() {
-        [] => console.say("no member could be told; they will see this node as down"),
-        told => console.say(format_args!("told: {}", told.join(", "))),
+    if !departure.told.is_empty() {
+        console.say(format_args!("told: {}", departure.told.join(", ")));
+    }
+    if let Some(notice) = &departure.notice {
+        console.say(&notice.message);
+        if let Some(hint) = &notice.hint {
+            console.say(format_args!("  {hint}"));
+        }
     }
     console.say(format_args!("what it had is kept in {}", departure.backup));
     Ok(())

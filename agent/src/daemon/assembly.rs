@@ -78,10 +78,12 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
 
     let membership = watch::Sender::new(None);
     let entering = watch::Sender::new(false);
+    let past = watch::Sender::new(None);
     let gate = NodeGate {
         me: key.node_id(),
         membership: membership.subscribe(),
         entering: entering.subscribe(),
+        past: past.subscribe(),
         clock,
     };
     let mut router = Router::new();
@@ -118,6 +120,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         inbound,
         membership,
         entering,
+        past,
         broken,
         key_place: ground.key_place,
     };

@@ -9,6 +9,7 @@ mod addresses;
 mod comparing;
 mod following;
 mod inbound;
+mod objections;
 mod openings;
 
 use std::collections::BTreeSet;
@@ -49,11 +50,13 @@ use crate::timekeeping::{ClockStanding, Timekeeper};
 use crate::vitals::{self, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
+pub use objections::{Contested, Grounds};
 
 use addresses::follow_addresses;
 use comparing::{compare_digests, tell_vitals};
 use following::{follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
+use objections::{Objections, call_those_put_out};
 use openings::Openings;
 
 /// How long [`Membership::stop`] waits for the tasks to end.
@@ -161,6 +164,7 @@ pub struct Membership {
     happenings: Feed<Happening>,
     clock: Clock,
     receipts: Arc<Receipts>,
+    objections: Objections,
     hello: watch::Sender<Hello>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -271,6 +275,7 @@ impl Membership {
             happenings: parts.happenings.clone(),
             clock,
             receipts,
+            objections: Objections::default(),
             hello: watch::Sender::new(hello),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -320,6 +325,7 @@ impl Membership {
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this(), inbound.digests));
         self.spawn(follow_addresses(this(), addresses));
+        self.spawn(call_those_put_out(this()));
     }
 
     /// Ends all tasks; with a goodbye, the others are told first.

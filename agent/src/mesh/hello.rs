@@ -218,11 +218,11 @@ pub(super) async fn welcome(
         let ours = gate.hello();
         let verdict = match (&theirs, &ours) {
             (Err(error), _) => refuse(RefusalCode::Malformed, format!("not a hello: {error}")),
-            (Ok(_), None) => refuse(RefusalCode::Standalone, "this node is in no Data Center"),
             (Ok(_), Some(_)) if peer == own => {
                 refuse(RefusalCode::DuplicateIdentity, "this node has the same identity")
             }
-            (Ok(theirs), Some(_)) => judged(connection, peer, theirs, gate).await,
+            // Where this node is in no Data Center, it tells how it came to be out of the last.
+            (Ok(theirs), _) => judged(connection, peer, theirs, gate).await,
         };
         match (verdict, theirs, ours) {
             (Verdict::Welcome, Ok(theirs), Some(ours)) => {

@@ -37,6 +37,7 @@ use crate::joining::{Dialler, Joiner};
 use crate::machine::machine;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
+use crate::past::Past;
 use crate::replica::WriteFailure;
 use crate::store::{Image, Store, StoreError, Write};
 use crate::vitals::host::Look;
@@ -63,6 +64,7 @@ pub const TWIN_HINT: &str = "if this host is the copy, give it an identity of it
 const META_DATACENTER: &str = "datacenter";
 const META_NOTICE: &str = "notice";
 const META_TWIN: &str = "twin";
+const META_PAST: &str = "past";
 
 /// Something that the operator should know, until it is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,8 @@ pub struct Farewell {
     pub told: Vec<String>,
     /// Where what the node had is kept.
     pub backup: PathBuf,
+    /// What is left to do where there were others, and none confirmed.
+    pub unheard: Option<Notice>,
 }
 
 /// What a node is made of.
@@ -125,6 +129,8 @@ pub struct NodeParts {
     pub membership: watch::Sender<Option<Arc<Membership>>>,
     /// Set while the node becomes a member, for the mesh's gate.
     pub entering: watch::Sender<bool>,
+    /// Where the mesh's gate finds how the last membership ended.
+    pub past: watch::Sender<Option<Arc<Past>>>,
     /// Told when the disk fails for good.
     pub broken: mpsc::Sender<Arc<str>>,
     /// Where the key is kept; none where it is nowhere but in memory.
@@ -179,6 +185,8 @@ impl Node {
             ended,
             parts,
         });
+        let past = image.meta.get(META_PAST).and_then(|past| Past::decode(past));
+        node.parts.past.send_replace(past.map(Arc::new));
         let id = image.meta.get(META_DATACENTER).and_then(|id| id.as_slice().try_into().ok());
         let twin = node.twin.borrow().clone();
         match (id.map(DataCenterId), twin) {
@@ -241,6 +249,11 @@ impl Node {
     /// The time.
     pub fn now(&self) -> Now {
         self.parts.clock.now()
+    }
+
+    /// How its last membership ended; none where it is in that Data Center again.
+    pub fn past(&self) -> Option<Arc<Past>> {
+        self.parts.past.borrow().clone()
     }
 
     /// What the operator should know.
@@ -377,26 +390,35 @@ impl Node {
             }
             None => Default::default(),
         };
+        let datacenter = &roster.datacenter_name;
+        let past = self.past_of(&membership, format!("left {datacenter}: {who}")).await;
         membership.stop(true).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
+        let is_heard = !told.is_empty() || roster.others(me).next().is_none();
+        let unheard = (!is_heard).then(|| nobody_heard(&roster.name_of(&me)));
         // Kept over restarts, so that Join Information that stays in the configuration does not
         // bring the node back against the operator's word.
         let notice = Notice {
             message: format!(
-                "{who} took this node out of {} at {}",
-                roster.datacenter_name,
-                rfc3339(self.now().wall_ms)
+                "{who} took this node out of {datacenter} at {}{}",
+                rfc3339(self.now().wall_ms),
+                unheard.as_ref().map_or_else(String::new, |u| format!("; {}", u.message))
             ),
-            hint: LEFT_HINT.into(),
+            hint: match &unheard {
+                Some(unheard) => format!("{}; {LEFT_HINT}", unheard.hint),
+                None => LEFT_HINT.into(),
+            },
             removed: false,
         };
-        let backup = self.step_out(&mut turn, notice, "left").await?;
-        self.tell("left", format!("{who} left {}", roster.datacenter_name));
+        let backup = self.step_out(&mut turn, notice, past, "left").await?;
+        let heard = if is_heard { "" } else { ", and nobody heard" };
+        self.tell("left", format!("{who} left {datacenter}{heard}"));
         Ok(Farewell {
             datacenter_name: roster.datacenter_name.clone(),
             datacenter: membership.datacenter,
             told: told.iter().map(|id| roster.name_of(id)).collect(),
             backup,
+            unheard,
         })
     }
 
@@ -445,12 +467,17 @@ impl Node {
                 removed,
             }
         };
+        let how = match removed {
+            true => format!("was removed from {datacenter} by {} on {on}", ending.who),
+            false => format!("left {datacenter}: {} on {on}", ending.who),
+        };
+        let past = self.past_of(&membership, how).await;
         membership.stop(false).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "no longer a member");
         warn!("{}", notice.message);
         let reason = if removed { "removed" } else { "left" };
         self.tell(reason, notice.message.clone());
-        self.step_out(&mut turn, notice, reason).await.map(drop)
+        self.step_out(&mut turn, notice, past, reason).await.map(drop)
     }
 
     /// Keeps apart from the others, who know another host by this node's key. Its data stays.
@@ -499,11 +526,25 @@ impl Node {
             Write::MetaDelete { name: META_NOTICE },
         ];
         writes.extend(outputs.commit.ops.iter().cloned().map(Write::Replica));
+        let is_back = self.past().is_some_and(|past| past.datacenter == replica.datacenter());
+        writes.extend(is_back.then_some(Write::MetaDelete { name: META_PAST }));
         self.parts.store.commit(writes).await?;
         replica.committed(&outputs.commit);
+        self.parts.past.send_if_modified(|past| is_back && past.take().is_some());
         self.notice.send_replace(None);
         self.start(replica).await;
         Ok(())
+    }
+
+    /// What those shall hear who still take this node for a member of what it is about to leave.
+    async fn past_of(&self, membership: &Membership, how: String) -> Past {
+        let (me, datacenter) = (self.id(), membership.datacenter);
+        let without = Past { datacenter, how: how.clone(), evidence: Vec::new() };
+        let past = membership.replica.read(move |replica| Past::of(replica, &me, how)).await;
+        past.unwrap_or_else(|error| {
+            warn!(%error, "the end of this node's membership cannot be shown");
+            without
+        })
     }
 
     /// Becomes standalone; what the replica held is put aside.
@@ -511,14 +552,20 @@ impl Node {
         &self,
         turn: &mut Turn,
         notice: Notice,
+        past: Past,
         reason: &'static str,
     ) -> Result<PathBuf, NodeError> {
-        let writes = vec![Write::MetaDelete { name: META_DATACENTER }, notice.write(META_NOTICE)];
+        let writes = vec![
+            Write::MetaDelete { name: META_DATACENTER },
+            notice.write(META_NOTICE),
+            Write::Meta { name: META_PAST, value: past.encode() },
+        ];
         if let Err(error) = self.parts.store.commit(writes).await {
             // The tasks of the membership are gone, and it cannot end: only a new start helps.
             let _ = self.ended.try_send(End::Disk(error.to_string().into()));
             return Err(error.into());
         }
+        self.parts.past.send_replace(Some(Arc::new(past)));
         self.parts.membership.send_replace(None);
         self.notice.send_replace(Some(notice));
         self.put_aside(turn, reason).await
@@ -588,6 +635,18 @@ impl Drop for Node {
     /// the node lets go of both.
     fn drop(&mut self) {
         self.parts.membership.send_replace(None);
+    }
+}
+
+/// What to do about a leaving that no other member has heard of.
+fn nobody_heard(name: &str) -> Notice {
+    Notice {
+        message: "no other member confirmed that it heard, so they show this node as down".into(),
+        hint: format!(
+            "this agent tells those who look for it, for as long as it runs; if it goes first, \
+             `peerage remove {name}` on one of them"
+        ),
+        removed: false,
     }
 }
 

@@ -16,7 +16,9 @@ use peerage_proto::id::NodeId;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, META_TWIN, Node, NodeError, Notice};
+use super::{
+    LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Node, NodeError, Notice,
+};
 use crate::clock::{Clock, rfc3339};
 use crate::store::{Folder, Store, StoreError, Write, node_key, replace_key};
 
@@ -107,7 +109,7 @@ fn forgetting(notice: Option<Notice>) -> Vec<Write> {
     });
     let forgotten = Write::MetaDelete { name: META_NOTICE };
     let mut writes: Vec<_> =
-        [META_DATACENTER, META_TWIN].map(|name| Write::MetaDelete { name }).into();
+        [META_DATACENTER, META_PAST, META_TWIN].map(|name| Write::MetaDelete { name }).into();
     writes.push(kept.unwrap_or(forgotten));
     writes
 }

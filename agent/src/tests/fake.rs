@@ -271,7 +271,9 @@ impl Service for Fake {
 
     async fn leave(&self, _: &Caller, _: Leave) -> Answer<Departure> {
         match self.state().datacenter.take() {
-            Some(datacenter) => Ok(Departure { datacenter, told: vec![], backup: "/b".into() }),
+            Some(datacenter) => {
+                Ok(Departure { datacenter, told: vec![], backup: "/b".into(), notice: None })
+            }
             None => Err(ApiError::new(ErrorCode::Refused, "this node is standalone")),
         }
     }

@@ -93,12 +93,16 @@ pub enum Refusal {
     #[error("the Join Information was altered, or its secret is wrong")]
     NotProven,
     /// The member that was asked belongs to another Data Center, or to none.
-    #[error("wrong Data Center: the Join Information is for {wanted}, the node that answered {}", match .found { Some(name) => format!("belongs to {name}"), None => "belongs to none".to_owned() })]
+    #[error("wrong Data Center: the Join Information is for {wanted}, the node that answered {}", elsewhere(.found.as_deref(), .ended.as_deref()))]
     WrongDataCenter {
         /// The name in the terms.
         wanted: String,
         /// That of the member's; none where it is standalone.
         found: Option<String>,
+        /// How it came to be out of the one in the terms, where it was in it last: `was removed
+        /// from North by root on pve-1`. A version before this field says nothing.
+        #[serde(default)]
+        ended: Option<String>,
     },
     /// The issuer is nobody here, or was removed.
     #[error("the Join Information was issued by {issuer}, which {}", if *.removed { "was removed from the Data Center" } else { "is not known as a member here (yet)" })]
@@ -409,6 +413,7 @@ pub fn judge(
         return Err(Refusal::WrongDataCenter {
             wanted: terms.datacenter_name.clone(),
             found: Some(roster.datacenter_name.clone()),
+            ended: None,
         });
     }
     let proven = proven(terms, joiner, &request.name, binding);
@@ -510,6 +515,16 @@ pub fn uses_left(terms: &Terms, admitted: usize) -> Result<(), Refusal> {
 
 fn array(bytes: &[u8]) -> Result<[u8; SIGNATURE_LEN], Refusal> {
     bytes.try_into().map_err(|_| Refusal::Malformed("a signature has another length".into()))
+}
+
+/// Where a node belongs that does not belong where it was looked for.
+fn elsewhere(found: Option<&str>, ended: Option<&str>) -> String {
+    match (ended, found) {
+        (Some(ended), None) => format!("{ended}, and belongs to none now"),
+        (Some(ended), Some(name)) => format!("{ended}, and belongs to {name} now"),
+        (None, Some(name)) => format!("belongs to {name}"),
+        (None, None) => "belongs to none".to_owned(),
+    }
 }
 
 /// A length of time for people: its two largest units.

@@ -234,4 +234,8 @@ pub struct Departure {
     pub told: Vec<String>,
     /// The folder or file on this host that keeps what the node had.
     pub backup: String,
+    /// What is left to do where nobody confirmed that they heard; `None` where someone did, or there
+    /// was nobody else.
+    #[serde(default)]
+    pub notice: Option<Notice>,
 }

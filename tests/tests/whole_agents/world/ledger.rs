@@ -56,11 +56,6 @@ impl Ledger {
         self.lost.push(Lost { host, from_ms: 0, to_ms: u64::MAX });
     }
 
-    /// Whether any host lost anything.
-    pub(super) fn something_was_lost(&self) -> bool {
-        !self.lost.is_empty()
-    }
-
     /// Whether what a host held from a time on may be gone with it.
     pub(super) fn may_be_gone(&self, host: usize, at_ms: u64) -> bool {
         let covers = |lost: &Lost| (lost.from_ms..=lost.to_ms).contains(&at_ms);

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use peerage::api::Answer;
 use peerage_proto::api::{ErrorCode, Wait};
+use peerage_proto::roster::Roster;
 use peerage_tests::sim::promise::{Broken, Promise, hold};
 
 use super::ledger::{Kept, PutOut};
@@ -165,8 +166,8 @@ impl World<'_> {
             Deed::Remove => {
                 let others: Vec<_> = members.into_iter().filter(|other| *other != host).collect();
                 if let Some(other) = self.dice.pick(&others).copied()
-                    && self.has_heir(other)
-                    && !self.has_put_someone_out(other)
+                    && self.is_not_the_last(other)
+                    && self.may_be_put_out(other)
                     && self.budget.spend_member()
                 {
                     let node = self.hosts[other].id().to_string();
@@ -174,7 +175,7 @@ impl World<'_> {
                 }
             }
             Deed::Leave => {
-                if self.has_heir(host) && self.budget.spend_member() {
+                if self.is_not_the_last(host) && self.budget.spend_member() {
                     self.ask(host, Ask::Leave);
                 }
             }
@@ -182,24 +183,37 @@ impl World<'_> {
         }
     }
 
-    /// Whether another member knows all the members that this one knows. Whom only one node has
-    /// admitted so far, and nobody else heard of, is lost to the others with that node.
-    pub(super) fn has_heir(&self, host: usize) -> bool {
-        let Some(membership) = self.membership(host) else { return false };
-        let own = membership.roster();
-        let others = self.members().into_iter().filter(|other| *other != host);
-        others.filter_map(|other| self.membership(other)).any(|heir| {
-            let roster = heir.roster();
-            own.all().all(|member| roster.member(&member.id).is_some())
-        })
+    /// Whether a member stays when this one goes.
+    pub(super) fn is_not_the_last(&self, host: usize) -> bool {
+        let goes = |other: &usize| {
+            let id = self.hosts[*other].id().to_string();
+            let is_asked = |pending: &Pending| match &pending.ask {
+                Ask::Remove { node } => *node == id,
+                Ask::Leave => pending.host == *other,
+                _ => false,
+            };
+            self.is_put_out(*other) || self.pending.values().any(is_asked)
+        };
+        self.members().iter().any(|other| *other != host && !goes(other))
     }
 
-    /// Whether a host has put out another one, or is about to. Two who put each other out across a
-    /// partition are both out, by promise, and neither listens to the other any more.
-    fn has_put_someone_out(&self, host: usize) -> bool {
+    /// Whether a host may be put out as things are. Where two put each other out across a partition,
+    /// a third that knows both ends it the same for all; but whom only one of the two ever let in
+    /// knows nobody else then, and the sides that are left can only be joined by new identities,
+    /// which simulated hosts do not take.
+    fn may_be_put_out(&self, host: usize) -> bool {
         let is_about_to =
             self.pending.values().any(|p| p.host == host && matches!(p.ask, Ask::Remove { .. }));
-        is_about_to || self.ledger.put_out.iter().any(|put_out| put_out.by == host)
+        let did = self.ledger.put_out.iter().any(|put_out| put_out.by == host);
+        let members = self.members();
+        let knows_all = |member: &usize| {
+            let membership = self.membership(*member);
+            let knows =
+                |roster: &Roster, other: &usize| roster.member(&self.hosts[*other].id()).is_some();
+            membership.is_some_and(|m| members.iter().all(|other| knows(&m.roster(), other)))
+        };
+        let is_free = !is_about_to && !did;
+        is_free || (members.len() > 2 && members.iter().all(knows_all))
     }
 
     fn is_put_out(&self, host: usize) -> bool {
@@ -209,12 +223,30 @@ impl World<'_> {
 
     /// A host that left, and may come back. What it wrote before is for those to keep that it told.
     fn who_left(&mut self) -> Option<usize> {
-        let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left { .. });
+        let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left);
         let host = self.lives.iter().position(left)?;
         self.lives[host].fate = Fate::There;
         // A write from before may still be waiting for others.
         self.ledger.rolled_back(host, 0, self.now_ms() + WAIT_MAX_MS);
         Some(host)
+    }
+
+    /// The operator of a host that the others do not take in does what the agent says: it leaves,
+    /// and joins again with a token of one of them. What it wrote meanwhile is not theirs.
+    pub(super) fn help_the_contested(&mut self) {
+        for host in self.members() {
+            let contested = self.membership(host).map(|m| m.contested()).unwrap_or_default();
+            let said = contested.iter().find(|said| said.message.contains("is void"));
+            let busy = self.pending.values().any(|p| p.host == host);
+            let Some(said) = said.filter(|_| !busy) else { continue };
+            let is_meant = |other: &usize| said.by.contains(&self.hosts[*other].id());
+            let Some(helper) = self.members().into_iter().find(is_meant) else { continue };
+            self.note(format_args!("h{host} is told: {}", said.message));
+            self.ask(helper, Ask::Invite { uses: None });
+            self.ask(host, Ask::Leave);
+            self.lives[host].token = self.tokens.last().cloned();
+            self.ledger.rolled_back(host, 0, self.now_ms() + WAIT_MAX_MS);
+        }
     }
 
     /// The hosts on which a member runs.
@@ -268,6 +300,9 @@ impl World<'_> {
             Ok(Said::Invited { .. } | Said::Looked(_)) => {
                 self.note(format_args!("{number}: h{host} did, after {took_ms} ms"));
             }
+            Ok(Said::Told { names }) => {
+                self.note(format_args!("{number}: h{host} did, {names:?} heard ({took_ms} ms)"));
+            }
             Ok(said) => self.note(format_args!("{number}: h{host} says {said:?} ({took_ms} ms)")),
             Err(error) => {
                 self.note(format_args!("{number}: h{host} refuses: {error} ({took_ms} ms)"));
@@ -294,6 +329,7 @@ impl World<'_> {
             }
             (Ask::Join { name: asked, .. }, Ok(Said::Joined { name })) => {
                 self.lives[host].token = None;
+                self.lives[host].fate = Fate::There;
                 // One that was admitted before, and did not hear so, keeps what it was called since.
                 let own = [&asked, TWIN, &self.hosts[host].name()].contains(&name.as_str());
                 let own = own || name.starts_with(RENAMED);
@@ -306,9 +342,7 @@ impl World<'_> {
             }
             // One who was put out while it left, and would come back, is refused for good.
             (Ask::Join { .. }, Err(_)) if self.is_put_out(host) => self.lives[host].token = None,
-            (Ask::Leave, Ok(Said::Told { names })) => {
-                self.lives[host].fate = Fate::Left { heard: !names.is_empty() };
-            }
+            (Ask::Leave, Ok(_)) => self.lives[host].fate = Fate::Left,
             (Ask::Stop, _) => self.stopped(host),
             _ => {}
         }

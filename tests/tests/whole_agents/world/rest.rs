@@ -33,9 +33,9 @@ impl World<'_> {
             // The only member that is left may have to start first.
             if !is_seen_to && let Some(host) = self.members().first().copied() {
                 self.ask(host, Ask::Invite { uses: None });
-                self.put_out_the_unheard(host);
                 is_seen_to = true;
             }
+            self.help_the_contested();
             self.try_again();
             self.start_what_is_due();
             let now_ms = self.now_ms();
@@ -53,26 +53,6 @@ impl World<'_> {
             hold(Promise::AlwaysWritable, now_ms - begun_ms <= REST_MAX_MS, || {
                 format!("{REST_MAX_MS} ms after the end of all trouble {unrest}")
             })?;
-        }
-    }
-
-    /// Puts out the hosts that know that they are out, where nobody else can: they left while they
-    /// were alone, or those who knew lost it with their disks.
-    fn put_out_the_unheard(&mut self, member: usize) {
-        for host in 0..self.hosts.len() {
-            let id = self.hosts[host].id();
-            let unheard = match self.lives[host].fate {
-                Fate::Left { heard } => !heard || self.ledger.something_was_lost(),
-                Fate::There => {
-                    let put_out = self.ledger.put_out.iter().any(|put_out| put_out.node == id);
-                    put_out && self.ledger.something_was_lost()
-                }
-                Fate::Destroyed => false,
-            };
-            let belongs = self.membership(member).is_some_and(|m| m.roster().is_current(&id));
-            if unheard && belongs && self.membership(host).is_none() {
-                self.ask(member, Ask::Remove { node: id.to_string() });
-            }
         }
     }
 
@@ -122,7 +102,7 @@ impl World<'_> {
                 }
                 let wanted = match self.lives[other].fate {
                     Fate::Destroyed => State::Down,
-                    Fate::There | Fate::Left { .. } => State::Alive,
+                    Fate::There | Fate::Left => State::Alive,
                 };
                 let state = standings.get(&id).map(|standing| standing.state);
                 if state != Some(wanted) {

@@ -24,10 +24,7 @@ pub(super) enum Fate {
     /// It is there, running or about to be started again.
     There,
     /// It took itself out of the Data Center.
-    Left {
-        /// Whether a member confirmed that it heard so.
-        heard: bool,
-    },
+    Left,
     /// It is gone for good.
     Destroyed,
 }
@@ -143,7 +140,11 @@ impl World<'_> {
                 self.hosts[host].disk.refuse_once();
                 self.budget.disks_failed.insert(host);
             }
-            Trouble::Destroy if self.has_heir(host) && self.budget.spend_member() => {
+            Trouble::Destroy
+                if self.members().contains(&host)
+                    && self.is_not_the_last(host)
+                    && self.budget.spend_member() =>
+            {
                 self.crash(host)?;
                 self.note(format_args!("h{host} is destroyed"));
                 self.lives[host].fate = Fate::Destroyed;

@@ -1,0 +1,264 @@
+//! Who belongs, and who no longer does, as nodes show it to each other when they meet: chains of
+//! admissions, and the changes by which memberships ended.
+//!
+//! Nothing is taken in from one who is not a member here: whoever was put out has no say.
+
+use std::sync::Arc;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::replica::SignedChange;
+use peerage_proto::roster::{Roster, Standing, admission_chain, ending_of, member_path};
+use peerage_proto::wire::{Refusal, RefusalCode};
+use serde_bytes::ByteBuf;
+use tracing::{info, warn};
+
+use crate::membership::{Grounds, Membership};
+use crate::past::PROOF_CHANGES_MAX;
+use crate::replica::ReplicaHandle;
+
+/// Merges the admissions of a proof, each of which must be written by a current member. The roster
+/// is asked again after each: an admission may be genuine and yet of another Data Center, or of a
+/// node that was removed since, and then it gives nobody the right to admit the next.
+pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
+    for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
+        let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
+        let admits = change.path.as_str().starts_with("@member/")
+            && change.set.contains_key("admitted")
+            && replica.roster().borrow().is_current(&change.dot.writer.node);
+        if !admits {
+            continue;
+        }
+        if let Err(error) = replica.merge(vec![change], true).await {
+            return warn!(%error, "the proof of a new member could not be kept");
+        }
+    }
+}
+
+/// Tells a node whose membership ended how it did, with the change that ended it.
+pub(crate) async fn refuse_ended(
+    replica: &ReplicaHandle,
+    roster: &Roster,
+    peer: NodeId,
+    standing: &Standing,
+) -> Refusal {
+    let code = match standing {
+        Standing::Removed(_) => RefusalCode::Removed,
+        Standing::Left(_) => RefusalCode::Left,
+        Standing::Member => return Refusal::new(RefusalCode::Busy, "ask again"),
+    };
+    let evidence = ending(replica, peer).await;
+    let how = how_it_ended(roster, standing);
+    Refusal { evidence, ..Refusal::new(code, how.trim_start_matches("was ")) }
+}
+
+/// Tells a stranger that the admission which it shows does not count here. Where it was written by a
+/// node whose membership had ended by then, as this node heard it, that end comes with it.
+pub(crate) async fn refuse_stranger(
+    replica: &ReplicaHandle,
+    roster: &Roster,
+    proof: &[ByteBuf],
+) -> Refusal {
+    let message = "this node has not heard of an admission of yours";
+    // The stranger's own comes last, and before it that of whoever let it in.
+    for bytes in proof.iter().take(PROOF_CHANGES_MAX).rev() {
+        let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { break };
+        let writer = change.dot.writer.node;
+        let Some(admitter) = roster.member(&writer) else { continue };
+        if admitter.is_current() {
+            break;
+        }
+        let how = how_it_ended(roster, &admitter.standing);
+        let message = format!("{message} before {} {how}", admitter.name);
+        let evidence = ending(replica, writer).await;
+        return Refusal { evidence, ..Refusal::new(RefusalCode::NotMember, message) };
+    }
+    Refusal::new(RefusalCode::NotMember, message)
+}
+
+/// Takes in what came with the refusal of a peer that this node dialled.
+pub(crate) async fn take_in(membership: &Arc<Membership>, peer: NodeId, refusal: &Refusal) {
+    let me = membership.me;
+    let changes = verified(membership, &refusal.evidence);
+    match refusal.code {
+        RefusalCode::Removed | RefusalCode::Left => {
+            own_end(membership, peer, ends_of(changes, me)).await;
+        }
+        RefusalCode::NotMember => void_admission(membership, peer, changes).await,
+        RefusalCode::Standalone | RefusalCode::WrongDataCenter => {
+            farewell(membership, peer, changes).await;
+        }
+        _ => {}
+    }
+}
+
+/// Merges the change by which this node's membership ended, as any change that comes from a member:
+/// whoever wrote it may have joined after this node last heard of anything.
+async fn own_end(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
+    let roster = membership.roster();
+    if changes.is_empty() {
+        return warn!(
+            "refused as one who left or was removed, with no evidence that holds; staying"
+        );
+    }
+    if roster.is_current(&peer) {
+        merge(membership, changes, false).await;
+    } else if matches!(roster.member(&peer).map(|m| &m.standing), Some(Standing::Removed(_))) {
+        membership.object(peer, Grounds::PutOutBoth);
+    }
+}
+
+/// The peer knows nobody who may have admitted this node: of those who did, or who admitted them,
+/// one was out before the peer heard of it.
+async fn void_admission(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
+    let me = membership.me;
+    let chain = membership.replica.read(move |r| admission_chain(r, &me, PROOF_CHANGES_MAX)).await;
+    let admitters: Vec<_> = chain.into_iter().flatten().map(|c| c.dot.writer.node).collect();
+    let found = admitters.into_iter().rev().filter(|node| *node != me).find_map(|node| {
+        let ends = ends_of(changes.clone(), node);
+        (!ends.is_empty()).then_some((node, ends))
+    });
+    let Some((admitter, ends)) = found else { return };
+    if membership.roster().is_current(&peer) {
+        merge(membership, ends, true).await;
+        membership.object(peer, Grounds::AdmittedBy(admitter));
+    }
+}
+
+/// The peer is no member any more, by its own word. Its admissions are merged with its end: they
+/// were written while it was one, as far as anyone here had heard.
+async fn farewell(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
+    let ends = ends_of(changes.clone(), peer);
+    if ends.is_empty() || !membership.roster().is_current(&peer) {
+        return;
+    }
+    let admissions = changes.into_iter().filter(|change| {
+        change.dot.writer.node == peer
+            && change.path.as_str().starts_with("@member/")
+            && change.set.contains_key("admitted")
+    });
+    let changes = admissions.chain(ends).collect();
+    info!(peer = membership.roster().name_of(&peer), "tells how its membership ended");
+    merge(membership, changes, true).await;
+}
+
+async fn merge(membership: &Membership, changes: Vec<SignedChange>, relay: bool) {
+    if let Err(error) = membership.replica.merge(changes, relay).await {
+        warn!(%error, "the end of a membership could not be kept");
+    }
+}
+
+/// The changes that are what they say, of this Data Center.
+fn verified(membership: &Membership, evidence: &[ByteBuf]) -> Vec<SignedChange> {
+    let changes = evidence.iter().take(PROOF_CHANGES_MAX);
+    let changes = changes.filter_map(|b| SignedChange::verify(Arc::from(b.as_slice())).ok());
+    changes.filter(|change| change.datacenter == membership.datacenter).collect()
+}
+
+/// Those by which the membership of a node ends.
+fn ends_of(changes: Vec<SignedChange>, node: NodeId) -> Vec<SignedChange> {
+    let path = member_path(&node);
+    let ends = |change: &SignedChange| {
+        change.path == path && ["removed", "left"].iter().any(|f| change.set.contains_key(*f))
+    };
+    changes.into_iter().filter(ends).collect()
+}
+
+/// The change that ended a membership, as evidence.
+async fn ending(replica: &ReplicaHandle, node: NodeId) -> Vec<ByteBuf> {
+    let change = replica.read(move |replica| ending_of(replica, &node)).await.ok().flatten();
+    change.map(|change| ByteBuf::from(change.bytes().to_vec())).into_iter().collect()
+}
+
+/// In words that follow on a name.
+fn how_it_ended(roster: &Roster, standing: &Standing) -> String {
+    let datacenter = &roster.datacenter_name;
+    let on = |node| roster.name_of(node);
+    match standing {
+        Standing::Removed(e) => {
+            format!("was removed from {datacenter} by {} on {}", e.who, on(&e.by))
+        }
+        Standing::Left(e) => format!("left {datacenter}: {} on {}", e.who, on(&e.by)),
+        Standing::Member => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::id::DataCenterId;
+    use peerage_proto::identity::Keypair;
+    use peerage_proto::replica::{Actor, Edit, Limits, Replica};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::replica::memory;
+
+    fn key(n: u8) -> Keypair {
+        Keypair::from_seed([n; 32])
+    }
+
+    /// A replica written by one node, and its changes as bytes of a proof.
+    struct Pen(Replica, Clock);
+
+    impl Pen {
+        fn new(n: u8, datacenter: u8) -> Self {
+            let id = DataCenterId([datacenter; 16]);
+            Self(Replica::new(id, key(n), Limits::default()), Clock::start())
+        }
+
+        fn write(&mut self, member: u8, edit: Edit) -> ByteBuf {
+            let actor = Actor { who: "root".into(), via: "test".into() };
+            let path = member_path(&key(member).node_id());
+            let written = self.0.write(&path, edit, actor, rand::random(), self.1.now());
+            let (written, outputs) = written.expect("the write is in bounds");
+            self.0.committed(&outputs.commit);
+            ByteBuf::from(written.change.expect("it says something new").bytes().to_vec())
+        }
+
+        fn admit(&mut self, member: u8) -> ByteBuf {
+            let name = format!("n{member}").parse().expect("a name");
+            let (id, by) = (key(member).node_id(), self.0.node_id());
+            let edit = Roster::of(&self.0).admission(&id, &name, &[], by, None, 1);
+            self.write(member, edit)
+        }
+
+        fn serve(self) -> ReplicaHandle {
+            memory::serve(self.0, self.1)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_known_by_a_chain_of_admissions_that_begins_at_a_member() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let mut second = Pen::new(2, 1);
+        let mut elsewhere = Pen::new(1, 1);
+        let proof = [elsewhere.admit(2), second.admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert!(replica.roster().borrow().is_current(&key(3).node_id()));
+    }
+
+    /// Its admission was genuine, and is still on its disk: shown again, it must not make the
+    /// removed node's word count.
+    #[tokio::test]
+    async fn a_removed_node_brings_nobody_in_by_showing_its_own_old_admission() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let old = founder.admit(2);
+        let _ = founder.write(2, Roster::removal(key(1).node_id(), "root", 1));
+        let proof = [old, Pen::new(2, 1).admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert_eq!(replica.roster().borrow().member(&key(3).node_id()), None);
+    }
+
+    #[tokio::test]
+    async fn an_admission_to_another_data_center_opens_no_door_here() {
+        let mut founder = Pen::new(1, 1);
+        let _ = founder.admit(1);
+        let proof = [Pen::new(1, 9).admit(2), Pen::new(2, 1).admit(3)];
+        let replica = founder.serve();
+        merge_proof(&replica, &proof).await;
+        assert_eq!(replica.roster().borrow().current().count(), 1);
+    }
+}

@@ -1,0 +1,267 @@
+//! Who says for good reason that this node is not in: members that it finds do not take it for one.
+//!
+//! Its admission may have been written by a node that had been put out by then, and did not know
+//! it: then those who had heard so take the newcomer for a stranger, and only its operator can help.
+//! Mostly the news of an admission is just still on its way, so an objection counts once it has
+//! stood for a while, and whoever objected is asked again until it takes this node in. Nothing is
+//! given up here: what this node holds stays, and so does its membership, until its operator has
+//! put its settings where they are wanted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::roster::{Roster, Standing};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::Membership;
+
+/// From how many nodes objections are kept; what more of them would say is the same.
+const OBJECTIONS_MAX: usize = 16;
+
+/// For how long an objection must stand to count: by then the news of an admission has come round.
+const COUNTS_AFTER: Duration = Duration::from_secs(10);
+
+/// The first and the longest wait before one who objects is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// The first and the longest wait before a node that is alone calls those that it put out.
+const CALL_WAIT: Duration = Duration::from_secs(10);
+const CALL_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// How many of those it calls.
+const CALLED_MAX: usize = 8;
+
+/// Why a node does not take this one in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grounds {
+    /// This one's place hangs on the word of a node that was out before the other heard of it.
+    AdmittedBy(NodeId),
+    /// Each of the two put out the other before it heard of the other's doing.
+    PutOutBoth,
+}
+
+/// What is said against this node's membership.
+#[derive(Debug, Default)]
+pub(super) struct Objections(Mutex<BTreeMap<NodeId, Objection>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Objection {
+    grounds: Grounds,
+    since: Instant,
+    last: Instant,
+    is_told: bool,
+}
+
+impl Objection {
+    fn counts(&self) -> bool {
+        self.last - self.since >= COUNTS_AFTER
+    }
+}
+
+impl Objections {
+    /// Notes what a node says; tells whether it says so for the first time.
+    fn note(&self, by: NodeId, grounds: Grounds) -> bool {
+        let now = Instant::now();
+        let mut objections = self.lock();
+        if let Some(objection) = objections.get_mut(&by) {
+            (objection.grounds, objection.last) = (grounds, now);
+            return false;
+        }
+        let has_room = objections.len() < OBJECTIONS_MAX;
+        if has_room {
+            let objection = Objection { grounds, since: now, last: now, is_told: false };
+            objections.insert(by, objection);
+        }
+        has_room
+    }
+
+    /// Those that are told, by their grounds.
+    fn standing(&self) -> BTreeMap<Grounds, Vec<NodeId>> {
+        let mut standing: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (by, objection) in self.lock().iter().filter(|(_, objection)| objection.is_told) {
+            standing.entry(objection.grounds).or_default().push(*by);
+        }
+        standing
+    }
+
+    /// The grounds of one that counts and is not told yet; it is from now on.
+    fn news(&self, by: &NodeId) -> Option<Grounds> {
+        let mut objections = self.lock();
+        let objection = objections.get_mut(by).filter(|o| o.counts() && !o.is_told)?;
+        objection.is_told = true;
+        Some(objection.grounds)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Objection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An objection that counts, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contested {
+    /// Who says so.
+    pub by: Vec<NodeId>,
+    /// What is said, and by whom.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Membership {
+    /// Notes that a node, which this one dialled, does not take it for a member.
+    pub(crate) fn object(self: &Arc<Self>, by: NodeId, grounds: Grounds) {
+        if self.objections.note(by, grounds) {
+            self.spawn(ask_again(self.clone(), by));
+        }
+    }
+
+    /// Calls back a node that this one put out, and that calls as if it were a member: if it put
+    /// out this one in turn, it does not know that by the refusal of its call.
+    pub(crate) fn call_back(self: &Arc<Self>, peer: NodeId) {
+        let is_known = self.objections.lock().contains_key(&peer);
+        if !is_known && is_put_out_by(&self.roster(), peer, self.me) {
+            let this = self.clone();
+            // What it answers is noted on the way.
+            self.spawn(async move { drop(this.mesh.connect(peer).await) });
+        }
+    }
+
+    /// What other nodes have against this one's membership, where that has stood for a while.
+    pub fn contested(&self) -> Vec<Contested> {
+        let roster = self.roster();
+        let standing = self.objections.standing();
+        standing.iter().map(|(grounds, by)| in_words(&roster, *grounds, by)).collect()
+    }
+
+    /// What a node has against this one's membership; none where it has nothing.
+    pub fn objection_of(&self, node: &NodeId) -> Option<&'static str> {
+        let objection = self.objections.lock().get(node).copied();
+        objection
+            .filter(|objection| objection.is_told)
+            .map(|_| "it does not take this node in (see status)")
+    }
+}
+
+/// Asks one who objects, until it takes this node in or no longer matters.
+async fn ask_again(this: Arc<Membership>, by: NodeId) {
+    let mut wait = ASK_AGAIN;
+    loop {
+        sleep(wait).await;
+        wait = (wait * 2).min(ASK_AGAIN_MAX);
+        let is_member = this.roster().is_current(&by);
+        let grounds = this.objections.lock().get(&by).map(|objection| objection.grounds);
+        let matters = is_member == matches!(grounds, Some(Grounds::AdmittedBy(_)));
+        // That it is out of reach says nothing, and if it objects again that is noted on the way.
+        if !matters || this.mesh.is_connected(by) || this.mesh.connect(by).await.is_ok() {
+            this.objections.lock().remove(&by);
+            return;
+        }
+        if let Some(grounds) = this.objections.news(&by) {
+            let roster = this.roster();
+            let Contested { message, hint, .. } = in_words(&roster, grounds, &[by]);
+            warn!("{message}; {hint}");
+            this.tell("contested", &roster.name_of(&this.me), message);
+        }
+    }
+}
+
+/// Calls those that this node put out, where nobody else is left who could tell the two of each
+/// other: each may have put out the other across a partition.
+pub(super) async fn call_those_put_out(this: Arc<Membership>) {
+    let mut wait = CALL_WAIT;
+    loop {
+        sleep(wait).await;
+        wait = (wait * 2).min(CALL_WAIT_MAX);
+        if !this.alive().is_empty() {
+            continue;
+        }
+        let roster = this.roster();
+        let mine = |node: &NodeId| is_put_out_by(&roster, *node, this.me);
+        for node in roster.all().map(|member| member.id).filter(mine).take(CALLED_MAX) {
+            // Whoever takes the call is refused here, and hears why when it dials back.
+            let _ = this.mesh.connect(node).await;
+        }
+    }
+}
+
+fn is_put_out_by(roster: &Roster, node: NodeId, by: NodeId) -> bool {
+    let standing = roster.member(&node).map(|member| &member.standing);
+    matches!(standing, Some(Standing::Removed(ending)) if ending.by == by)
+}
+
+/// What is told to the operator; `by` holds at least one.
+fn in_words(roster: &Roster, grounds: Grounds, by: &[NodeId]) -> Contested {
+    let names: Vec<_> = by.iter().map(|id| roster.name_of(id)).collect();
+    let (who, does) = (names.join(", "), if by.len() == 1 { "does" } else { "do" });
+    match grounds {
+        Grounds::AdmittedBy(admitter) => {
+            let name = roster.name_of(&admitter);
+            let ended = match roster.member(&admitter).map(|member| &member.standing) {
+                Some(Standing::Removed(ending)) => {
+                    format!("was removed by {} on {}", ending.who, roster.name_of(&ending.by))
+                }
+                _ => "left".to_owned(),
+            };
+            Contested {
+                by: by.to_vec(),
+                message: format!(
+                    "{who} {does} not take this node in: its admission by {name} is void there, \
+                     since {name} {ended} before that was heard of"
+                ),
+                hint: format!(
+                    "what is set here does not reach them: keep it by `peerage settings export`; \
+                     then `peerage leave`, and join again with new Join Information from {}",
+                    names.first().map_or("a member", String::as_str)
+                ),
+            }
+        }
+        Grounds::PutOutBoth => Contested {
+            by: by.to_vec(),
+            message: format!(
+                "{who}, which was removed here, goes on and {does} hold this node to be removed: \
+                 the two sides do not speak with each other any more"
+            ),
+            hint: "to make them one, on the side that is to give way: keep its settings by \
+                   `peerage settings export`, then `peerage leave`, `peerage reset --identity`, \
+                   and join the other"
+                .into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADMITTED: Grounds = Grounds::AdmittedBy(NodeId([9; 32]));
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    /// The news of an admission and that of the end of whoever wrote it go different ways.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_once_does_not_count_and_what_stands_is_told_once() {
+        let objections = Objections::default();
+        assert!(objections.note(node(1), ADMITTED));
+        sleep(COUNTS_AFTER).await;
+        assert_eq!(objections.news(&node(1)), None);
+        assert!(!objections.note(node(1), ADMITTED), "it is known already");
+        assert!(objections.standing().is_empty());
+        assert_eq!(objections.news(&node(1)), Some(ADMITTED));
+        assert_eq!(objections.news(&node(1)), None);
+        assert_eq!(objections.standing(), [(ADMITTED, vec![node(1)])].into());
+    }
+
+    #[test]
+    fn however_many_object_only_so_many_are_kept() {
+        let objections = Objections::default();
+        let kept = (0..u8::MAX).filter(|n| objections.note(node(*n), ADMITTED)).count();
+        assert_eq!((kept, objections.lock().len()), (OBJECTIONS_MAX, OBJECTIONS_MAX));
+    }
+}
