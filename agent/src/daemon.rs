@@ -33,9 +33,6 @@ pub use assembly::{Ground, assemble};
 
 use assembly::META_PORT;
 
-/// How many threads serve the agent: it waits more than it computes.
-const WORKERS_MAX: usize = 1;
-
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
@@ -50,9 +47,9 @@ enum Ending {
 /// # Errors
 /// What kept it from starting, or made it stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
+    // One thread is enough for what waits more than it computes, and it need not wake another one:
+    // of the disk's waits the store has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;

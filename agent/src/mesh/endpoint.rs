@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use quinn::{
     AsyncUdpSocket, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, Runtime,
-    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ServerConfig, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use peerage_proto::identity::Keypair;
 
 use super::socket::{HearingSocket, Refusals};
+use super::timer::QuicRuntime;
 use super::tls::Identity;
 
 /// How long a connection may be silent before both sides forget it. Nothing keeps it alive: what
@@ -101,7 +102,7 @@ impl Underlay {
         Ok(Self {
             socket: Arc::new(HearingSocket::new(socket, refusals.clone())?),
             refusals,
-            runtime: Arc::new(TokioRuntime),
+            runtime: Arc::new(QuicRuntime),
             mtu_discovery: true,
             rng_seed: None,
             connection_ids: None,

@@ -35,6 +35,7 @@ mod succession;
 mod tending;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod tls;
 mod waiting;
 mod ways;
@@ -61,6 +62,7 @@ pub use outbox::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
 pub use socket::Refusals;
+pub use timer::QuicRuntime;
 pub use tls::joining_binding;
 pub use ways::Path;
 

@@ -93,6 +93,9 @@ impl Liveness {
     /// It answered: whatever spoke against it, it lives.
     pub(super) fn vindicate(&mut self, node: NodeId) {
         let now = self.outside.now;
+        self.outside
+            .timers
+            .retain(|alarm| !matches!(alarm, Alarm::AskWatched { node: of, .. } if *of == node));
         let Some(entry) = self.members.get_mut(&node) else { return };
         if let Some(doubt) = entry.doubt.take() {
             entry.trusted_until = now + doubt.evidence.rest();

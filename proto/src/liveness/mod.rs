@@ -373,6 +373,12 @@ impl Liveness {
                     None => self.apply(Member::new(suspect, incarnation, foca::State::Down), true),
                 }
             }
+            Alarm::LookInto { suspect, incarnation } => {
+                if self.is_suspected(&suspect, incarnation) {
+                    self.doubt(suspect.node, Evidence::Missed);
+                    self.expect_verdict(suspect, incarnation);
+                }
+            }
             Alarm::GiveUp(node) => {
                 if self.members.get(&node).is_some_and(|e| e.standing.state == State::Unknown) {
                     self.change(node, State::Down, Why::NeverHeard);
@@ -400,6 +406,16 @@ impl Liveness {
                 && entry.incarnation == incarnation
                 && entry.standing.state == State::Suspect
         })
+    }
+
+    /// The member that accused another passes the verdict. Where it does not, because it stopped
+    /// or its change of mind got lost, this node looks into it itself: no suspicion lasts.
+    fn expect_verdict(&mut self, suspect: Life, incarnation: Incarnation) {
+        let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
+        let wait =
+            self.outside.patience_of_verdict(suspicion * pace::VERDICT_BY_OTHERS, suspect.node);
+        let deadline = self.outside.now + wait;
+        self.outside.timers.set(deadline, Alarm::LookInto { suspect, incarnation });
     }
 
     fn teach(&mut self, node: NodeId, patience: Duration) {
@@ -616,6 +632,9 @@ impl Liveness {
                 Cause::Told(by) => Why::Told { by, silent },
             },
         };
+        if to == State::Suspect && matches!(cause, Cause::Told(_)) {
+            self.expect_verdict(life, member.incarnation());
+        }
         self.change(life.node, to, why);
     }
 

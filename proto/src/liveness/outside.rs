@@ -133,6 +133,7 @@ impl Outside {
         }
         if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
             self.probe = None;
+            self.timers.retain(|alarm| *alarm != Alarm::AskAgain { number });
         }
         if self.asked.get(&node).is_some_and(|(asked, _)| *asked == number)
             && let Some((_, sent)) = self.asked.remove(&node)
@@ -189,7 +190,9 @@ impl Outside {
             self.probe = None;
         }
         self.timers.retain(|alarm| match alarm {
-            Alarm::Insist { suspect, .. } | Alarm::Verdict { suspect, .. } => suspect.node != node,
+            Alarm::Insist { suspect, .. }
+            | Alarm::Verdict { suspect, .. }
+            | Alarm::LookInto { suspect, .. } => suspect.node != node,
             Alarm::GiveUp(other) | Alarm::AskOutOfTurn(other) | Alarm::Accuse(other) => {
                 *other != node
             }

@@ -66,6 +66,9 @@ pub(super) const EVIDENCE_REST: Duration = Duration::from_secs(10);
 /// objection is on the way.
 pub(super) const REPRIEVES_MAX: u8 = 3;
 
+/// How many times the time of a suspicion its verdict by others may take: they may have put it off.
+pub(super) const VERDICT_BY_OTHERS: u32 = 3;
+
 /// News are passed on to three members at once, and then this often until they were passed on often
 /// enough.
 pub(super) const GOSSIP: Duration = Duration::from_millis(50);

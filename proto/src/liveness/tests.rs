@@ -436,6 +436,31 @@ fn a_suspicion_that_was_refuted_costs_nobody_its_life() {
 }
 
 #[test]
+fn a_suspicion_whose_accuser_is_gone_ends() {
+    for seed in 0..20 {
+        let mut net = Network::settled(seed, 10);
+        let accused = *net.core(0).foca.identity();
+        let news = Member::new(accused, 0, foca::State::Suspect);
+        let to = *net.core(1).foca.identity();
+        let header = net.core(2).header(to, Message::Gossip);
+        // The accuser dies, and what is passed on is lost, so that the accused does not hear of it.
+        net.kill(2);
+        net.cut = Some(vec![1]);
+        let now = net.now();
+        let outputs = net.core(1).heard(now, id(2), &codec::composed(&header, Some(&news)));
+        net.take(1, outputs.expect("it is heard"));
+        assert_eq!(net.standing(1, 0).state, State::Suspect, "seed {seed}");
+        net.run(260 * MS);
+        net.cut = None;
+        let ends = |net: &Network| net.standing(1, 0).state == State::Alive;
+        assert!(net.until(8 * SECOND, ends).is_some(), "seed {seed}: {:?}", net.standing(1, 0));
+        let down =
+            |(_, _, event): &(_, _, LivenessEvent)| event.node == id(0) && event.to == State::Down;
+        assert!(!net.events.iter().any(down), "seed {seed}");
+    }
+}
+
+#[test]
 fn the_answer_of_a_suspect_is_not_taken_for_a_round_trip() {
     // A suspect is asked with probe number 0, which foca comes to as well after 256 probes: the
     // answer to the one was taken for a late answer to the other, a round trip of seconds, and all

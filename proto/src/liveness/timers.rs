@@ -41,6 +41,8 @@ pub(super) enum Alarm {
     Insist { suspect: Life, incarnation: u16 },
     /// Declare down a suspect of whose death there is evidence, if it did not object.
     Verdict { suspect: Life, incarnation: u16 },
+    /// Ask a member that others suspect, if they did not come to a verdict.
+    LookInto { suspect: Life, incarnation: u16 },
     /// Stop waiting for a member that the roster named and nobody met.
     GiveUp(NodeId),
 }

@@ -10,10 +10,10 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use peerage::mesh::{Bind, Refusals, Underlay};
+use peerage::mesh::{Bind, QuicRuntime, Refusals, Underlay};
 use peerage_tests::sim::dice::Dice;
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::task::AbortHandle;
 use turmoil::net::UdpSocket;
 
@@ -103,7 +103,7 @@ pub(crate) fn bind(air: &Arc<Air>) -> Bind {
             socket,
             // A dead host of this world is silent.
             refusals: Refusals::default(),
-            runtime: Arc::new(TokioRuntime),
+            runtime: Arc::new(QuicRuntime),
             mtu_discovery: false,
             rng_seed: None,
             connection_ids: None,
