@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn of_what_several_seeds_said_the_most_telling_is_shown_and_the_busy_are_asked_again() {
         let clock_off = || refused(Refusal::ClockOff { ahead_ms: 1, member: "pve-1".into() });
-        let elsewhere = || refused(Refusal::WrongDataCenter { wanted: "a".into(), found: None });
+        let elsewhere =
+            || refused(Refusal::WrongDataCenter { wanted: "a".into(), found: None, ended: None });
         let broke_off = || JoinError::BrokeOff("the seed hung up".into());
         for [less, more] in [[broke_off(), clock_off()], [elsewhere(), broke_off()]] {
             let (less, more) = (declined(less), declined(more));

@@ -143,47 +143,76 @@ impl Pool {
     }
 }
 
-/// Looks for as long as things are sent and answered; the first that is not answered is told to
-/// the pool.
+/// Looks until all that was sent is answered; what is not is told to the pool.
 async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
+    let watch = &peer.watch;
+    loop {
+        let seen = match until_answered(&pool, &peer).await {
+            Some(seen) => seen,
+            None => return,
+        };
+        watch.looked_at.store(false, Ordering::Release);
+        // What was handed over in between had no look begun for it.
+        if watch.sends.load(Ordering::Acquire) == seen
+            || watch.looked_at.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+    }
+}
+
+/// Waits until what was handed to the connection is answered and nothing more is asked, or until
+/// there is nothing that asks for an answer. Returns how much was handed over by then; `None` where
+/// no answer came, which the pool was told, or where the connection ended.
+async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
+    let mut sends = peer.watch.sends.load(Ordering::Acquire);
     let (mut answers, mut questions) = peer.answers_and_questions();
     // Since when nothing was answered though something was asked.
     let mut unanswered: Option<Instant> = None;
+    // Whether an answer came after the last thing that was handed over.
+    let mut answered = false;
+    // For how many steps nothing happened.
+    let mut quiet = 0;
     loop {
-        let sends = peer.watch.sends.load(Ordering::Relaxed);
         let patience = pool.patience.with(peer.connection.rtt());
-        for _ in 0..STEPS {
-            let (step, start) = (patience / STEPS, Instant::now());
-            tokio::select! {
-                () = sleep(step) => {}
-                _ = peer.connection.closed() => return,
-            }
-            let stood_still = start.elapsed() > step * 2;
-            let now = peer.answers_and_questions();
-            if now.0 != answers {
-                unanswered = None;
-                pool.patience.narrow();
-            } else if stood_still {
-                // What came while this host stood still has not been read yet.
-                unanswered = None;
-            } else if now.1 != questions {
-                unanswered.get_or_insert(start + step);
-            }
-            (answers, questions) = now;
-            if unanswered.is_some_and(|since| since.elapsed() >= patience - step) {
-                peer.doubt(answers);
-                // Whatever is sent next is looked at anew.
-                peer.watch.looked_at.store(false, Ordering::Release);
-                pool.counters.doubts.add(1);
-                tracing::debug!(peer = %peer.id.short(), path = %peer.path(), "not answered");
-                return pool.tend(peer.id);
-            }
+        let (step, start) = (patience / STEPS, Instant::now());
+        tokio::select! {
+            () = sleep(step) => {}
+            _ = peer.connection.closed() => return None,
         }
-        if unanswered.is_none() && peer.watch.sends.load(Ordering::Relaxed) == sends {
-            break;
+        let stood_still = start.elapsed() > step * 2;
+        let before = (sends, answers, questions);
+        sends = peer.watch.sends.load(Ordering::Acquire);
+        (answers, questions) = peer.answers_and_questions();
+        let handed_over = sends != before.0;
+        quiet =
+            if handed_over || (answers, questions) != (before.1, before.2) { 0 } else { quiet + 1 };
+        if answers != before.1 {
+            unanswered = None;
+            answered = !handed_over;
+            pool.patience.narrow();
+        } else if stood_still {
+            // What came while this host stood still has not been read yet.
+            (unanswered, answered) = (None, false);
+        } else if questions != before.2 {
+            unanswered.get_or_insert(start + step);
+            answered = false;
+        } else if handed_over {
+            answered = false;
+        }
+        if unanswered.is_some_and(|since| since.elapsed() >= patience - step) {
+            peer.doubt(answers);
+            // Whatever is sent next is looked at anew.
+            peer.watch.looked_at.store(false, Ordering::Release);
+            pool.counters.doubts.add(1);
+            tracing::debug!(peer = %peer.id.short(), path = %peer.path(), "not answered");
+            pool.tend(peer.id);
+            return None;
+        }
+        if unanswered.is_none() && quiet >= if answered { 1 } else { STEPS } {
+            return Some(sends);
         }
     }
-    peer.watch.looked_at.store(false, Ordering::Release);
 }
 
 #[cfg(test)]

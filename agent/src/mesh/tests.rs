@@ -703,6 +703,9 @@ impl Gate for TestGate {
     async fn judge(&self, peer: NodeId, hello: &Hello, remote: SocketAddr) -> Verdict {
         self.heard.lock().unwrap().insert(peer, remote);
         let ours = self.hello.lock().unwrap().as_ref().map(|ours| ours.datacenter);
+        if ours.is_none() {
+            return Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nowhere"));
+        }
         if ours != Some(hello.datacenter) {
             return Verdict::Refuse(Refusal::new(RefusalCode::WrongDataCenter, "elsewhere"));
         }
