@@ -351,7 +351,8 @@ impl<S: Surroundings> Admitter<S> {
             Presence::Gone => {
                 let others = roster.others(self.me).filter(|other| *other != holder).count();
                 let alive = self.surroundings.alive().len();
-                if alive * 2 >= others {
+                // Of two halves that do not see each other, neither replaces anybody.
+                if others == 0 || alive * 2 > others {
                     return Ok(());
                 }
                 format!(

@@ -18,7 +18,9 @@ use tracing::debug;
 use crate::admission::{Admitter, Presence, Surroundings, refuse_as_standalone};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::mesh::{Bind, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame};
+use crate::mesh::{
+    Bind, DialError, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame,
+};
 use crate::node::Node;
 
 /// How long a member that is to be replaced is called.
@@ -136,6 +138,10 @@ impl Surroundings for MeshSurroundings {
     }
 
     async fn presence(&self, member: NodeId) -> Presence {
+        if !self.membership.contested().is_empty() {
+            // It may be alive among those who do not take this node in.
+            return Presence::Lately("other nodes do not take in the one that was asked".into());
+        }
         let standing = self.membership.liveness.standings().borrow().get(&member).cloned();
         let since = standing.as_ref().map(|standing| standing.since).unwrap_or_default();
         let since = self.clock.now().mono.saturating_sub(since);
@@ -156,14 +162,22 @@ impl Surroundings for MeshSurroundings {
         }
         // A connection may still be there that leads nowhere: only an answer counts.
         let mesh = &self.membership.mesh;
-        let called = timeout(CALL_TIMEOUT, mesh.connect(member)).await;
-        match called {
+        match timeout(CALL_TIMEOUT, mesh.connect(member)).await {
             Ok(Ok(())) if mesh.answers(member, CALL_TIMEOUT).await => {
                 Presence::There("it answers".into())
+            }
+            // It holds its key, and is in another Data Center or in none.
+            Ok(Err(DialError::Refused(refusal))) if is_elsewhere(refusal.code) => Presence::Gone,
+            Ok(Err(DialError::Refused(refusal) | DialError::RefusedHere(refusal))) => {
+                Presence::There(format!("it answers: {refusal}"))
             }
             _ => Presence::Gone,
         }
     }
+}
+
+fn is_elsewhere(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
 }
 
 /// The gate of a mesh that only dials.

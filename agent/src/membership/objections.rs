@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use peerage_proto::id::NodeId;
 use peerage_proto::roster::{Roster, Standing};
+use peerage_proto::wire::RefusalCode;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Membership;
+use crate::mesh::DialError;
 
 /// From how many nodes objections are kept; what more of them would say is the same.
 const OBJECTIONS_MAX: usize = 16;
@@ -125,9 +127,8 @@ impl Membership {
     pub(crate) fn call_back(self: &Arc<Self>, peer: NodeId) {
         let is_known = self.objections.lock().contains_key(&peer);
         if !is_known && is_put_out_by(&self.roster(), peer, self.me) {
-            let this = self.clone();
-            // What it answers is noted on the way.
-            self.spawn(async move { drop(this.mesh.connect(peer).await) });
+            // What it answers is noted on the way. After a failure it rests like any other.
+            self.mesh.seek(peer);
         }
     }
 
@@ -157,7 +158,15 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
         let grounds = this.objections.lock().get(&by).map(|objection| objection.grounds);
         let matters = is_member == matches!(grounds, Some(Grounds::AdmittedBy(_)));
         // That it is out of reach says nothing, and if it objects again that is noted on the way.
-        if !matters || this.mesh.is_connected(by) || this.mesh.connect(by).await.is_ok() {
+        let is_over = !matters
+            || this.mesh.is_connected(by)
+            || match this.mesh.connect(by).await {
+                // Another identity is there now: it gave way.
+                Ok(()) | Err(DialError::WrongKey { .. }) => true,
+                Err(DialError::Refused(refusal)) => refusal.code == RefusalCode::Standalone,
+                Err(_) => false,
+            };
+        if is_over {
             this.objections.lock().remove(&by);
             return;
         }
@@ -174,6 +183,8 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
 /// other: each may have put out the other across a partition.
 pub(super) async fn call_those_put_out(this: Arc<Membership>) {
     let mut wait = CALL_WAIT;
+    // How many were called: the next is the one after them.
+    let mut called = 0_usize;
     loop {
         sleep(wait).await;
         wait = (wait * 2).min(CALL_WAIT_MAX);
@@ -182,9 +193,13 @@ pub(super) async fn call_those_put_out(this: Arc<Membership>) {
         }
         let roster = this.roster();
         let mine = |node: &NodeId| is_put_out_by(&roster, *node, this.me);
-        for node in roster.all().map(|member| member.id).filter(mine).take(CALLED_MAX) {
+        let mine: Vec<_> = roster.all().map(|member| member.id).filter(mine).collect();
+        for node in
+            mine.iter().cycle().skip(called % mine.len().max(1)).take(CALLED_MAX.min(mine.len()))
+        {
+            called = called.wrapping_add(1);
             // Whoever takes the call is refused here, and hears why when it dials back.
-            let _ = this.mesh.connect(node).await;
+            let _ = this.mesh.connect(*node).await;
         }
     }
 }

@@ -151,7 +151,7 @@ async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
             Some(seen) => seen,
             None => return,
         };
-        watch.looked_at.store(false, Ordering::Release);
+        watch.looked_at.swap(false, Ordering::AcqRel);
         // What was handed over in between had no look begun for it.
         if watch.sends.load(Ordering::Acquire) == seen
             || watch.looked_at.swap(true, Ordering::AcqRel)

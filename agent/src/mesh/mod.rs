@@ -138,6 +138,12 @@ impl Mesh {
         self.pool.reach(peer, true).await.map(|_| ())
     }
 
+    /// Dials a peer that is not connected, and does not wait for it; one that rests after a failure
+    /// is left alone.
+    pub fn seek(&self, peer: NodeId) {
+        self.pool.seek(peer);
+    }
+
     /// Sends a datagram that may be lost. Without a connection it waits for a dial with a few
     /// others, and is dropped and counted where the node rests after a failure.
     pub fn send_datagram(&self, peer: NodeId, bytes: Bytes) {

@@ -140,7 +140,7 @@ fn of_another(path: &Path, owner: u32, us: u32) -> String {
         format!("run it as that user, `sudo -u '#{owner}' peerage ...`")
     } else {
         format!(
-            "run it as that user, or give it to this one: `sudo chown -R {us} {}`",
+            "as root, give it to this one: `chown -R {us} {}`; or run it as that user",
             path.display()
         )
     }

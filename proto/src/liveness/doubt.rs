@@ -73,7 +73,7 @@ impl Liveness {
         let now = self.outside.now;
         if let Some(entry) = self.members.get_mut(&node)
             && matches!(entry.standing.state, State::Alive | State::Suspect)
-            && now >= entry.trusted_until
+            && (evidence == Evidence::Missed || now >= entry.trusted_until)
             && entry.doubt.is_none_or(|doubt| doubt.evidence < evidence)
         {
             entry.doubt = Some(Doubt { evidence });
@@ -98,7 +98,7 @@ impl Liveness {
             .retain(|alarm| !matches!(alarm, Alarm::AskWatched { node: of, .. } if *of == node));
         let Some(entry) = self.members.get_mut(&node) else { return };
         if let Some(doubt) = entry.doubt.take() {
-            entry.trusted_until = now + doubt.evidence.rest();
+            entry.trusted_until = entry.trusted_until.max(now + doubt.evidence.rest());
             self.outside.timers.retain(|alarm| !is_about(alarm, node));
         }
     }

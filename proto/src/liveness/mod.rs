@@ -415,6 +415,8 @@ impl Liveness {
         let wait =
             self.outside.patience_of_verdict(suspicion * pace::VERDICT_BY_OTHERS, suspect.node);
         let deadline = self.outside.now + wait;
+        let is_of_it = |alarm: &Alarm| matches!(alarm, Alarm::LookInto { suspect: of, .. } if of.node == suspect.node);
+        self.outside.timers.retain(|alarm| !is_of_it(alarm));
         self.outside.timers.set(deadline, Alarm::LookInto { suspect, incarnation });
     }
 
@@ -603,9 +605,18 @@ impl Liveness {
         let from = entry.standing.state;
         let restarted = entry.life.is_some_and(|known| known.boot != life.boot);
         let first = entry.life.is_none();
+        let renewed = (entry.life, entry.incarnation) != (Some(life), member.incarnation());
         entry.life = Some(life);
         entry.incarnation = member.incarnation();
         entry.standing.boot = Some(life.boot);
+        if to == State::Suspect && matches!(cause, Cause::Told(_)) && (renewed || from != to) {
+            if from == to {
+                // It objected to what was found against it before.
+                entry.doubt = None;
+            }
+            self.expect_verdict(life, member.incarnation());
+        }
+        let Some(entry) = self.members.get_mut(&life.node) else { return };
         if from == to && !(restarted && to == State::Alive) {
             return;
         }
@@ -632,9 +643,6 @@ impl Liveness {
                 Cause::Told(by) => Why::Told { by, silent },
             },
         };
-        if to == State::Suspect && matches!(cause, Cause::Told(_)) {
-            self.expect_verdict(life, member.incarnation());
-        }
         self.change(life.node, to, why);
     }
 
@@ -654,7 +662,7 @@ impl Liveness {
             entry.missed_us = false;
             let doubt = entry.doubt.take().filter(|_| why == Why::Answered);
             if let Some(rest) = doubt.map(|doubt| doubt.evidence.rest()) {
-                entry.trusted_until = now + rest;
+                entry.trusted_until = entry.trusted_until.max(now + rest);
             }
             self.outside.heard_of(node);
         }

@@ -33,7 +33,7 @@ fn a_killed_node_is_down_on_all_survivors_in_time() {
         times.sort_unstable();
         println!("{nodes} nodes: median {:?}, worst {:?}", times[20], times[39]);
         assert!(times[20] <= 1_800 * MS, "{nodes} nodes: median {:?}", times[20]);
-        assert!(times[39] <= 2_200 * MS, "{nodes} nodes: worst {:?}", times[39]);
+        assert!(times[39] <= 2_400 * MS, "{nodes} nodes: worst {:?}", times[39]);
     }
 }
 

@@ -87,6 +87,11 @@ impl Timers {
         self.queue.len()
     }
 
+    /// Whether an alarm is set that `is` accepts.
+    pub(super) fn any(&self, is: impl Fn(&Alarm) -> bool) -> bool {
+        self.queue.values().any(is)
+    }
+
     /// Drops the alarms that `keep` refuses.
     pub(super) fn retain(&mut self, keep: impl Fn(&Alarm) -> bool) {
         self.queue.retain(|_, alarm| keep(alarm));

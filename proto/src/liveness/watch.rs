@@ -12,7 +12,7 @@ use std::time::Duration;
 use foca::Member;
 
 use super::doubt::Evidence;
-use super::timers::Alarm;
+use super::timers::{Alarm, Timers};
 use super::{Liveness, State, pace};
 use crate::id::NodeId;
 
@@ -29,7 +29,11 @@ impl Liveness {
     pub(super) fn watch(&mut self) {
         self.watching = false;
         let since = self.outside.now;
-        if let Some(watched) = self.watched() {
+        let is_asked = |timers: &Timers, node: NodeId| {
+            timers.any(|alarm| matches!(alarm, Alarm::AskWatched { node: of, .. } if *of == node))
+        };
+        if let Some(watched) = self.watched().filter(|node| !is_asked(&self.outside.timers, *node))
+        {
             self.ask_watched(watched, since, pace::WATCH_ASKS);
         }
         self.keep_watch();
@@ -46,7 +50,12 @@ impl Liveness {
             return self.doubt(node, Evidence::Missed);
         };
         self.ask(life, Member::new(life, entry.incarnation, foca::State::Alive));
-        let wait = self.outside.patience(pace::ASK_WATCHED, node, 1.5);
+        // One that was never measured may be far away; its answer here measures nothing.
+        let wait = match self.outside.rtt(node) {
+            Some(_) => pace::ASK_WATCHED,
+            None => pace::RTT_MAX / u32::from(pace::WATCH_ASKS),
+        };
+        let wait = self.outside.patience(wait, node, 1.5);
         let again = Alarm::AskWatched { node, since, asks_left };
         self.outside.timers.set(self.outside.now + wait, again);
     }
