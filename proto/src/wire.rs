@@ -278,8 +278,9 @@ codes! {
 codes! {
     /// Why a connection was closed.
     CloseCode: u32, "A reason that only a newer version knows.";
-    /// The agent stops.
-    Shutdown = 0, "the agent stops";
+    /// Nothing was said. QUIC itself closes so what nobody holds any more, such as a dial that was
+    /// given up: it tells nothing of the node.
+    Dropped = 0, "given up";
     /// The hello was refused.
     Refused = 1, "refused";
     /// The two have a better connection.
@@ -300,6 +301,8 @@ codes! {
     Done = 9, "done";
     /// No room for another connection.
     Busy = 10, "too many connections";
+    /// The agent stops.
+    Shutdown = 11, "the agent stops";
 }
 
 codes! {

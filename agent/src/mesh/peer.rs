@@ -214,7 +214,7 @@ impl Peer {
             },
             ConnectionError::LocallyClosed => {
                 let (code, message) =
-                    self.closed_with.get().cloned().unwrap_or((CloseCode::Shutdown, String::new()));
+                    self.closed_with.get().cloned().unwrap_or((CloseCode::Dropped, String::new()));
                 DisconnectReason::Here { code, message }
             }
             ConnectionError::TimedOut => DisconnectReason::Silent,

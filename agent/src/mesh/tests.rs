@@ -23,6 +23,7 @@ use peerage_proto::wire::{
 
 use super::accept::JOINS_MAX;
 use super::dial::{BACKOFF_MAX, BACKOFF_MIN};
+use super::hello::greet;
 use super::*;
 use cuts::Cuts;
 
@@ -362,6 +363,23 @@ async fn the_reason_of_a_close_reaches_the_other_side() {
     let message = "so long".to_owned();
     assert_eq!(reason, DisconnectReason::ByPeer { code: CloseCode::Leaving, message });
     assert!(matches!(soon(a.mesh.connect(b.id)).await, Err(DialError::Stopped)));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_is_no_goodbye() {
+    let world = World::default();
+    let (a, mut b) = (world.member(1), world.member(2));
+    let connection = a.raw(&b).await;
+    let dial = greet(&connection, b.id, None, &*a.mesh.pool.gate);
+    soon(dial).await.unwrap();
+    assert!(matches!(soon(b.events.recv()).await.unwrap(), Event::Connected { .. }));
+    // As a dial does that is overtaken by another one.
+    drop(connection);
+    let event = soon(b.events.recv()).await.unwrap();
+    let Event::Disconnected { reason: DisconnectReason::ByPeer { code, .. }, .. } = event else {
+        panic!("{event:?}")
+    };
+    assert_eq!(code, CloseCode::Dropped);
 }
 
 #[tokio::test]
