@@ -334,8 +334,11 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
         let Group { outputs, asked, replies, .. } = group;
         self.replica.committed(&outputs.commit);
-        if outputs.notify.iter().any(|change| change.path.is_reserved()) {
-            self.publish_roster();
+        let reserved = outputs.notify.iter().map(|change| &change.path).filter(|p| p.is_reserved());
+        let mut reserved = reserved.peekable();
+        if reserved.peek().is_some() {
+            let roster = self.roster.borrow().after(&self.replica, reserved);
+            self.publish_roster(roster);
         }
         let (asked, plain): (Vec<_>, Vec<_>) =
             outputs.send.into_iter().partition(|change| asked.contains(&change.dot));
@@ -353,8 +356,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
     }
 
-    fn publish_roster(&self) {
-        let roster = Roster::of(&self.replica);
+    fn publish_roster(&self, roster: Roster) {
         self.roster.send_if_modified(|current| {
             let changed = **current != roster;
             if changed {
@@ -369,7 +371,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     async fn reload(&mut self) -> Result<(), Arc<str>> {
         let reloaded = self.disk.reload().await;
         self.replica = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
-        self.publish_roster();
+        self.publish_roster(Roster::of(&self.replica));
         self.progress.send_replace(progress(&self.replica));
         Ok(())
     }

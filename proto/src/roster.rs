@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -209,50 +210,79 @@ pub enum RosterEvent {
 pub struct Roster {
     /// The Data Center's name; empty where it is not known yet.
     pub datacenter_name: String,
-    members: BTreeMap<NodeId, Member>,
+    /// Shared with the rosters before and after: most of them are the same.
+    members: BTreeMap<NodeId, Arc<Member>>,
     invites: BTreeMap<InviteId, InviteRecord>,
 }
 
 impl Roster {
     /// Reads the roster out of a replica.
     pub fn of(replica: &Replica) -> Self {
-        let name = replica.document(&datacenter_path()).and_then(|d| d.value("name"));
-        let members = replica.documents("@member").filter_map(|(path, d)| member(path, d));
-        let invites = replica.documents("@invite").filter_map(|(path, d)| invite(path, d));
-        let mut roster = Self {
-            datacenter_name: name.and_then(Value::as_str).unwrap_or_default().to_owned(),
-            members: members.map(|m| (m.id, m)).collect(),
-            invites: invites.map(|i| (i.id, i)).collect(),
-        };
+        let records = ["@member", "@invite"].map(|kind| replica.documents(kind));
+        let paths = records.into_iter().flatten().map(|(path, _)| path);
+        Self::default().after(replica, paths.chain([&datacenter_path()]))
+    }
+
+    /// The roster after the documents at these paths have changed, as [`Roster::of`] would read it,
+    /// at the cost of those and of a glance at the others.
+    pub fn after<'p>(
+        &self,
+        replica: &Replica,
+        changed: impl IntoIterator<Item = &'p Path>,
+    ) -> Self {
+        let mut roster = self.clone();
+        for path in changed {
+            // Only a removal could hide what a document said, and these have none.
+            let Some(document) = replica.document(path).filter(|d| d.exists()) else { continue };
+            if let Some(member) = member(path, document) {
+                roster.members.insert(member.id, Arc::new(member));
+            } else if let Some(invite) = invite(path, document) {
+                roster.invites.insert(invite.id, invite);
+            } else if *path == datacenter_path() {
+                let name = document.value("name").and_then(Value::as_str);
+                name.unwrap_or_default().clone_into(&mut roster.datacenter_name);
+            }
+        }
         roster.settle_names();
         roster
     }
 
     /// Gives every name to the earliest of the members that were given it.
     fn settle_names(&mut self) {
-        let mut holders: BTreeMap<String, (Hlc, NodeId)> = BTreeMap::new();
-        for member in self.members.values().filter(|m| m.is_current()) {
+        let mut holders: BTreeMap<&str, (Hlc, NodeId)> = BTreeMap::new();
+        for member in self.current() {
             let claim = (member.since, member.id);
-            let holder = holders.entry(member.given_name.clone()).or_insert(claim);
+            let holder = holders.entry(&member.given_name).or_insert(claim);
             *holder = (*holder).min(claim);
         }
-        for member in self.members.values_mut() {
-            let holder = holders.get(&member.given_name);
-            if member.is_current() && holder.is_some_and(|(_, id)| *id != member.id) {
+        let renamed = |member: &Member| {
+            let holder = holders.get(&*member.given_name);
+            let clashes = member.is_current() && holder.is_some_and(|(_, id)| *id != member.id);
+            if clashes {
                 // No name has a '~', so this one is nobody else's.
-                member.name = format!("{}~{}", member.given_name, member.id.short());
+                let name = format!("{}~{}", member.given_name, member.id.short());
+                (member.name != name).then_some((member.id, name))
+            } else {
+                let given = &member.given_name;
+                (member.name != *given).then(|| (member.id, given.clone()))
+            }
+        };
+        let renamed: Vec<_> = self.all().filter_map(renamed).collect();
+        for (id, name) in renamed {
+            if let Some(member) = self.members.get_mut(&id) {
+                Arc::make_mut(member).name = name;
             }
         }
     }
 
     /// All nodes that were ever admitted, in the order of their ids.
     pub fn all(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+        self.members.values().map(|member| &**member)
     }
 
     /// The nodes that belong now.
     pub fn current(&self) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(|m| m.is_current())
+        self.all().filter(|m| m.is_current())
     }
 
     /// The nodes that belong now, without this one.
@@ -262,12 +292,12 @@ impl Roster {
 
     /// What is known of a node; none for a stranger.
     pub fn member(&self, id: &NodeId) -> Option<&Member> {
-        self.members.get(id)
+        self.members.get(id).map(|member| &**member)
     }
 
     /// Whether a node belongs now.
     pub fn is_current(&self, id: &NodeId) -> bool {
-        self.members.get(id).is_some_and(Member::is_current)
+        self.member(id).is_some_and(Member::is_current)
     }
 
     /// The name that a node shows; the beginning of its id where it is a stranger.
@@ -329,7 +359,7 @@ impl Roster {
     /// What people want to hear of the way from an earlier roster to this.
     pub fn events_since(&self, earlier: &Self) -> Vec<RosterEvent> {
         let mut events = Vec::new();
-        for member in self.members.values() {
+        for member in self.all() {
             let before = earlier.member(&member.id);
             match &member.standing {
                 standing if before.is_some_and(|b| b.standing == *standing) => {}
@@ -563,6 +593,8 @@ pub fn admissions_by(replica: &Replica, node: &NodeId, most: usize) -> Vec<Signe
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::id::DataCenterId;
     use crate::identity::Keypair;
@@ -607,6 +639,55 @@ mod tests {
         let earlier = Keypair::from_seed([4; 32]).node_id();
         assert_eq!(roster.holder_of("pve-3").map(|m| m.id), Some(earlier));
         assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
+    }
+
+    proptest! {
+        /// Each step is of one of three nodes with one of two names, so that names clash and are
+        /// free again.
+        #[test]
+        fn a_roster_that_follows_each_change_is_the_one_that_reads_all(
+            steps in prop::collection::vec((0..6u8, 3..6u8, 0..2usize), 1..30),
+        ) {
+            let mut a = replica(1);
+            let mut roster = Roster::default();
+            for (at, (what, n, name)) in steps.into_iter().enumerate() {
+                let id = Keypair::from_seed([n; 32]).node_id();
+                let wall_ms = 1000 + at as u64;
+                let (name, member) = (["pve-3", "pve-4"][name], member_path(&id));
+                let known = roster.member(&id).is_some();
+                let (path, edit) = match what {
+                    0 => (datacenter_path(), Roster::founding(name, wall_ms)),
+                    1 if known => (member, Roster::leaving(id, "root", wall_ms)),
+                    2 if known => (member, Roster::removal(id, "root", wall_ms)),
+                    3 if known => (member, Roster::renaming(&name.parse().unwrap())),
+                    4 => {
+                        let record = InviteRecord {
+                            id: InviteId([n; 32]),
+                            issuer: id,
+                            created_ms: wall_ms,
+                            expires_ms: wall_ms,
+                            uses: None,
+                            node_name: None,
+                            strict: false,
+                            revoked: false,
+                        };
+                        (invite_path(&record.id), Roster::inviting(&record))
+                    }
+                    _ => {
+                        let by = a.node_id();
+                        let name = name.parse().unwrap();
+                        (member, roster.admission(&id, &name, &[], by, None, wall_ms))
+                    }
+                };
+                let actor = Actor { who: "root".into(), via: "test".into() };
+                let now = Now { mono: Duration::ZERO, wall_ms };
+                // What is removed stays so.
+                if a.write(&path, edit, actor, 1, now).is_ok() {
+                    roster = roster.after(&a, [&path]);
+                }
+                prop_assert_eq!(&roster, &Roster::of(&a));
+            }
+        }
     }
 
     /// The seed's answer was lost, and the joiner asked again: that must not cost it its name.
