@@ -13,8 +13,9 @@ use peerage_proto::admission::exchange::{
     JoinerFrame, LISTED_MAX, MemberFrame, UsesAnswer, UsesQuestion,
 };
 use peerage_proto::admission::invitation::{Invitation, Terms};
+use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{
-    Binding, JoinRequest, Judge, Judged, REQUEST_BYTES_MAX, Refusal, judge, uses_left,
+    Binding, JoinRequest, Judge, Judged, REQUEST_BYTES_MAX, judge, uses_left,
 };
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};

@@ -22,16 +22,19 @@ use crate::replica::ReplicaHandle;
 pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
-        let admits = change.path.as_str().starts_with("@member/")
-            && change.set.contains_key("admitted")
-            && replica.roster().borrow().is_current(&change.dot.writer.node);
-        if !admits {
+        let writer = change.dot.writer.node;
+        if !admits(&change) || !replica.roster().borrow().is_current(&writer) {
             continue;
         }
         if let Err(error) = replica.merge(vec![change], true).await {
             return warn!(%error, "the proof of a new member could not be kept");
         }
     }
+}
+
+/// Whether a change lets a node in.
+fn admits(change: &SignedChange) -> bool {
+    change.path.as_str().starts_with("@member/") && change.set.contains_key("admitted")
 }
 
 /// Tells a node whose membership ended how it did, with the change that ended it.
@@ -131,11 +134,8 @@ async fn farewell(membership: &Arc<Membership>, peer: NodeId, changes: Vec<Signe
     if ends.is_empty() || !membership.roster().is_current(&peer) {
         return;
     }
-    let admissions = changes.into_iter().filter(|change| {
-        change.dot.writer.node == peer
-            && change.path.as_str().starts_with("@member/")
-            && change.set.contains_key("admitted")
-    });
+    let admissions =
+        changes.into_iter().filter(|change| change.dot.writer.node == peer && admits(change));
     let changes = admissions.chain(ends).collect();
     info!(peer = membership.roster().name_of(&peer), "tells how its membership ended");
     merge(membership, changes, true).await;

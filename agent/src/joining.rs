@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use peerage_proto::admission::exchange::{JoinerFrame, MemberFrame};
 use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Seed};
-use peerage_proto::admission::verdict::{JoinRequest, Refusal, prove, span};
+use peerage_proto::admission::refusal::{Refusal, span};
+use peerage_proto::admission::verdict::{JoinRequest, prove};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};

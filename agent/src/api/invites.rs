@@ -6,7 +6,7 @@ use peerage_proto::access::Caller;
 use peerage_proto::admission::invitation::{
     Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
 };
-use peerage_proto::admission::verdict::span;
+use peerage_proto::admission::refusal::span;
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
 };

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::verdict::{JoinRequest, Refusal};
+use super::refusal::Refusal;
+use super::verdict::JoinRequest;
 use crate::codec::{self, DecodeError};
 use crate::id::{InviteId, NodeId};
 use crate::replica::Vector;

@@ -2,4 +2,5 @@
 
 pub mod exchange;
 pub mod invitation;
+pub mod refusal;
 pub mod verdict;
