@@ -61,7 +61,11 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
         uptime_s: node.now().mono.as_secs(),
         boot: node.boot(),
         addresses: node.addresses().iter().map(ToString::to_string).collect(),
-        traffic: Traffic { bytes_in: totals.bytes_in, bytes_out: totals.bytes_out },
+        traffic: Traffic {
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
+            counters: totals.named().map(|(name, count)| (name.to_owned(), count)).collect(),
+        },
         notice: notices.first().cloned(),
         notices,
         clock: clock.and_then(|clock| {

@@ -150,6 +150,13 @@ macro_rules! counters {
                 Totals { $($name: self.$name.value(),)* }
             }
         }
+
+        impl Totals {
+            /// Each counter with its name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
     };
 }
 

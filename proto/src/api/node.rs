@@ -1,5 +1,7 @@
 //! This node: what it is, and how it comes into a Data Center and out of one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Method, Named, Operation};
@@ -60,14 +62,17 @@ pub struct ClockStatus {
     pub refusing: bool,
 }
 
-/// Bytes of the mesh, as UDP payload.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What the mesh carried since the agent started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traffic {
-    /// Received.
+    /// Bytes of UDP payload received.
     pub bytes_in: u64,
-    /// Sent.
+    /// Bytes of UDP payload sent.
     pub bytes_out: u64,
+    /// What it did for that, by name: handshakes, dials, datagrams and so on. For diagnosis; the
+    /// names may change between versions.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// A node, as it knows itself.
