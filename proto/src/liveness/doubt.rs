@@ -35,8 +35,8 @@ impl Evidence {
     /// How long the member is asked in private, and how long it may take to object after that.
     fn patience(self, suspicion: Duration) -> (Duration, Duration) {
         match self {
-            Self::Missed => (pace::PROBE_PERIOD - pace::PROBE_DIRECT, suspicion),
-            Self::Unreachable => (pace::PROBE_PERIOD, suspicion),
+            Self::Missed => (pace::PROBE_TIMEOUT - pace::PROBE_DIRECT, suspicion),
+            Self::Unreachable => (pace::PROBE_TIMEOUT, suspicion),
             Self::Refused => (pace::EVIDENCE_PROBE, pace::EVIDENCE_SUSPICION),
         }
     }
@@ -77,7 +77,7 @@ impl Liveness {
             && entry.doubt.is_none_or(|doubt| doubt.evidence < evidence)
         {
             entry.doubt = Some(Doubt { evidence });
-            self.outside.timers.retain(|alarm| !is_about(alarm, node));
+            self.outside.timers.retain(|alarm| !alarm.doubts(node));
             self.ask_others(node);
             self.ask_out_of_turn(node);
             let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
@@ -93,13 +93,11 @@ impl Liveness {
     /// It answered: whatever spoke against it, it lives.
     pub(super) fn vindicate(&mut self, node: NodeId) {
         let now = self.outside.now;
-        self.outside
-            .timers
-            .retain(|alarm| !matches!(alarm, Alarm::AskWatched { node: of, .. } if *of == node));
+        self.outside.timers.retain(|alarm| !alarm.watches(node));
         let Some(entry) = self.members.get_mut(&node) else { return };
         if let Some(doubt) = entry.doubt.take() {
-            entry.trusted_until = entry.trusted_until.max(now + doubt.evidence.rest());
-            self.outside.timers.retain(|alarm| !is_about(alarm, node));
+            entry.trust(doubt, now);
+            self.outside.timers.retain(|alarm| !alarm.doubts(node));
         }
     }
 
@@ -128,7 +126,7 @@ impl Liveness {
         };
         let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
         let (_, base) = doubt.evidence.patience(suspicion);
-        self.outside.timers.retain(|alarm| !is_about(alarm, node));
+        self.outside.timers.retain(|alarm| !alarm.doubts(node));
         self.apply(Member::new(life, incarnation, foca::State::Suspect), true);
         self.outside.insist(life, incarnation);
         self.ask_others(node);
@@ -164,8 +162,4 @@ impl Liveness {
             self.outside.send.push((helper.node, codec::composed(&header, None)));
         }
     }
-}
-
-fn is_about(alarm: &Alarm, node: NodeId) -> bool {
-    matches!(alarm, Alarm::AskOutOfTurn(about) | Alarm::Accuse(about) if *about == node)
 }

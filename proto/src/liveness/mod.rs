@@ -10,7 +10,7 @@
 //! - A host that stood still does not hold its own deafness against others (see [`timers`]).
 //! - What speaks for a death, such as a refused port, hastens the question and never is the answer.
 //! - Whoever falls silent is asked by another member within a bounded time (see [`watch`]).
-//! - An idle Data Center sends three probes and three answers per node in two periods, and nothing
+//! - An idle Data Center sends two probes and two answers per node and period, and nothing
 //!   else.
 //! - An input costs what it touches. What grows with the number of members is foca's own search by
 //!   address, once for each news.
@@ -31,8 +31,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Timer};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
+use rand::{RngExt, SeedableRng};
 
 use self::codec::{Opened, Wire};
 use self::doubt::Doubt;
@@ -164,6 +165,12 @@ impl Liveness {
         self.outside.timers.next_deadline()
     }
 
+    /// By how much this host is slower than it should be, from 1 to 9: Lifeguard's local health
+    /// multiplier. What can wait should, by as much.
+    pub fn local_health_multiplier(&self) -> u32 {
+        self.outside.timers.multiplier()
+    }
+
     /// The roster's members are these; this node among them or not.
     pub fn members(&mut self, now: Now, members: &BTreeSet<NodeId>) -> Outputs {
         self.wake(now);
@@ -174,6 +181,9 @@ impl Liveness {
             self.members.keys().filter(|node| !members.contains(node)).copied().collect();
         for node in gone {
             self.forget(node);
+        }
+        if self.members.is_empty() {
+            self.outside.timers.presume_late(pace::health_at_start(members.len()));
         }
         let patience = pace::unknown_patience(members.len());
         for node in members {
@@ -233,7 +243,7 @@ impl Liveness {
                 self.vindicate(origin);
             }
             if let Some(entry) = self.members.get_mut(&origin)
-                && entry.standing.heard.is_none_or(|heard| heard + pace::PROBE_PERIOD < now)
+                && entry.standing.heard.is_none_or(|heard| heard + pace::PROBE_TIMEOUT < now)
             {
                 entry.standing.through = Some(from);
             }
@@ -379,11 +389,22 @@ impl Liveness {
                     self.expect_verdict(suspect, incarnation);
                 }
             }
-            Alarm::GiveUp(node) => {
-                if self.members.get(&node).is_some_and(|e| e.standing.state == State::Unknown) {
-                    self.change(node, State::Down, Why::NeverHeard);
-                }
-            }
+            Alarm::GiveUp(node) => self.give_up(node),
+        }
+    }
+
+    /// Nobody met it in time; where this host is late, it has more.
+    fn give_up(&mut self, node: NodeId) {
+        let Some(entry) = self.members.get(&node) else { return };
+        if entry.standing.state != State::Unknown {
+            return;
+        }
+        let patience = pace::unknown_patience(self.members.len());
+        let deadline = entry.standing.since + patience * self.outside.timers.multiplier();
+        if self.outside.now < deadline {
+            self.outside.timers.set(deadline, Alarm::GiveUp(node));
+        } else {
+            self.change(node, State::Down, Why::NeverHeard);
         }
     }
 
@@ -397,7 +418,7 @@ impl Liveness {
             return None;
         }
         entry.reprieves += 1;
-        Some(self.outside.patience(pace::PROBE_PERIOD, node, 4.0))
+        Some(self.outside.patience(pace::PROBE_TIMEOUT, node, 4.0))
     }
 
     fn is_suspected(&self, suspect: &Life, incarnation: Incarnation) -> bool {
@@ -412,11 +433,12 @@ impl Liveness {
     /// or its change of mind got lost, this node looks into it itself: no suspicion lasts.
     fn expect_verdict(&mut self, suspect: Life, incarnation: Incarnation) {
         let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
-        let wait =
-            self.outside.patience_of_verdict(suspicion * pace::VERDICT_BY_OTHERS, suspect.node);
+        let apart = pace::LOOKERS_APART * u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        // It is no verdict but a question, so it may be too early.
+        let wait = suspicion * pace::VERDICT_BY_OTHERS + apart.mul_f64(self.rng.random());
         let deadline = self.outside.now + wait;
-        let is_of_it = |alarm: &Alarm| matches!(alarm, Alarm::LookInto { suspect: of, .. } if of.node == suspect.node);
-        self.outside.timers.retain(|alarm| !is_of_it(alarm));
+        let looks = |alarm: &Alarm| matches!(alarm, Alarm::LookInto { .. });
+        self.outside.timers.retain(|alarm| !(looks(alarm) && alarm.is_about(suspect.node)));
         self.outside.timers.set(deadline, Alarm::LookInto { suspect, incarnation });
     }
 
@@ -499,6 +521,21 @@ impl Liveness {
         for (_, node) in longest {
             self.announce_to(node);
         }
+        if self.unknown > 0 {
+            self.ask_around();
+        }
+    }
+
+    /// Asks one that answered before who else is there: it names some twenty, while one that was
+    /// not met yet takes a handshake for itself alone.
+    fn ask_around(&mut self) {
+        let met = self
+            .members
+            .values()
+            .filter(|entry| entry.standing.state == State::Alive && entry.standing.heard.is_some());
+        if let Some(life) = met.filter_map(|entry| entry.life).choose(&mut self.rng) {
+            let _ = self.foca.announce(life, &mut self.outside);
+        }
     }
 
     fn announce_to(&mut self, node: NodeId) {
@@ -556,7 +593,7 @@ impl Liveness {
             self.outside.timers.set(deadline, Alarm::Gossip);
         }
         if self.unknown > 0 {
-            self.seek_at(now + pace::SEEK_UNKNOWN);
+            self.seek_at(now + pace::SEEK_UNKNOWN * self.outside.timers.multiplier());
         } else if !self.away.is_empty() {
             let lately = now < self.away_since + pace::LONG_AWAY;
             self.seek_at(now + if lately { pace::SEEK_AWAY } else { pace::SEEK_LONG_AWAY });
@@ -660,9 +697,8 @@ impl Liveness {
         }
         if to == State::Alive {
             entry.missed_us = false;
-            let doubt = entry.doubt.take().filter(|_| why == Why::Answered);
-            if let Some(rest) = doubt.map(|doubt| doubt.evidence.rest()) {
-                entry.trusted_until = entry.trusted_until.max(now + rest);
+            if let Some(doubt) = entry.doubt.take().filter(|_| why == Why::Answered) {
+                entry.trust(doubt, now);
             }
             self.outside.heard_of(node);
         }
@@ -704,6 +740,11 @@ fn state_of(state: foca::State, incarnation: Incarnation) -> State {
 impl Entry {
     fn is_away(&self) -> bool {
         matches!(self.standing.state, State::Unknown | State::Down | State::Left)
+    }
+
+    /// It answered in spite of what spoke against it: more of that is not listened to for a while.
+    fn trust(&mut self, doubt: Doubt, now: Duration) {
+        self.trusted_until = self.trusted_until.max(now + doubt.evidence.rest());
     }
 }
 

@@ -24,6 +24,14 @@ struct Probe {
     repeats_left: u8,
 }
 
+/// What became of foca's latest probe.
+struct Probed {
+    node: NodeId,
+    since: Duration,
+    /// Whether the member answered, itself or through another.
+    answered: bool,
+}
+
 /// What was tried to hear of a member.
 struct Try {
     since: Duration,
@@ -44,8 +52,7 @@ pub(super) struct Outside {
     pub(super) renewed: bool,
     /// The members that foca told of. Emptied with every input.
     pub(super) touched: BTreeSet<NodeId>,
-    /// The member that foca probed last, and whether it answered, itself or through another.
-    probed: Option<(NodeId, bool)>,
+    probed: Option<Probed>,
     /// What was tried since a member was last heard of. Bounded by the roster.
     tried: BTreeMap<NodeId, Try>,
     probe: Option<Probe>,
@@ -64,13 +71,13 @@ impl Outside {
 
     /// The member that was probed last.
     pub(super) fn probed(&self) -> Option<NodeId> {
-        self.probed.map(|(node, _)| node)
+        self.probed.as_ref().map(|probed| probed.node)
     }
 
     /// The time of the latest probe is over.
     pub(super) fn judge_probe(&mut self) {
-        if let Some((node, answered)) = self.probed.take() {
-            self.timers.judge_probe(node, answered);
+        if let Some(probed) = self.probed.take() {
+            self.timers.judge_probe(probed.node, probed.answered);
         }
     }
 
@@ -107,10 +114,18 @@ impl Outside {
 
     /// Takes note that a member answered another one that was asked to try.
     pub(super) fn answered_through(&mut self, node: NodeId) {
-        if let Some((probed, answered)) = &mut self.probed {
-            *answered |= *probed == node;
-        }
+        self.answered_somehow(node);
         self.heard_of(node);
+    }
+
+    /// The member that is probed has answered: the next one has time until the period ends.
+    fn answered_somehow(&mut self, node: NodeId) {
+        if let Some(probed) = self.probed.as_mut().filter(|probed| probed.node == node)
+            && !std::mem::replace(&mut probed.answered, true)
+        {
+            let timeout = pace::PROBE_TIMEOUT * self.timers.multiplier();
+            self.timers.put_off_probe(probed.since + pace::PROBE_PERIOD.max(timeout));
+        }
     }
 
     /// How long a verdict on a member waits: `base`, or more if the way to it is long, or this host
@@ -128,9 +143,7 @@ impl Outside {
 
     /// Takes note of the answer to a direct probe.
     pub(super) fn answered(&mut self, node: NodeId, number: u8) {
-        if let Some((probed, answered)) = &mut self.probed {
-            *answered |= *probed == node;
-        }
+        self.answered_somehow(node);
         if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
             self.probe = None;
             self.timers.retain(|alarm| *alarm != Alarm::AskAgain { number });
@@ -189,16 +202,7 @@ impl Outside {
         if self.probe.as_ref().is_some_and(|probe| probe.target == node) {
             self.probe = None;
         }
-        self.timers.retain(|alarm| match alarm {
-            Alarm::Insist { suspect, .. }
-            | Alarm::Verdict { suspect, .. }
-            | Alarm::LookInto { suspect, .. } => suspect.node != node,
-            Alarm::GiveUp(other) | Alarm::AskOutOfTurn(other) | Alarm::Accuse(other) => {
-                *other != node
-            }
-            Alarm::AskWatched { node: other, .. } => *other != node,
-            _ => true,
-        });
+        self.timers.retain(|alarm| !alarm.is_about(node));
     }
 
     /// Whether a probe waits for its answer.
@@ -234,7 +238,7 @@ impl Runtime<Life> for Outside {
                 self.asked_through(target.node, to.node);
             }
             if let Message::Ping(number) = header.message {
-                self.probed = Some((to.node, false));
+                self.probed = Some(Probed { node: to.node, since: self.now, answered: false });
                 self.asked_directly(to.node);
                 if number != OUT_OF_TURN {
                     self.asked.insert(to.node, (number, vec![self.now]));

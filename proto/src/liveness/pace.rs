@@ -3,8 +3,9 @@
 //! SWIM (Das, Gupta, Motivala: "SWIM: Scalable Weakly-consistent Infection-style Process Group
 //! Membership Protocol", 2002) probes one random member per period, asks others to try when it does
 //! not answer, and suspects before it declares; the time for suspicion grows with log N, as news
-//! spread in log N rounds. A node that falls silent is picked after 0.3 s in the mean, suspected
-//! 0.3 s later, declared after 0.9 s of suspicion, and known to all 0.1 s after that.
+//! spread in log N rounds. A node that falls silent is picked after 0.2 s in the mean, by chance or
+//! by who watches it, suspected 0.3 s later, declared after 0.9 s of suspicion, and known to all
+//! 0.1 s after that.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -13,8 +14,12 @@ use foca::Config;
 
 use super::codec::DATAGRAM_MAX;
 
-/// One member is probed per period; one that did not answer at its end is suspect.
-pub(super) const PROBE_PERIOD: Duration = Duration::from_millis(300);
+/// One member is probed per period.
+pub(super) const PROBE_PERIOD: Duration = Duration::from_millis(600);
+
+/// One that did not answer by then, itself or through others, is suspect, and the next is probed at
+/// once.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The longest round trip that is believed. Waiting grows with it, so that a member that answers
 /// late, for whatever reason, must not hold up the judgement on others.
@@ -69,6 +74,10 @@ pub(super) const REPRIEVES_MAX: u8 = 3;
 /// How many times the time of a suspicion its verdict by others may take: they may have put it off.
 pub(super) const VERDICT_BY_OTHERS: u32 = 3;
 
+/// By how much those who wait for a verdict differ, per member: of many, few look into it at the
+/// same time, and the others hear what became of it.
+pub(super) const LOOKERS_APART: Duration = Duration::from_millis(50);
+
 /// News are passed on to three members at once, and then this often until they were passed on often
 /// enough.
 pub(super) const GOSSIP: Duration = Duration::from_millis(50);
@@ -86,6 +95,14 @@ pub(super) fn unknown_patience(members: usize) -> Duration {
     let later = u32::try_from(members.saturating_sub(MET_IN_TIME)).unwrap_or(u32::MAX);
     UNKNOWN_PATIENCE + MET_LATER.saturating_mul(later)
 }
+
+/// How late a host is taken to be that starts among so many, as the multiplier's excess over 1: it
+/// may be that all of them start, and each has a handshake with many others.
+pub(super) fn health_at_start(members: usize) -> u32 {
+    u32::try_from(members.saturating_sub(MET_IN_TIME) / MEMBERS_PER_HEALTH).unwrap_or(u32::MAX)
+}
+
+const MEMBERS_PER_HEALTH: usize = 16;
 
 /// Members not met yet are asked this often.
 pub(super) const SEEK_UNKNOWN: Duration = Duration::from_millis(100);
@@ -108,9 +125,9 @@ pub(super) const FANOUT: usize = 3;
 /// How many members that were asked to try are named.
 pub(super) const HELPERS_NAMED_MAX: usize = 6;
 
-/// The suspicion in probe periods: 3 up to 32 nodes, 4 at 100, 6 at 1,000.
-const SUSPICION_PERIODS_MIN: f64 = 3.0;
-const SUSPICION_PERIODS_PER_LOG10: f64 = 2.0;
+/// The suspicion: 0.9 s up to 32 nodes, 1.2 s at 100, 1.8 s at 1,000.
+const SUSPICION_MIN: Duration = Duration::from_millis(900);
+const SUSPICION_PER_LOG10: Duration = Duration::from_millis(600);
 
 /// How often each member passes a piece of news on, per log10 of the number of nodes. With six the
 /// chance that one of 32 misses it is one in a hundred, with eight one in ten thousand.
@@ -120,15 +137,14 @@ const TRANSMISSIONS_MIN: u8 = 6;
 /// foca's configuration for a Data Center of `nodes`, this one included.
 pub(super) fn config(nodes: usize) -> Config {
     let log10 = (nodes as f64 + 1.0).log10();
-    let periods = (SUSPICION_PERIODS_PER_LOG10 * log10).max(SUSPICION_PERIODS_MIN);
     // Saturates for any number of nodes.
     let transmissions = ((TRANSMISSIONS_PER_LOG10 * log10) as u8).max(TRANSMISSIONS_MIN);
     Config {
-        probe_period: PROBE_PERIOD,
+        probe_period: PROBE_TIMEOUT,
         probe_rtt: PROBE_DIRECT,
         num_indirect_probes: NonZeroUsize::new(FANOUT).expect("three"),
         max_transmissions: NonZeroU8::new(transmissions).expect("six at least"),
-        suspect_to_down_after: PROBE_PERIOD.mul_f64(periods),
+        suspect_to_down_after: SUSPICION_PER_LOG10.mul_f64(log10).max(SUSPICION_MIN),
         // Only the roster forgets a member.
         remove_down_after: None,
         max_packet_size: NonZeroUsize::new(DATAGRAM_MAX - 1).expect("a thousand"),

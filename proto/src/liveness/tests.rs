@@ -55,6 +55,8 @@ fn two_neighbours_that_die_at_once_are_both_down_in_time() {
 fn a_refused_port_makes_it_faster() {
     for seed in 0..20 {
         let mut net = Network::settled(seed, 10);
+        // Until each has measured its way to each.
+        net.run(6 * SECOND);
         net.kill(0);
         for node in 1..10 {
             net.evidence(node, 0, Evidence::Refused);
@@ -188,11 +190,13 @@ fn a_node_that_stood_still_accuses_nobody_and_comes_back() {
 fn a_host_that_stalls_while_it_waits_for_an_answer_accuses_nobody() {
     for seed in 0..20 {
         let mut net = Network::settled(seed, 5);
+        fn outside(net: &Network) -> &Outside {
+            &net.cores[0].as_ref().expect("it runs").outside
+        }
+        let probes_soon = |net: &Network| outside(net).timers.probes_before(net.mono + 20 * MS);
+        net.until(SECOND, probes_soon).expect("it probes all the time");
         net.loss_percent = 100;
-        net.until(SECOND, |net| {
-            net.cores[0].as_ref().is_some_and(|core| core.outside.is_probing())
-        })
-        .expect("it probes");
+        net.until(SECOND, |net| outside(net).is_probing()).expect("it probes");
         net.freeze(0);
         net.loss_percent = 0;
         net.run(400 * MS);

@@ -47,6 +47,34 @@ pub(super) enum Alarm {
     GiveUp(NodeId),
 }
 
+impl Alarm {
+    /// Whether it is of what this node itself does about a member; foca's own are not.
+    pub(super) fn is_about(&self, node: NodeId) -> bool {
+        match self {
+            Self::Insist { suspect, .. }
+            | Self::Verdict { suspect, .. }
+            | Self::LookInto { suspect, .. } => suspect.node == node,
+            Self::GiveUp(about)
+            | Self::AskOutOfTurn(about)
+            | Self::Accuse(about)
+            | Self::AskWatched { node: about, .. } => *about == node,
+            Self::Foca(_) | Self::Gossip | Self::Seek | Self::AskAgain { .. } | Self::Watch => {
+                false
+            }
+        }
+    }
+
+    /// Whether it looks in private into what speaks against a member.
+    pub(super) fn doubts(&self, node: NodeId) -> bool {
+        matches!(self, Self::AskOutOfTurn(_) | Self::Accuse(_)) && self.is_about(node)
+    }
+
+    /// Whether it asks a member again that this node watches.
+    pub(super) fn watches(&self, node: NodeId) -> bool {
+        matches!(self, Self::AskWatched { .. }) && self.is_about(node)
+    }
+}
+
 /// Alarms in the order of their deadlines, and how well this host serves them.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
@@ -87,9 +115,27 @@ impl Timers {
         self.queue.len()
     }
 
+    /// Whether foca's next probe begins before this time.
+    #[cfg(test)]
+    pub(super) fn probes_before(&self, time: Duration) -> bool {
+        let is_probe = |alarm: &Alarm| matches!(alarm, Alarm::Foca(Timer::ProbeRandomMember(_)));
+        self.queue.iter().any(|((due, _), alarm)| *due < time && is_probe(alarm))
+    }
+
     /// Whether an alarm is set that `is` accepts.
     pub(super) fn any(&self, is: impl Fn(&Alarm) -> bool) -> bool {
         self.queue.values().any(is)
+    }
+
+    /// foca's next probe begins at `deadline`, unless it is set for later.
+    pub(super) fn put_off_probe(&mut self, deadline: Duration) {
+        let is_probe = |alarm: &Alarm| matches!(alarm, Alarm::Foca(Timer::ProbeRandomMember(_)));
+        let set = self.queue.iter().find(|(_, alarm)| is_probe(alarm)).map(|(key, _)| *key);
+        if let Some(key) = set.filter(|(set, _)| *set < deadline)
+            && let Some(alarm) = self.queue.remove(&key)
+        {
+            self.set(deadline, alarm);
+        }
     }
 
     /// Drops the alarms that `keep` refuses.
@@ -114,6 +160,11 @@ impl Timers {
         let stale = std::mem::take(&mut self.queue);
         self.queue =
             stale.into_iter().map(|((due, seq), alarm)| ((due + late, seq), alarm)).collect();
+    }
+
+    /// Takes the host to be late by so much, until it shows otherwise.
+    pub(super) fn presume_late(&mut self, health: u32) {
+        self.health = self.health.max(health.min(HEALTH_WORST));
     }
 
     /// Takes note of what became of a probe. One member that does not answer is its own affair. If

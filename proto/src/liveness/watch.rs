@@ -12,7 +12,7 @@ use std::time::Duration;
 use foca::Member;
 
 use super::doubt::Evidence;
-use super::timers::{Alarm, Timers};
+use super::timers::Alarm;
 use super::{Liveness, State, pace};
 use crate::id::NodeId;
 
@@ -29,11 +29,8 @@ impl Liveness {
     pub(super) fn watch(&mut self) {
         self.watching = false;
         let since = self.outside.now;
-        let is_asked = |timers: &Timers, node: NodeId| {
-            timers.any(|alarm| matches!(alarm, Alarm::AskWatched { node: of, .. } if *of == node))
-        };
-        if let Some(watched) = self.watched().filter(|node| !is_asked(&self.outside.timers, *node))
-        {
+        let is_asked = |node: NodeId| self.outside.timers.any(|alarm| alarm.watches(node));
+        if let Some(watched) = self.watched().filter(|node| !is_asked(*node)) {
             self.ask_watched(watched, since, pace::WATCH_ASKS);
         }
         self.keep_watch();
