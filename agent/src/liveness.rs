@@ -69,6 +69,7 @@ enum Command {
 pub struct LivenessHandle {
     commands: mpsc::Sender<Command>,
     standings: watch::Receiver<Standings>,
+    health: watch::Receiver<u32>,
     events: broadcast::Sender<LivenessEvent>,
 }
 
@@ -86,24 +87,31 @@ impl LivenessHandle {
     ) -> Self {
         let (commands, command_rx) = mpsc::channel(COMMANDS_LEN);
         let (standings_tx, standings) = watch::channel(Standings::default());
+        let (health_tx, health) = watch::channel(1);
         let (events, _) = broadcast::channel(EVENTS_LEN);
         let task = Task {
             core: Liveness::new(me, boot, rng),
             start,
             datagrams,
             standings: standings_tx,
+            health: health_tx,
             events: events.clone(),
             published: start,
             unpublished: false,
             untold: Vec::new(),
         };
         tokio::spawn(task.run(members, inbox, command_rx));
-        Self { commands, standings, events }
+        Self { commands, standings, health, events }
     }
 
     /// How the members stand, as a value to read or to wait on.
     pub fn standings(&self) -> watch::Receiver<Standings> {
         self.standings.clone()
+    }
+
+    /// By how much this host is slower than it should be: 1 while it keeps up, 9 at most.
+    pub fn local_health_multiplier(&self) -> watch::Receiver<u32> {
+        self.health.clone()
     }
 
     /// What changes from now on. A listener that lags behind by a thousand events misses some.
@@ -147,6 +155,7 @@ struct Task<D> {
     start: Instant,
     datagrams: D,
     standings: watch::Sender<Standings>,
+    health: watch::Sender<u32>,
     events: broadcast::Sender<LivenessEvent>,
     published: Instant,
     /// Whether something was heard since.
@@ -214,6 +223,8 @@ impl<D: Datagrams> Task<D> {
                 }
                 () = reached(deadline) => self.expire_if_due(),
             }
+            let health = self.core.local_health_multiplier();
+            self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
             // All that a batch changed is published at once: it is as long as the roster.
             if !self.untold.is_empty() || (self.unpublished && self.published.elapsed() >= REFRESH)
             {

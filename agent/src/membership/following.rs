@@ -24,6 +24,9 @@ const PARTING_LINGER: Duration = Duration::from_secs(1);
 /// Up to how many members this node connects with all of them at once, rather than when needed.
 pub(super) const CONNECT_ALL_MAX: usize = 64;
 
+/// What one stall does to the local health multiplier.
+const OF_ONE_STALL: u32 = 2;
+
 /// How long the node of the higher id leaves the dial to the other.
 const DIALLED_WITHIN: Duration = Duration::from_millis(250);
 
@@ -213,6 +216,19 @@ fn follow_up(this: &Arc<Membership>, node: NodeId, from: State, to: State) {
             }
         }
         _ => {}
+    }
+}
+
+/// Tells the mesh how far behind this host is. That it stood still once is no reason to look later
+/// for a path that broke.
+pub(super) async fn follow_health(this: Arc<Membership>) {
+    let mut health = this.liveness.local_health_multiplier();
+    loop {
+        let multiplier = *health.borrow_and_update();
+        this.mesh.slow_down(multiplier.saturating_sub(OF_ONE_STALL).max(1));
+        if health.changed().await.is_err() {
+            return this.mesh.slow_down(1);
+        }
     }
 }
 

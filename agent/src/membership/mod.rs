@@ -47,14 +47,14 @@ use crate::receipts::Receipts;
 use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask};
 use crate::sync::{Pusher, session};
 use crate::timekeeping::{ClockStanding, Timekeeper};
-use crate::vitals::{self, Received, VitalsHandle};
+use crate::vitals::{self, Messages, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
 pub use objections::{Contested, Grounds};
 
 use addresses::follow_addresses;
 use comparing::{compare_digests, tell_vitals};
-use following::{follow_liveness, follow_mesh, follow_roster, follow_standings};
+use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 use objections::{Objections, call_those_put_out};
 use openings::Openings;
@@ -183,6 +183,19 @@ pub struct Opening {
     time: watch::Sender<ClockStanding>,
 }
 
+/// Takes vitals to peers.
+struct VitalsOut(Mesh);
+
+impl Messages for VitalsOut {
+    fn send_message(&self, node: NodeId, message: Bytes) {
+        self.0.send_message(node, StreamKind::Chitchat, message);
+    }
+
+    fn has_time(&self) -> bool {
+        self.0.lateness() == 1
+    }
+}
+
 impl Membership {
     /// Starts what this node knows by itself. Once the mesh's gate can see the membership,
     /// [`Membership::open`] lets the others in.
@@ -207,7 +220,9 @@ impl Membership {
             move |node: NodeId, datagram: Bytes| {
                 let mut openings = openings.lock().unwrap_or_else(PoisonError::into_inner);
                 let others = members.borrow().len();
-                if mesh.is_connected(node) || openings.admit(&datagram, others, Instant::now()) {
+                let mut admitted =
+                    || openings.admit(&datagram, others, mesh.lateness(), Instant::now());
+                if mesh.is_connected(node) || admitted() {
                     mesh.send_datagram(node, datagram);
                 }
             }
@@ -230,12 +245,6 @@ impl Membership {
             ..Vitals::default()
         };
         let (received, vitals_inbox) = mpsc::channel(vitals::INBOX_LEN);
-        let messages = {
-            let mesh = mesh.clone();
-            move |node: NodeId, message: Bytes| {
-                mesh.send_message(node, StreamKind::Chitchat, message);
-            }
-        };
         let vitals = VitalsHandle::spawn(
             me,
             boot,
@@ -243,7 +252,7 @@ impl Membership {
             own,
             members.subscribe(),
             vitals_inbox,
-            messages,
+            VitalsOut(mesh.clone()),
         );
         let hello = Hello {
             wire_version: WIRE_VERSION,
@@ -317,6 +326,7 @@ impl Membership {
         self.spawn(follow_mesh(this()));
         self.spawn(follow_liveness(this(), happenings.clone(), clock));
         self.spawn(follow_standings(this()));
+        self.spawn(follow_health(this()));
         let known = members.subscribe();
         let timekeeper = Timekeeper::new(this(), known, happenings.clone(), clock, time);
         self.spawn(timekeeper.run(inbound.clocks));

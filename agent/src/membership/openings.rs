@@ -27,14 +27,22 @@ impl Openings {
         Self { allowance: OPENINGS_BURST, refilled: now }
     }
 
-    /// Whether this datagram may open a connection in a Data Center of so many other members.
-    pub(super) fn admit(&mut self, datagram: &[u8], members: usize, now: Instant) -> bool {
+    /// Whether this datagram may open a connection in a Data Center of so many other members, at a
+    /// host that is late by this factor.
+    pub(super) fn admit(
+        &mut self,
+        datagram: &[u8],
+        members: usize,
+        lateness: u32,
+        now: Instant,
+    ) -> bool {
         if members < CONNECT_ALL_MAX || !can_wait(datagram) {
             return true;
         }
         let passed: Duration = now.saturating_duration_since(self.refilled);
         self.refilled = now;
-        let refilled = self.allowance + passed.as_secs_f64() * OPENINGS_PER_SECOND;
+        let rate = OPENINGS_PER_SECOND / f64::from(lateness);
+        let refilled = self.allowance + passed.as_secs_f64() * rate;
         self.allowance = refilled.min(OPENINGS_BURST);
         let open = self.allowance >= 1.0;
         self.allowance -= f64::from(u8::from(open));
@@ -59,13 +67,16 @@ mod tests {
         let start = Instant::now();
         let announce = announcement();
         let opened = |openings: &mut Openings, members, now| {
-            (0..1_000).filter(|_| openings.admit(&announce, members, now)).count()
+            (0..1_000).filter(|_| openings.admit(&announce, members, 1, now)).count()
         };
         let mut openings = Openings::new(start);
         assert_eq!(opened(&mut openings, CONNECT_ALL_MAX - 1, start), 1_000);
         assert_eq!(opened(&mut openings, 300, start), OPENINGS_BURST as usize);
         let later = start + Duration::from_secs(2);
         assert_eq!(opened(&mut openings, 300, later), 2 * OPENINGS_PER_SECOND as usize);
+        let latest = later + Duration::from_secs(8);
+        let opened = (0..100).filter(|_| openings.admit(&announce, 300, 8, latest)).count();
+        assert_eq!(opened, OPENINGS_PER_SECOND as usize);
     }
 
     /// What a node says that looks for company.

@@ -20,7 +20,7 @@ use super::ways::{Path, Way};
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one address is tried alone before the next joins in.
-const STAGGER: Duration = Duration::from_millis(150);
+pub(super) const STAGGER: Duration = Duration::from_millis(150);
 
 /// The rest after a first failure, and the longest one: a node that comes back is dialled within
 /// a few seconds.

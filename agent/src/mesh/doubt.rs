@@ -174,7 +174,7 @@ async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
     // For how many steps nothing happened.
     let mut quiet = 0;
     loop {
-        let patience = pool.patience.with(peer.connection.rtt());
+        let patience = pool.patience_with(peer.connection.rtt());
         let (step, start) = (patience / STEPS, Instant::now());
         tokio::select! {
             () = sleep(step) => {}

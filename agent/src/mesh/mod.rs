@@ -43,6 +43,7 @@ mod ways;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -253,6 +254,18 @@ impl Mesh {
     /// oldest, and is told how many.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.pool.events.subscribe()
+    }
+
+    /// This host is slower than it should be by so much: connections are given more time before
+    /// they are doubted, and fewer are made at once. The first to be given up where all hosts are
+    /// late must be the load that comes of their being late.
+    pub fn slow_down(&self, multiplier: u32) {
+        self.pool.lateness.store(multiplier.max(1), Ordering::Relaxed);
+    }
+
+    /// By how much this host is slower than it should be: 1 while it keeps up.
+    pub fn lateness(&self) -> u32 {
+        self.pool.lateness.load(Ordering::Relaxed)
     }
 
     /// What was counted since the start.

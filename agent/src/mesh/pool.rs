@@ -5,19 +5,21 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast, oneshot};
+use tokio::time::{Instant, sleep};
 
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::ALPN_MEMBER;
 
 use super::detour::Detours;
 use super::dial::{
-    Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, backoff,
+    Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, STAGGER, backoff,
 };
 use super::doubt::Patience;
 use super::hello::{AnyGate, greet};
@@ -31,17 +33,20 @@ use super::ways::{Way, Whereabouts};
 /// place of a connection that does not answer have turns of their own, so that many nodes that are
 /// down hold up nobody's rescue; and so have those that only look for a better path.
 pub(super) const DIALS_MAX: usize = 32;
-const RESCUES_MAX: usize = 32;
-const BETTERMENTS_MAX: usize = 8;
+pub(super) const RESCUES_MAX: usize = 32;
+pub(super) const BETTERMENTS_MAX: usize = 8;
+
+/// How many of each a host still makes at once that is as late as can be.
+const AT_ONCE_WHEN_LATE: usize = 2;
 
 /// Through how many members a node is tried at once.
 const DETOURS_TRIED_MAX: usize = 3;
 
-/// How a node is dialled that was not connected: a slow host is more likely than a broken path.
-const FIRST_DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: Duration::from_secs(2) };
+/// How long a node is dialled directly before detours join in, where nobody is known to hear it.
+const DETOURS_AFTER: Duration = Duration::from_secs(2);
 
-/// How one is dialled that was just out of reach, or is known to be heard by others.
-const NEXT_DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: Duration::from_millis(300) };
+/// How a node is dialled that was not connected.
+const DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
 
 pub(super) struct Pool {
     pub(super) own: NodeId,
@@ -53,9 +58,13 @@ pub(super) struct Pool {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) detours: Arc<Detours>,
     pub(super) patience: Patience,
+    /// By how much this host is slower than it should be: a factor, 1 or more.
+    pub(super) lateness: AtomicU32,
     dials: Semaphore,
     pub(super) rescues: Semaphore,
     pub(super) betterments: Semaphore,
+    /// Wakes the dials of those who are heard through others.
+    pub(super) heard: Notify,
     table: RwLock<Table>,
 }
 
@@ -102,9 +111,11 @@ impl Pool {
             events,
             detours,
             patience: Patience::default(),
+            lateness: AtomicU32::new(1),
             dials: Semaphore::new(DIALS_MAX),
             rescues: Semaphore::new(RESCUES_MAX),
             betterments: Semaphore::new(BETTERMENTS_MAX),
+            heard: Notify::new(),
             table: RwLock::default(),
         }
     }
@@ -196,24 +207,99 @@ impl Pool {
             if now {
                 route.failures = 0;
             }
-            let heard_elsewhere = route.heard_through.is_some() || route.failures > 0;
-            let pace = if heard_elsewhere { NEXT_DIAL } else { FIRST_DIAL };
-            tokio::spawn(self.clone().dial(id, pace));
+            tokio::spawn(self.clone().dial(id));
         }
         Ok(route.dial.get_or_insert_default())
     }
 
-    async fn dial(self: Arc<Self>, id: NodeId, pace: Pace) {
-        let _turn = self.dials.acquire().await;
+    async fn dial(self: Arc<Self>, id: NodeId) {
+        let _turn = self.turn(&self.dials, DIALS_MAX).await;
         let addresses = self.known_addresses(id);
-        let mut ways: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
-        if !ways.is_empty() {
-            ways.extend(self.detours_to(id, None));
-        }
-        match self.attempt(id, &ways, pace, None).await {
+        match self.dial_everywhere(id, &addresses).await {
             Ok(peer) => self.install(peer),
             Err(error) => self.fail(id, addresses, error),
         }
+    }
+
+    /// Dials a node at its addresses, and through others: soon where they are known to hear it, and
+    /// later where nothing is known, unless this host is late. Then all may be, and a host that does
+    /// not answer is slow rather than out of reach.
+    async fn dial_everywhere(
+        &self,
+        id: NodeId,
+        addresses: &[SocketAddr],
+    ) -> Result<Peer, DialError> {
+        let direct: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
+        let direct = self.attempt(id, &direct, DIAL, None);
+        let around = async {
+            tokio::select! {
+                () = self.heard_elsewhere(id) => sleep(self.detours_after()).await,
+                () = self.in_time(DETOURS_AFTER) => {}
+            }
+            self.attempt(id, &self.detours_to(id, None), DIAL, None).await
+        };
+        let (mut direct, mut around) = (pin!(direct), pin!(around));
+        tokio::select! {
+            biased;
+            reached = &mut direct => match reached {
+                Err(_) if !addresses.is_empty() && self.is_heard_elsewhere(id) => {
+                    around.await.or(reached)
+                }
+                _ => reached,
+            },
+            reached = &mut around => match reached {
+                Ok(peer) => Ok(peer),
+                Err(_) => direct.await,
+            },
+        }
+    }
+
+    /// Returns once the node is known to be heard by others.
+    async fn heard_elsewhere(&self, id: NodeId) {
+        loop {
+            let next = self.heard.notified();
+            if self.is_heard_elsewhere(id) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    /// Returns after this time, once this host is not late.
+    async fn in_time(&self, wait: Duration) {
+        loop {
+            sleep(wait).await;
+            if self.lateness.load(Ordering::Relaxed) == 1 {
+                return;
+            }
+        }
+    }
+
+    fn is_heard_elsewhere(&self, id: NodeId) -> bool {
+        self.read().routes.get(&id).is_some_and(|route| route.heard_through.is_some())
+    }
+
+    /// How long addresses have to answer before detours join in: longer where hosts are slow.
+    pub(super) fn detours_after(&self) -> Duration {
+        self.patience_with(Duration::ZERO) / 2
+    }
+
+    /// How long an answer over this round trip may take.
+    pub(super) fn patience_with(&self, rtt: Duration) -> Duration {
+        self.patience.with(rtt) * self.lateness.load(Ordering::Relaxed)
+    }
+
+    /// A turn to dial, of `turns` in all. Where this host is late each takes the place of several,
+    /// or many handshakes would share what time there is until none is done in its own.
+    pub(super) async fn turn<'t>(
+        &self,
+        of: &'t Semaphore,
+        turns: usize,
+    ) -> Option<SemaphorePermit<'t>> {
+        let places = self.lateness.load(Ordering::Relaxed).pow(2);
+        let most = u32::try_from(turns / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
+        // It is never closed.
+        of.acquire_many(places.min(most)).await.ok()
     }
 
     /// Dials a node over these ways.

@@ -15,7 +15,7 @@ use peerage_proto::wire::CloseCode;
 
 use super::dial::{Pace, backoff};
 use super::peer::Peer;
-use super::pool::{Pool, Route, Table};
+use super::pool::{BETTERMENTS_MAX, Pool, RESCUES_MAX, Route, Table};
 use super::ways::{Path, Way, better_than};
 
 /// How long a peer is dialled that does not answer: what takes its place is to be there within two
@@ -79,6 +79,7 @@ impl Pool {
         if let Some(route) = self.write().routes.get_mut(&id) {
             route.heard_through = Some(through);
         }
+        self.heard.notify_waiters();
         match self.peer(id) {
             Some(peer) => self.expect_answer(&peer),
             None => self.seek(id),
@@ -176,10 +177,8 @@ impl Pool {
             Some(_) => detours.into_iter().chain(addresses).collect(),
             None => addresses.chain(detours).collect(),
         };
-        // Where hosts are slow rather than dead, detours would add to their load: then they wait.
-        let detours_after = self.patience.with(Duration::ZERO) / 2;
-        let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after };
-        let _turn = self.rescues.acquire().await;
+        let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after: self.detours_after() };
+        let _turn = self.turn(&self.rescues, RESCUES_MAX).await;
         tokio::select! {
             replaced = self.replace(old, &ways, pace) => replaced,
             answers = old.answers_again() => {
@@ -218,7 +217,7 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     () = sleep(wait) => {}
                 }
                 let bettered = async {
-                    let _turn = pool.betterments.acquire().await;
+                    let _turn = pool.turn(&pool.betterments, BETTERMENTS_MAX).await;
                     pool.replace(&peer, &ways, BETTERMENT).await
                 };
                 let replaced = tokio::select! {
