@@ -232,14 +232,19 @@ impl Roster {
     ) -> Self {
         let mut roster = self.clone();
         for path in changed {
-            // Only a removal could hide what a document said, and these have none.
-            let Some(document) = replica.document(path).filter(|d| d.exists()) else { continue };
-            if let Some(member) = member(path, document) {
-                roster.members.insert(member.id, Arc::new(member));
-            } else if let Some(invite) = invite(path, document) {
-                roster.invites.insert(invite.id, invite);
+            let document = replica.document(path).filter(|document| document.exists());
+            if let Some(id) = member_at(path) {
+                match document.and_then(|document| member(id, document)) {
+                    Some(member) => roster.members.insert(id, Arc::new(member)),
+                    None => roster.members.remove(&id),
+                };
+            } else if let Some(id) = invite_at(path) {
+                match document.and_then(|document| invite(id, document)) {
+                    Some(invite) => roster.invites.insert(id, invite),
+                    None => roster.invites.remove(&id),
+                };
             } else if *path == datacenter_path() {
-                let name = document.value("name").and_then(Value::as_str);
+                let name = document.and_then(|document| document.value("name")?.as_str());
                 name.unwrap_or_default().clone_into(&mut roster.datacenter_name);
             }
         }
@@ -477,8 +482,18 @@ fn ending(by: NodeId, who: &str, at_ms: u64) -> Value {
 
 /// Reads a member's record. One without an admission (its change is still on its way) is nobody,
 /// unless it is known to be removed.
-fn member(path: &Path, document: &Document) -> Option<Member> {
-    let id: NodeId = path.as_str().strip_prefix("@member/")?.parse().ok()?;
+/// The node whose record is at a path; an id may be written in several ways, and one counts.
+fn member_at(path: &Path) -> Option<NodeId> {
+    let id = path.as_str().strip_prefix("@member/")?.parse().ok()?;
+    (*path == member_path(&id)).then_some(id)
+}
+
+fn invite_at(path: &Path) -> Option<InviteId> {
+    let id = path.as_str().strip_prefix("@invite/")?.parse().ok()?;
+    (*path == invite_path(&id)).then_some(id)
+}
+
+fn member(id: NodeId, document: &Document) -> Option<Member> {
     let removed = document.value("removed").map(read_ending);
     let said = |name: &str| document.fields().find(|(field, _, _)| field.as_str() == name);
     let (admission, left) = (said("admitted"), said("left"));
@@ -527,11 +542,11 @@ fn read_ending(value: &Value) -> Ending {
     }
 }
 
-fn invite(path: &Path, document: &Document) -> Option<InviteRecord> {
+fn invite(id: InviteId, document: &Document) -> Option<InviteRecord> {
     let number = |name: &str| document.value(name).and_then(Value::as_u64);
     let text = |name: &str| document.value(name).and_then(Value::as_str);
     Some(InviteRecord {
-        id: path.as_str().strip_prefix("@invite/")?.parse().ok()?,
+        id,
         issuer: text("issuer").and_then(|t| t.parse().ok()).unwrap_or(NodeId([0; 32])),
         created_ms: number("created_ms").unwrap_or(0),
         expires_ms: number("expires_ms").unwrap_or(0),
@@ -565,7 +580,7 @@ pub fn admission_chain(replica: &Replica, node: &NodeId, links: usize) -> Vec<Si
 /// The change by which the membership of a node ended; none where it did not end.
 pub fn ending_of(replica: &Replica, node: &NodeId) -> Option<SignedChange> {
     let document = replica.document(&member_path(node))?;
-    let field = match member(&member_path(node), document)?.standing {
+    let field = match member(*node, document)?.standing {
         Standing::Member => return None,
         Standing::Left(_) => "left",
         Standing::Removed(_) => "removed",
@@ -578,7 +593,9 @@ pub fn ending_of(replica: &Replica, node: &NodeId) -> Option<SignedChange> {
 /// which they were written.
 pub fn admissions_by(replica: &Replica, node: &NodeId, most: usize) -> Vec<SignedChange> {
     let documents = replica.documents("@member");
-    let standing = documents.filter(|(path, d)| member(path, d).is_some_and(|m| m.is_current()));
+    let standing = documents.filter(|(path, document)| {
+        member_at(path).and_then(|id| member(id, document)).is_some_and(|m| m.is_current())
+    });
     let mut admissions: Vec<_> = standing
         .filter_map(|(_, d)| d.fields().find(|(name, _, _)| name.as_str() == "admitted"))
         .map(|(_, _, change)| change.clone())

@@ -153,13 +153,16 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 DisconnectReason::ByPeer {
                     code: CloseCode::Shutdown | CloseCode::Leaving, ..
                 } => this.liveness.left(peer),
+                // The agent may have ended without a word.
+                DisconnectReason::ByPeer { code: CloseCode::Dropped, .. }
+                | DisconnectReason::Silent
+                | DisconnectReason::Failed(_) => {
+                    this.liveness.evidence(peer, Evidence::Unreachable);
+                }
                 // A reset comes from an agent that is up again.
                 DisconnectReason::Here { .. }
                 | DisconnectReason::ByPeer { .. }
                 | DisconnectReason::Reset => {}
-                DisconnectReason::Silent | DisconnectReason::Failed(_) => {
-                    this.liveness.evidence(peer, Evidence::Unreachable);
-                }
             },
             Ok(mesh::Event::Refused { peer, .. }) => {
                 this.liveness.evidence(peer, Evidence::Refused);

@@ -15,6 +15,7 @@ mod openings;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -184,15 +185,18 @@ pub struct Opening {
 }
 
 /// Takes vitals to peers.
-struct VitalsOut(Mesh);
+struct VitalsOut {
+    mesh: Mesh,
+    rounds: AtomicU32,
+}
 
 impl Messages for VitalsOut {
     fn send_message(&self, node: NodeId, message: Bytes) {
-        self.0.send_message(node, StreamKind::Chitchat, message);
+        self.mesh.send_message(node, StreamKind::Chitchat, message);
     }
 
     fn has_time(&self) -> bool {
-        self.0.lateness() == 1
+        self.rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.mesh.lateness())
     }
 }
 
@@ -252,7 +256,7 @@ impl Membership {
             own,
             members.subscribe(),
             vitals_inbox,
-            VitalsOut(mesh.clone()),
+            VitalsOut { mesh: mesh.clone(), rounds: AtomicU32::new(0) },
         );
         let hello = Hello {
             wire_version: WIRE_VERSION,

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use peerage_proto::wire::CloseCode;
+
 use super::peer::Peer;
 use super::pool::Pool;
 
@@ -43,6 +45,8 @@ pub(super) struct Watch {
     /// What was handed to the connection.
     sends: AtomicU64,
     in_doubt: AtomicBool,
+    /// Whether the peer is held to be dead: then a doubt ends the connection.
+    abandoned: AtomicBool,
     /// The answers that had come when it fell into doubt.
     answers_then: AtomicU64,
 }
@@ -73,6 +77,11 @@ impl Peer {
     pub(super) fn is_doubted(&self) -> bool {
         self.watch.in_doubt.load(Ordering::Acquire)
             && self.answers() == self.watch.answers_then.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the peer is held to be dead.
+    pub(super) fn abandon(&self, dead: bool) {
+        self.watch.abandoned.store(dead, Ordering::Release);
     }
 
     pub(super) fn doubt(&self, answers: u64) {
@@ -112,9 +121,10 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// How long an answer over this round trip may take.
-    pub(super) fn with(&self, rtt: Duration) -> Duration {
-        Duration::from_millis(self.millis.load(Ordering::Relaxed)).max(rtt * ROUND_TRIPS)
+    /// How long an answer over this round trip may take, at a host that is late by this factor.
+    pub(super) fn with(&self, rtt: Duration, lateness: u32) -> Duration {
+        let learnt = Duration::from_millis(self.millis.load(Ordering::Relaxed));
+        (learnt * lateness).min(PATIENCE_MAX).max(rtt * ROUND_TRIPS)
     }
 
     /// A doubt was unfounded.
@@ -202,6 +212,10 @@ async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
         }
         if unanswered.is_some_and(|since| since.elapsed() >= patience - step) {
             peer.doubt(answers);
+            if peer.watch.abandoned.load(Ordering::Acquire) {
+                peer.close(CloseCode::Done, "no answer");
+                return None;
+            }
             // Whatever is sent next is looked at anew.
             peer.watch.looked_at.store(false, Ordering::Release);
             pool.counters.doubts.add(1);
@@ -222,15 +236,17 @@ mod tests {
     #[test]
     fn patience_grows_with_the_round_trip_and_with_unfounded_doubts_within_bounds() {
         let patience = Patience::default();
-        assert_eq!(patience.with(Duration::from_millis(1)), PATIENCE_MIN);
-        assert_eq!(patience.with(Duration::from_secs(1)), Duration::from_secs(4));
+        assert_eq!(patience.with(Duration::from_millis(1), 1), PATIENCE_MIN);
+        assert_eq!(patience.with(Duration::from_millis(1), 3), 3 * PATIENCE_MIN);
+        assert_eq!(patience.with(Duration::from_secs(1), 1), Duration::from_secs(4));
         for _ in 0..20 {
             patience.widen();
         }
-        assert_eq!(patience.with(Duration::ZERO), PATIENCE_MAX);
+        assert_eq!(patience.with(Duration::ZERO, 1), PATIENCE_MAX);
+        assert_eq!(patience.with(Duration::ZERO, 7), PATIENCE_MAX);
         for _ in 0..200 {
             patience.narrow();
         }
-        assert_eq!(patience.with(Duration::ZERO), PATIENCE_MIN);
+        assert_eq!(patience.with(Duration::ZERO, 1), PATIENCE_MIN);
     }
 }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use quinn::Connection;
 use rand::seq::SliceRandom;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::ALPN_MEMBER;
@@ -36,14 +37,21 @@ pub(super) const DIALS_MAX: usize = 32;
 pub(super) const RESCUES_MAX: usize = 32;
 pub(super) const BETTERMENTS_MAX: usize = 8;
 
-/// How many of each a host still makes at once that is as late as can be.
+/// How few of each a host makes at once that is late enough.
 const AT_ONCE_WHEN_LATE: usize = 2;
+
+/// How long a handshake takes at most, of hosts that are late but live.
+const HANDSHAKE_USUAL: Duration = Duration::from_secs(1);
 
 /// Through how many members a node is tried at once.
 const DETOURS_TRIED_MAX: usize = 3;
 
 /// How long a node is dialled directly before detours join in, where nobody is known to hear it.
 const DETOURS_AFTER: Duration = Duration::from_secs(2);
+
+/// The longest time before detours join in where others are known to hear the node, or a path was
+/// lost: well within the time for a rescue.
+const DETOURS_AFTER_MAX: Duration = Duration::from_millis(1500);
 
 /// How a node is dialled that was not connected.
 const DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
@@ -74,6 +82,18 @@ pub(super) struct Table {
     pub(super) peers: HashMap<NodeId, Arc<Peer>>,
     /// Only of nodes that have an address, so no more than the roster has.
     pub(super) routes: HashMap<NodeId, Route>,
+}
+
+/// A place among those who dial, or several.
+pub(super) struct Turn<'t>(Option<SemaphorePermit<'t>>);
+
+impl Turn<'_> {
+    /// Leaves the other places to others.
+    fn keep_one(&mut self) {
+        if let Some(held) = &mut self.0 {
+            drop(held.split(held.num_permits().saturating_sub(1)));
+        }
+    }
 }
 
 /// What is known about reaching a node.
@@ -213,9 +233,24 @@ impl Pool {
     }
 
     async fn dial(self: Arc<Self>, id: NodeId) {
-        let _turn = self.turn(&self.dials, DIALS_MAX).await;
+        let mut turn = self.turn(&self.dials, DIALS_MAX).await;
+        if self.read().routes.get(&id).is_none_or(|route| route.dial.is_none()) {
+            // It has dialled us meanwhile.
+            return;
+        }
         let addresses = self.known_addresses(id);
-        match self.dial_everywhere(id, &addresses).await {
+        let reached = {
+            let mut dialled = pin!(self.dial_everywhere(id, &addresses));
+            tokio::select! {
+                reached = &mut dialled => reached,
+                () = sleep(HANDSHAKE_USUAL) => {
+                    // What waits now costs no time, and may wait for one that is dead.
+                    turn.keep_one();
+                    dialled.await
+                }
+            }
+        };
+        match reached {
             Ok(peer) => self.install(peer),
             Err(error) => self.fail(id, addresses, error),
         }
@@ -229,29 +264,40 @@ impl Pool {
         id: NodeId,
         addresses: &[SocketAddr],
     ) -> Result<Peer, DialError> {
+        self.begin_dial()?;
         let direct: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
-        let direct = self.attempt(id, &direct, DIAL, None);
+        let direct = self.dialler.race_over(id, ALPN_MEMBER, &direct, DIAL);
+        let failed = Notify::new();
         let around = async {
+            let heard = async {
+                self.heard_elsewhere(id).await;
+                sleep(self.detours_after()).await;
+            };
             tokio::select! {
-                () = self.heard_elsewhere(id) => sleep(self.detours_after()).await,
+                () = heard => {}
                 () = self.in_time(DETOURS_AFTER) => {}
+                () = failed.notified() => {}
             }
-            self.attempt(id, &self.detours_to(id, None), DIAL, None).await
+            self.dialler.race_over(id, ALPN_MEMBER, &self.detours_to(id, None), DIAL).await
         };
         let (mut direct, mut around) = (pin!(direct), pin!(around));
-        tokio::select! {
+        let connection = tokio::select! {
             biased;
             reached = &mut direct => match reached {
-                Err(_) if !addresses.is_empty() && self.is_heard_elsewhere(id) => {
-                    around.await.or(reached)
+                Err(direct) if !addresses.is_empty() && self.may_go_round(id) => {
+                    failed.notify_one();
+                    let around = timeout(DIAL_TIMEOUT, around).await;
+                    around.ok().and_then(Result::ok).ok_or(direct)
                 }
-                _ => reached,
+                reached => reached,
             },
             reached = &mut around => match reached {
-                Ok(peer) => Ok(peer),
+                Ok(connection) => Ok(connection),
                 Err(_) => direct.await,
             },
-        }
+        }?;
+        // Only one of them is greeted: a hello that is taken back would cost the peer the other.
+        self.greeted(id, connection, None).await
     }
 
     /// Returns once the node is known to be heard by others.
@@ -269,10 +315,18 @@ impl Pool {
     async fn in_time(&self, wait: Duration) {
         loop {
             sleep(wait).await;
-            if self.lateness.load(Ordering::Relaxed) == 1 {
+            if !self.is_late() {
                 return;
             }
         }
+    }
+
+    fn may_go_round(&self, id: NodeId) -> bool {
+        !self.is_late() || self.is_heard_elsewhere(id)
+    }
+
+    fn is_late(&self) -> bool {
+        self.lateness.load(Ordering::Relaxed) > 1
     }
 
     fn is_heard_elsewhere(&self, id: NodeId) -> bool {
@@ -281,25 +335,27 @@ impl Pool {
 
     /// How long addresses have to answer before detours join in: longer where hosts are slow.
     pub(super) fn detours_after(&self) -> Duration {
-        self.patience_with(Duration::ZERO) / 2
+        (self.patience_with(Duration::ZERO) / 2).min(DETOURS_AFTER_MAX)
     }
 
     /// How long an answer over this round trip may take.
     pub(super) fn patience_with(&self, rtt: Duration) -> Duration {
-        self.patience.with(rtt) * self.lateness.load(Ordering::Relaxed)
+        self.patience.with(rtt, self.lateness.load(Ordering::Relaxed))
     }
 
     /// A turn to dial, of `turns` in all. Where this host is late each takes the place of several,
     /// or many handshakes would share what time there is until none is done in its own.
-    pub(super) async fn turn<'t>(
-        &self,
-        of: &'t Semaphore,
-        turns: usize,
-    ) -> Option<SemaphorePermit<'t>> {
-        let places = self.lateness.load(Ordering::Relaxed).pow(2);
-        let most = u32::try_from(turns / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
+    pub(super) async fn turn<'t>(&self, of: &'t Semaphore, turns: usize) -> Turn<'t> {
+        let places = || {
+            let most = u32::try_from(turns / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
+            self.lateness.load(Ordering::Relaxed).saturating_pow(2).min(most)
+        };
         // It is never closed.
-        of.acquire_many(places.min(most)).await.ok()
+        let mut turn = Turn(of.acquire_many(places()).await.ok());
+        if places() == 1 {
+            turn.keep_one();
+        }
+        turn
     }
 
     /// Dials a node over these ways.
@@ -310,11 +366,22 @@ impl Pool {
         pace: Pace,
         supersedes: Option<u64>,
     ) -> Result<Peer, DialError> {
-        self.counters.dials.add(1);
-        if self.gate.hello().is_none() {
-            return Err(DialError::Standalone);
-        }
+        self.begin_dial()?;
         let connection = self.dialler.race_over(id, ALPN_MEMBER, ways, pace).await?;
+        self.greeted(id, connection, supersedes).await
+    }
+
+    fn begin_dial(&self) -> Result<(), DialError> {
+        self.counters.dials.add(1);
+        self.gate.hello().map(drop).ok_or(DialError::Standalone)
+    }
+
+    async fn greeted(
+        &self,
+        id: NodeId,
+        connection: Connection,
+        supersedes: Option<u64>,
+    ) -> Result<Peer, DialError> {
         let greeted = greet(&connection, id, supersedes, &*self.gate).await?;
         let (counters, detours) = (self.counters.clone(), self.detours.clone());
         Ok(Peer::new(id, connection, greeted, true, counters, detours))

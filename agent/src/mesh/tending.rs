@@ -99,15 +99,21 @@ impl Pool {
 
     /// The node is known to be back: it rests no longer.
     pub(super) fn forgive(&self, id: NodeId) {
-        if let Some(route) = self.write().routes.get_mut(&id) {
+        let mut table = self.write();
+        if let Some(route) = table.routes.get_mut(&id) {
             (route.failures, route.rest) = (0, None);
+        }
+        if let Some(peer) = table.peers.get(&id) {
+            peer.abandon(false);
         }
     }
 
-    /// The peer is held to be dead: a connection that does not answer is closed, so that the next
-    /// thing that is sent dials anew.
+    /// The peer is held to be dead: a connection that does not answer is closed, now or when that
+    /// shows, so that the next thing that is sent dials anew.
     pub(super) fn abandon(&self, id: NodeId) {
-        if let Some(peer) = self.peer(id).filter(|peer| peer.is_doubted()) {
+        let Some(peer) = self.peer(id) else { return };
+        peer.abandon(true);
+        if peer.is_doubted() {
             peer.close(CloseCode::Done, "no answer");
         }
     }

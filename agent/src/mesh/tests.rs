@@ -366,6 +366,28 @@ async fn the_reason_of_a_close_reaches_the_other_side() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_late_makes_few_connections_at_once() {
+    let world = World::default();
+    let a = world.member(1);
+    // Nobody reads what comes there, so a dial waits for its answer.
+    let silent = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let others: Vec<NodeId> = (10..20).map(|n| Keypair::from_seed([n; 32]).node_id()).collect();
+    a.mesh.slow_down(7);
+    for other in &others {
+        world.place(*other, vec![silent.local_addr().unwrap()]);
+        a.mesh.send_datagram(*other, Bytes::from_static(b"is anybody there?"));
+    }
+    let dials = || a.mesh.totals().dials;
+    until("two are dialled", || dials() == 2).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(dials(), 2, "the others wait");
+    a.mesh.slow_down(1);
+    until("those that wait for an answer make room for all", || dials() == 10).await;
+}
+
+#[tokio::test]
 async fn a_connection_that_is_given_up_is_no_goodbye() {
     let world = World::default();
     let (a, mut b) = (world.member(1), world.member(2));

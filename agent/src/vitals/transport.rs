@@ -29,8 +29,8 @@ pub trait Messages: Send + Sync + 'static {
     /// Sends a message of at most [`MESSAGE_MAX`] bytes to `node`, if a connection with it stands.
     fn send_message(&self, node: NodeId, message: Bytes);
 
-    /// Whether there is time to begin a round. Where the host is late, rounds wait: all that they
-    /// bring comes with a later one.
+    /// Whether there is time to begin a round, asked once for each. Where the host is late, some
+    /// do not take place: all that they bring comes with a later one.
     fn has_time(&self) -> bool {
         true
     }

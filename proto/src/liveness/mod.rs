@@ -13,7 +13,7 @@
 //! - An idle Data Center sends two probes and two answers per node and period, and nothing
 //!   else.
 //! - An input costs what it touches. What grows with the number of members is foca's own search by
-//!   address, once for each news.
+//!   address, once for each news, and asking around while members are not met yet.
 //!
 //! The core holds no clock: every input says what time it is, and [`Liveness::next_deadline`] when
 //! [`Liveness::expired`] is to be called. A later call does no harm.
@@ -238,7 +238,7 @@ impl Liveness {
             }
         }
         if let (Message::ForwardedAck { probe_number, .. }, Some(origin)) = (message, about) {
-            self.outside.answered_through(origin);
+            self.outside.answered_through(origin, *probe_number);
             if *probe_number == OUT_OF_TURN {
                 self.vindicate(origin);
             }
@@ -252,7 +252,8 @@ impl Liveness {
         let entry = self.members.get_mut(&from).expect("it is known, as checked above");
         entry.standing.heard = Some(now);
         entry.standing.through = None;
-        // Only who takes this node for lost says so, or seeks it.
+        // Who takes this node for lost says so, or seeks it; and one that has just started asks
+        // around, but that one has a life that is new.
         entry.missed_us |=
             entry.is_away() && matches!(message, Message::Announce | Message::TurnUndead);
         self.touch(&Member::new(*src, *src_incarnation, foca::State::Alive));

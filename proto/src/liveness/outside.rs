@@ -27,6 +27,7 @@ struct Probe {
 /// What became of foca's latest probe.
 struct Probed {
     node: NodeId,
+    number: u8,
     since: Duration,
     /// Whether the member answered, itself or through another.
     answered: bool,
@@ -113,16 +114,18 @@ impl Outside {
     }
 
     /// Takes note that a member answered another one that was asked to try.
-    pub(super) fn answered_through(&mut self, node: NodeId) {
-        self.answered_somehow(node);
+    pub(super) fn answered_through(&mut self, node: NodeId, number: u8) {
+        self.answered_somehow(node, number);
         self.heard_of(node);
     }
 
-    /// The member that is probed has answered: the next one has time until the period ends.
-    fn answered_somehow(&mut self, node: NodeId) {
-        if let Some(probed) = self.probed.as_mut().filter(|probed| probed.node == node)
-            && !std::mem::replace(&mut probed.answered, true)
-        {
+    /// A member has answered: if it was to its probe, the next one has time until the period ends.
+    fn answered_somehow(&mut self, node: NodeId, number: u8) {
+        let Some(probed) = self.probed.as_mut().filter(|probed| probed.node == node) else {
+            return;
+        };
+        probed.answered = true;
+        if probed.number == number {
             let timeout = pace::PROBE_TIMEOUT * self.timers.multiplier();
             self.timers.put_off_probe(probed.since + pace::PROBE_PERIOD.max(timeout));
         }
@@ -143,7 +146,7 @@ impl Outside {
 
     /// Takes note of the answer to a direct probe.
     pub(super) fn answered(&mut self, node: NodeId, number: u8) {
-        self.answered_somehow(node);
+        self.answered_somehow(node, number);
         if self.probe.as_ref().is_some_and(|p| p.number == number && p.target == node) {
             self.probe = None;
             self.timers.retain(|alarm| *alarm != Alarm::AskAgain { number });
@@ -238,7 +241,8 @@ impl Runtime<Life> for Outside {
                 self.asked_through(target.node, to.node);
             }
             if let Message::Ping(number) = header.message {
-                self.probed = Some(Probed { node: to.node, since: self.now, answered: false });
+                self.probed =
+                    Some(Probed { node: to.node, number, since: self.now, answered: false });
                 self.asked_directly(to.node);
                 if number != OUT_OF_TURN {
                     self.asked.insert(to.node, (number, vec![self.now]));

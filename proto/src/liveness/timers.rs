@@ -14,6 +14,9 @@ const STALL: Duration = Duration::from_millis(60);
 /// The worst local health, as the multiplier's excess over 1 (Lifeguard's saturation value).
 const HEALTH_WORST: u32 = 8;
 
+/// How often a host that probes nobody is taken to be less late, if it seeks in time.
+const FORGIVEN_BY_SEEKING: Duration = Duration::from_secs(3);
+
 /// The worst that probes without an answer do to it: a node that is cut off from all others still
 /// says so in 4.5 s after it asked the last of them.
 const DEAFNESS_WORST: u32 = 4;
@@ -82,6 +85,8 @@ pub(super) struct Timers {
     queue: BTreeMap<(Duration, u64), Alarm>,
     next_seq: u64,
     health: u32,
+    /// When something was taken off it last.
+    forgiven: Duration,
     /// How many probes of different members in a row had no answer.
     missed: BTreeSet<NodeId>,
     deafness: u32,
@@ -103,8 +108,15 @@ impl Timers {
             return None;
         }
         let (_, alarm) = self.queue.pop_first()?;
-        if matches!(alarm, Alarm::Foca(Timer::ProbeRandomMember(_))) {
+        let forgives = match alarm {
+            Alarm::Foca(Timer::ProbeRandomMember(_)) => true,
+            // Who has nobody to probe still seeks.
+            Alarm::Seek => now >= self.forgiven + FORGIVEN_BY_SEEKING,
+            _ => false,
+        };
+        if forgives {
             self.health = self.health.saturating_sub(1);
+            self.forgiven = now;
         }
         Some(alarm)
     }
@@ -245,6 +257,17 @@ mod tests {
         for n in 0..10 {
             timers.set(n * MS, Alarm::Foca(Timer::ProbeRandomMember(0)));
             timers.due(n * MS);
+        }
+        assert_eq!(timers.multiplier(), 1);
+    }
+
+    #[test]
+    fn health_comes_back_without_anybody_to_probe() {
+        let mut timers = Timers::default();
+        timers.presume_late(HEALTH_WORST);
+        for n in 1..=30 {
+            timers.set(n * 1_000 * MS, Alarm::Seek);
+            timers.due(n * 1_000 * MS);
         }
         assert_eq!(timers.multiplier(), 1);
     }

@@ -130,6 +130,7 @@ async fn one_that_is_held_to_be_dead_is_let_go_unless_it_answers() {
     soon(a.mesh.connect(b.id)).await.unwrap();
     a.mesh.abandon(b.id);
     assert!(a.mesh.peer(b.id).is_some_and(|peer| !peer.doubted));
+    a.mesh.forgive(b.id);
     world.cuts.cut_between(a.address(), b.address());
     until("it is in doubt", || {
         a.mesh.send_datagram(b.id, Bytes::from_static(b"there?"));
@@ -144,6 +145,15 @@ async fn one_that_is_held_to_be_dead_is_let_go_unless_it_answers() {
     until("it is reached again", || {
         a.mesh.send_datagram(b.id, Bytes::from_static(b"there?"));
         a.mesh.is_connected(b.id)
+    })
+    .await;
+
+    // It may be held to be dead before its connection is in doubt.
+    a.mesh.abandon(b.id);
+    world.cuts.cut_between(a.address(), b.address());
+    until("it is let go when it does not answer", || {
+        a.mesh.send_datagram(b.id, Bytes::from_static(b"there?"));
+        !a.mesh.is_connected(b.id)
     })
     .await;
 }

@@ -1,7 +1,8 @@
 //! The bench of large Data Centers: how long until all see all, what each node then costs, and how
 //! that grows.
 //!
-//! `cargo run --release -p peerage-tests --bin scale -- [--nodes 100,200,300] [--window 60]`
+//! `cargo run --release -p peerage-tests --bin scale -- [--nodes 100,200,300] [--at-once 4]
+//! [--window 60]`
 //! measures agents as processes that share this machine. With [--simulated 10,32,100,300,1000] the
 //! cores run in this one process on a simulated network, and the table ends with the exponent by
 //! which each cost grows with the number of nodes.
@@ -25,6 +26,9 @@ struct Plan {
     /// The sizes that are measured on a simulated network
     #[arg(long, value_delimiter = ',', value_parser = at_least(2))]
     simulated: Vec<usize>,
+    /// How many processes join at the same time
+    #[arg(long, default_value_t = 4, value_parser = at_least(1))]
+    at_once: usize,
     /// For how many seconds idle processes are watched
     #[arg(long, default_value_t = 60)]
     window: u64,
@@ -39,6 +43,7 @@ fn main() {
         println!("{}", simulated::measure(&plan.simulated));
     }
     if !plan.nodes.is_empty() {
-        println!("{}", processes::measure(&plan.nodes, Duration::from_secs(plan.window)));
+        let window = Duration::from_secs(plan.window);
+        println!("{}", processes::measure(&plan.nodes, plan.at_once, window));
     }
 }

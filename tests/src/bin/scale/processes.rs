@@ -15,9 +15,6 @@ use serde_json::json;
 /// How long a measured state may take before the bench gives up.
 const GIVE_UP: Duration = Duration::from_secs(300);
 
-/// How many join at the same time: as a careful operator's tools would do it.
-const JOINS_AT_ONCE: usize = 4;
-
 /// How often one tries to join: the seeds may have no time for it.
 const JOIN_TRIES: usize = 10;
 
@@ -28,15 +25,15 @@ const ASKED_PER_SECOND: u64 = 400;
 /// How long a fleet is left alone before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// Measures fleets of these sizes; each is idle for `window` while its cost is taken.
-pub(crate) fn measure(sizes: &[usize], window: Duration) -> Table {
+/// Measures fleets of these sizes, of which so many join at once; each is idle for `window` while its cost is taken.
+pub(crate) fn measure(sizes: &[usize], at_once: usize, window: Duration) -> Table {
     let mut table = Table::new(sizes);
     for &size in sizes {
         let mut cell = |row: &str, figure: String| {
             eprintln!("N = {size}: {row}: {figure}");
             table.set(row, size, figure);
         };
-        let mut fleet = joined(size, &mut cell);
+        let mut fleet = joined(size, at_once, &mut cell);
         cold_start(&mut fleet, &mut cell);
         idle(&fleet, window, &mut cell);
         written(&fleet, &mut cell);
@@ -47,15 +44,15 @@ pub(crate) fn measure(sizes: &[usize], window: Duration) -> Table {
     table
 }
 
-/// Founds with one agent and lets the others join, a few at a time.
-fn joined(size: usize, cell: &mut impl FnMut(&str, String)) -> Fleet {
+/// Founds with one agent and lets the others join, so many at a time.
+fn joined(size: usize, at_once: usize, cell: &mut impl FnMut(&str, String)) -> Fleet {
     let fleet = Fleet::start(size);
     fleet[0].create("scale");
     let token = fleet[0].invite(json!({}));
     let started = Instant::now();
     let joiners = Mutex::new(fleet[1..].iter());
     thread::scope(|scope| {
-        for _ in 0..JOINS_AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
                     let next = joiners.lock().expect("nobody panics with it").next();
@@ -70,7 +67,7 @@ fn joined(size: usize, cell: &mut impl FnMut(&str, String)) -> Fleet {
         }
     });
     until_all_see_all(&fleet, started);
-    cell("all join, 4 at a time, until all see all", seconds(started.elapsed()));
+    cell(&format!("all join, {at_once} at a time, until all see all"), seconds(started.elapsed()));
     fleet
 }
 
