@@ -111,7 +111,10 @@ fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_rena
 
     let notice = || fleet[3].status()["notice"].clone();
     until("there is nothing left to do", SOON, notice, Value::is_null);
-    assert_eq!(names(&fleet[1]), ["pve-1", "pve-2", "web", "web-2"]);
+    for agent in fleet.iter() {
+        let renamed = ["pve-1", "pve-2", "web", "web-2"];
+        until("the new name is on all", SOON, || names(agent), |names| *names == renamed);
+    }
 }
 
 /// The names of the members, in order.
