@@ -115,7 +115,7 @@ fn two_who_put_each_other_out_are_both_told_and_keep_what_they_have() {
     for (agent, other) in [(&fleet[0], "pve-2"), (&fleet[1], "pve-1")] {
         let said = until(
             "each is told",
-            LATER,
+            2 * LATER,
             || status(agent)["notice"].to_string(),
             |notice| notice.contains("hold this node to be removed"),
         );

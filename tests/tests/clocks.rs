@@ -3,12 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use peerage_tests::faketime::{self, MISSING};
-use peerage_tests::patience::{LATER, SOON, eventually, until};
+use peerage_tests::patience::{LATER, eventually, until};
 use peerage_tests::{Agent, Fleet, skipped};
 use serde_json::{Value, json};
 
 /// How a command ends that a rule forbids.
 const REFUSED: i32 = 4;
+
+/// How soon a clock that was set is judged. It asks the others at once; where an answer is late, again
+/// after a minute and a bit.
+const JUDGED: Duration = Duration::from_secs(90);
 
 /// What is long enough for each agent to have looked at its clock, and more.
 const A_FEW_LOOKS: Duration = Duration::from_secs(5);
@@ -20,12 +24,12 @@ fn a_clock_that_is_seconds_off_is_told_everywhere_and_goes_on_writing() {
 
     fleet[2].set_clock("+3s");
 
-    let notice = until("it is warned", SOON, || notice(&fleet[2]), |told| told.contains("clock"));
-    assert!(notice.contains("s ahead of the median of 2 other nodes"), "{notice}");
+    let warned = |told: &String| told.contains("s ahead of the median of 2 other nodes");
+    until("it is warned", JUDGED, || notice(&fleet[2]), warned);
     for agent in fleet.iter() {
         let member = until(
             "its clock shows on all",
-            LATER,
+            JUDGED,
             || member(agent, "pve-3"),
             |member| (2_500..=3_500).contains(&member["clock_ahead_ms"].as_i64().unwrap_or(0)),
         );
@@ -34,7 +38,7 @@ fn a_clock_that_is_seconds_off_is_told_everywhere_and_goes_on_writing() {
     assert_eq!((notice_of(&fleet[0]), notice_of(&fleet[1])), (Value::Null, Value::Null));
     fleet[2].cli(&["settings", "set", "a/b", "x=1"]).exits(0);
     fleet[2].set_clock("+0s");
-    until("it is right again", SOON, || notice_of(&fleet[2]), Value::is_null);
+    until("it is right again", JUDGED, || notice_of(&fleet[2]), Value::is_null);
     let told = events(&fleet[2], "clock");
     assert_eq!(told.len(), 2, "warned once, and told once that it is over: {told:?}");
 }
@@ -48,7 +52,7 @@ fn a_clock_two_minutes_off_refuses_writes_with_the_figure_until_it_is_right() {
     for (shift, figure) in [("+120s", "s ahead of"), ("-120s", "s behind")] {
         fleet[2].set_clock(shift);
         let refusing = || fleet[2].status()["clock"]["refusing"].clone();
-        until("it refuses to write", SOON, refusing, |refusing| refusing == true);
+        until("it refuses to write", JUDGED, refusing, |refusing| refusing == true);
 
         let refused = fleet[2].cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED);
         refused.says(&["clock", figure, "the median of 2 other nodes", "timedatectl"]);
@@ -60,7 +64,7 @@ fn a_clock_two_minutes_off_refuses_writes_with_the_figure_until_it_is_right() {
 
         fleet[2].set_clock("+0s");
         let write = || fleet[2].try_set("a/b", json!({ "x": shift }));
-        eventually("it writes again", SOON, write);
+        eventually("it writes again", JUDGED, write);
         fleet.all_read("a/b", &json!({ "x": shift }));
     }
 }
@@ -74,7 +78,7 @@ fn of_two_nodes_whose_clocks_differ_both_are_warned_and_both_write() {
 
     for agent in fleet.iter() {
         let notice =
-            until("both are warned", LATER, || notice(agent), |told| told.contains("clock"));
+            until("both are warned", JUDGED, || notice(agent), |told| told.contains("clock"));
         assert!(notice.contains("one of the two is wrong"), "{notice}");
         agent.cli(&["settings", "set", &format!("by/{}", agent.name()), "x=1"]).exits(0);
     }
@@ -92,16 +96,15 @@ fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
     let strict = fleet[2].invite(json!({"ttl": "1h", "strict": true}));
     fleet[2].set_clock("+2h");
     let refusing = || fleet[2].status()["clock"]["refusing"].clone();
-    until("its clock is refused", SOON, refusing, |refusing| refusing == true);
+    until("its clock is refused", JUDGED, refusing, |refusing| refusing == true);
     let joiner = Agent::start("pve-4");
 
     let only_seed = joiner.cli(&["join", &strict, "--yes"]).exits(REFUSED);
 
-    only_seed.says(&[
-        "the clock of pve-3 itself is 7200",
-        "2 other nodes",
-        "set the clock of pve-3",
-    ]);
+    only_seed.says(&["the clock of pve-3 itself is ", "2 other nodes", "set the clock of pve-3"]);
+    let figure = only_seed.stderr.split("itself is ").nth(1).unwrap_or_default();
+    let seconds: f64 = figure.split(' ').next().unwrap_or_default().parse().unwrap_or_default();
+    assert!((7_190.0..=7_210.0).contains(&seconds), "{figure}");
     joiner.cli(&["join", &token, "--yes"]).exits(0);
     fleet.push(joiner);
     fleet.all_see_all();
@@ -128,7 +131,7 @@ fn a_node_with_a_wrong_clock_can_leave() {
     let fleet = fleet_of(3, &library);
     fleet[2].set_clock("-1h");
     let refusing = || fleet[2].status()["clock"]["refusing"].clone();
-    until("it refuses to write", SOON, refusing, |refusing| refusing == true);
+    until("it refuses to write", JUDGED, refusing, |refusing| refusing == true);
 
     fleet[2].cli(&["leave"]).exits(0);
 
@@ -161,7 +164,7 @@ fn a_wrong_clock_brings_back_nothing_that_was_removed() {
         fleet.converged();
         assert_eq!(fleet[0].fields("a/b"), Value::Null);
         let refusing = || fleet[2].status()["clock"]["refusing"].clone();
-        until("its clock is refused", LATER, refusing, |refusing| refusing == true);
+        until("its clock is refused", JUDGED, refusing, |refusing| refusing == true);
     }
 }
 
@@ -195,18 +198,17 @@ fn what_was_written_by_a_clock_far_ahead_is_merged_and_drags_nobody_along() {
 fn a_clock_that_jumps_back_and_forth_makes_nobody_go_down() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
     let fleet = fleet_of(3, &library);
-    let before: Vec<_> = ["suspect", "down"].map(|kind| events(&fleet[0], kind)).concat();
+    let before = events(&fleet[0], "down");
 
     for shift in ["+1d", "-1d", "+90s", "-90s", "+0s"] {
         fleet[2].set_clock(shift);
         let refusing = || fleet[2].status()["clock"]["refusing"].clone();
         let expected = json!(shift != "+0s");
-        until("the clock is judged", SOON, refusing, |refusing| *refusing == expected);
+        until("the clock is judged", JUDGED, refusing, |refusing| *refusing == expected);
     }
 
     fleet.all_see_all();
-    let after: Vec<_> = ["suspect", "down"].map(|kind| events(&fleet[0], kind)).concat();
-    assert_eq!(before, after);
+    assert_eq!(before, events(&fleet[0], "down"));
     assert!(fleet[2].status()["uptime_s"].as_u64().unwrap() < 3_600);
 }
 

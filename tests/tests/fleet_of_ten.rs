@@ -1,16 +1,13 @@
 //! Ten agents: what grows with their number shows here first.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use peerage_tests::Fleet;
-use peerage_tests::patience::eventually;
+use peerage_tests::patience::{LATER, eventually};
 use serde_json::json;
 
 /// How many agents there are.
 const NODES: usize = 10;
-
-/// How soon a killed node is down on all of ten, on a machine that does other things too.
-const DOWN_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn ten_nodes_find_each_other_agree_and_notice_two_that_die() {
@@ -29,8 +26,8 @@ fn ten_nodes_find_each_other_agree_and_notice_two_that_die() {
     let started = Instant::now();
     fleet.kill(&[0, 5]);
     let (mut sixth, mut first) = (fleet.take(5), fleet.take(0));
-    fleet.all_see("pve-1", &["down"], DOWN_WITHIN);
-    fleet.all_see("pve-6", &["down"], DOWN_WITHIN);
+    fleet.all_see("pve-1", &["down"], LATER);
+    fleet.all_see("pve-6", &["down"], LATER);
     eprintln!("two killed at once: all see it after {:?}", started.elapsed());
     fleet[3].set("after/a", json!({"x": 1}));
 
@@ -45,5 +42,5 @@ fn ten_nodes_find_each_other_agree_and_notice_two_that_die() {
         let silent = members.iter().find(|member| member["version"].is_null());
         silent.map_or(Ok(()), |member| Err(member.clone()))
     };
-    eventually("every node's version is known", Duration::from_secs(30), vitals);
+    eventually("every node's version is known", LATER, vitals);
 }

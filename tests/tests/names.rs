@@ -24,6 +24,7 @@ fn a_new_name_is_told_by_events_and_outlives_a_restart() {
         (&told["node"], told["message"].as_str().unwrap()),
         (&json!("db-1"), "pve-2 is now named db-1")
     );
+    fleet.converged();
     fleet.kill(&[0, 1, 2]);
     for n in 0..3 {
         fleet[n].restart();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peerage_tests::patience::{LATER, until};
+use peerage_tests::patience::{LATER, SOON, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
@@ -130,6 +130,8 @@ fn a_disk_that_was_rolled_back_gets_back_what_it_lost() {
 fn a_rolled_back_node_that_writes_before_it_meets_anyone_loses_nothing() {
     let mut fleet = Fleet::found(3);
     let documents = rolled_back(&mut fleet);
+    let digests = || (fleet[0].digest(), fleet[2].digest());
+    until("two disks hold it", SOON, digests, |(one, other)| one == other);
     fleet.kill(&[0, 2]);
 
     fleet[1].restart();

@@ -157,8 +157,9 @@ fn a_write_that_waits_tells_on_how_many_nodes_it_is() {
     }
     fleet.kill(&[2]);
 
-    let set = ["settings", "set", "w/a", "x=late", "--timeout", "300ms", "--json", "--wait"];
-    let answer = fleet[0].cli(&[&set[..], &["all"]].concat()).exits(NOT_REACHED).json();
+    let set = ["settings", "set", "w/a", "x=late", "--json", "--wait"];
+    let all = [&set[..], &["all", "--timeout", "5s"]].concat();
+    let answer = fleet[0].cli(&all).exits(NOT_REACHED).json();
 
     assert_eq!(answer["wait"]["missing"], json!(["pve-3"]));
     assert_eq!(fleet[0].fields("w/a"), json!({"x": "late"}), "it is done here");

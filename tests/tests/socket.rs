@@ -158,8 +158,8 @@ fn events_tell_what_happens_as_it_happens() {
     fleet.kill(&[2]);
     let dead = fleet.take(2);
     fleet.all_see("pve-3", &["down"], LATER);
-    let down = tells(&mut events, "down");
-    assert_eq!(down["node"], dead.name());
+    let down = tells(&mut events, &format!("{} down: ", dead.name()));
+    assert_eq!((&down["kind"], &down["node"]), (&json!("down"), &json!(dead.name())));
 }
 
 #[test]

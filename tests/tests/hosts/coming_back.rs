@@ -1,16 +1,20 @@
 //! Hosts that reboot, lose their power, are paused, or are restarted one after the other.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, until};
+use peerage_tests::skipped;
 use serde_json::{Value, json};
 
 use crate::writer::{Writer, holds_all};
 
 /// A stall that every host knows, and that is no failure.
 const STALL: Duration = Duration::from_secs(1);
+
+/// The most that a busy machine may make of it.
+const STALL_MAX: Duration = Duration::from_millis(1_100);
 
 /// A pause that no failure detector waits for, and that the watchdog has to outlast.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -47,7 +51,7 @@ fn a_host_that_boots_without_its_cable_comes_back_when_it_is_plugged_in() {
     let Some(kit) = Kit::here() else { return };
     let mut site = Site::founded(&kit, 3);
     site.network().cut_link(2, 0);
-    site.all_see("pve-3", &["down"], SOON);
+    site.all_see("pve-3", &["down"], LATER);
     site[2].reboot();
     site[2].up();
     site[2].answers();
@@ -68,7 +72,7 @@ fn what_was_acknowledged_survives_a_power_cut_of_one_host_and_of_all() {
 
     let writers = writers(&site, "first");
     site[2].power_cut();
-    site.all_see("pve-3", &["down"], SOON);
+    site.all_see("pve-3", &["down"], LATER);
     let mut acknowledged: Vec<_> = writers.into_iter().flat_map(Writer::stop).collect();
     site[2].power_on();
     site[2].up();
@@ -89,25 +93,33 @@ fn a_host_that_stalls_is_not_called_down_and_one_that_was_paused_comes_back() {
     let site = Site::founded(&kit, 3);
     let paused = &site[2];
     let agent = paused.unit("MainPID");
+    let down = || -> Vec<Value> {
+        let told = site.iter().flat_map(Host::events);
+        told.filter(|event| event["kind"] == "down").collect()
+    };
+    let before = down();
 
+    let started = Instant::now();
     paused.freeze();
     thread::sleep(STALL);
     paused.thaw();
+    let stalled = started.elapsed();
     site.all_see_all();
-    for other in &site[..2] {
-        assert_eq!(other.told("down", "pve-3"), Vec::<String>::new(), "{}", other.name());
+    if stalled <= STALL_MAX {
+        assert_eq!(down(), before, "neither it nor the others, after {stalled:?}");
+    } else {
+        skipped("this machine is too busy to freeze a host for a second");
     }
-    assert!(paused.events().iter().all(|event| event["kind"] != "down"), "nor are the others");
 
     paused.freeze();
-    site.all_see("pve-3", &["down"], SOON);
+    site.all_see("pve-3", &["down"], LATER);
     thread::sleep(PAUSE);
     paused.thaw();
     site.all_see_all();
     for other in &site[..2] {
         let back = || other.told("alive", "pve-3");
-        let back = until("it is told as back", SOON, back, |told| told.len() > 1);
-        assert!(back.last().is_some_and(|told| told.contains("same boot")), "{back:?}");
+        let same = |told: &Vec<String>| told.last().is_some_and(|told| told.contains("same boot"));
+        until("it is told as back", SOON, back, same);
     }
     assert_eq!(paused.unit("MainPID"), agent, "the watchdog let it live");
 }

@@ -35,13 +35,14 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
     fill(&ballast);
     let (acknowledged, refusal) = write_until_refused(full);
     refusal.says(&["/var/lib/peerage", "space"]);
-    let said = full.journal(&["--priority=err"]);
-    assert!(said.contains("a commit failed") && said.contains("space"), "{said}");
+    let said = || full.journal(&["--priority=err"]);
+    let why = |said: &String| said.contains("a commit failed") && said.contains("space");
+    until("the journal says why", SOON, said, why);
     // It still reads, for itself and for others, and is still there.
     holds_all(full, &acknowledged);
     holds_all(other, &acknowledged);
     other.set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
-    assert_eq!(other.state_of("pve-1"), "alive");
+    until("it is seen alive", SOON, || other.state_of("pve-1"), |state| state == "alive");
 
     fs::remove_file(&ballast).unwrap();
     let write = || full.set("storage/nas2", json!({ "server": "10.0.0.8" }));

@@ -5,7 +5,7 @@ use std::thread;
 
 use peerage_tests::fleet::DATA_CENTER;
 use peerage_tests::hosts::{Host, Kit, Site};
-use peerage_tests::patience::{LATER, until};
+use peerage_tests::patience::{LATER, SOON, until};
 use serde_json::json;
 
 /// A user without any rights, and its group.
@@ -76,8 +76,9 @@ fn ten_hosts_join_by_a_pasted_token_or_by_themselves() {
     site.all_see_all();
     lonely.set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
     site.all_read("storage/nas1", &json!({ "server": "10.0.0.9" }));
-    let journal = founder.journal(&["--priority=info"]);
-    assert!(journal.contains("pve-10 joined, admitted by"), "{journal}");
+    let journal = || founder.journal(&["--priority=info"]);
+    let joined = |said: &String| said.contains("pve-10 joined, admitted by");
+    until("the journal tells of it", SOON, journal, joined);
     assert_eq!(founder.journal(&["--priority=err"]), "");
 }
 
