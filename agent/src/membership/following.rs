@@ -198,7 +198,13 @@ pub(super) async fn follow_liveness(
                 happenings.tell(happening, clock.now().wall_ms);
                 follow_up(&this, event.node, event.from, event.to);
             }
-            Err(RecvError::Lagged(missed)) => warn!(missed, "changes of liveness went by untold"),
+            Err(RecvError::Lagged(missed)) => {
+                warn!(missed, "changes of liveness went by untold");
+                let standings = this.liveness.standings().borrow().clone();
+                for (node, standing) in standings.iter() {
+                    follow_up(&this, *node, State::Unknown, standing.state);
+                }
+            }
             Err(RecvError::Closed) => return,
         }
     }
@@ -208,7 +214,7 @@ pub(super) async fn follow_liveness(
 fn follow_up(this: &Arc<Membership>, node: NodeId, from: State, to: State) {
     match (from, to) {
         (_, State::Down) => this.mesh.abandon(node),
-        (State::Unknown | State::Down | State::Left, State::Alive) => {
+        (State::Unknown | State::Down | State::Left, State::Alive | State::Suspect) => {
             this.mesh.forgive(node);
             if !this.mesh.is_connected(node) && this.roster().current().count() <= CONNECT_ALL_MAX {
                 let membership = this.clone();

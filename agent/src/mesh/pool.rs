@@ -94,6 +94,20 @@ impl Turn<'_> {
             drop(held.split(held.num_permits().saturating_sub(1)));
         }
     }
+
+    /// Does what the turn is for. What lasts waits, for one that may be dead: it costs no time any
+    /// more, and makes room.
+    pub(super) async fn make_room<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => done,
+            () = sleep(HANDSHAKE_USUAL) => {
+                self.keep_one();
+                work.await
+            }
+        }
+    }
 }
 
 /// What is known about reaching a node.
@@ -234,36 +248,39 @@ impl Pool {
 
     async fn dial(self: Arc<Self>, id: NodeId) {
         let mut turn = self.turn(&self.dials, DIALS_MAX).await;
-        if self.read().routes.get(&id).is_none_or(|route| route.dial.is_none()) {
-            // It has dialled us meanwhile.
+        if self.has_dialled_us(id) {
             return;
         }
         let addresses = self.known_addresses(id);
-        let reached = {
-            let mut dialled = pin!(self.dial_everywhere(id, &addresses));
-            tokio::select! {
-                reached = &mut dialled => reached,
-                () = sleep(HANDSHAKE_USUAL) => {
-                    // What waits now costs no time, and may wait for one that is dead.
-                    turn.keep_one();
-                    dialled.await
-                }
-            }
+        let reached = turn.make_room(self.dial_everywhere(id, &addresses)).await;
+        if self.has_dialled_us(id) {
+            // A second connection, of a later hour, would count for more than theirs.
+            return;
+        }
+        let greeted = match reached {
+            Ok(connection) => self.greeted(id, connection, None).await,
+            Err(error) => Err(error),
         };
-        match reached {
+        match greeted {
             Ok(peer) => self.install(peer),
             Err(error) => self.fail(id, addresses, error),
         }
     }
 
-    /// Dials a node at its addresses, and through others: soon where they are known to hear it, and
-    /// later where nothing is known, unless this host is late. Then all may be, and a host that does
-    /// not answer is slow rather than out of reach.
+    /// Whether the dial came to its end by a connection that the node made meanwhile.
+    fn has_dialled_us(&self, id: NodeId) -> bool {
+        self.read().routes.get(&id).is_none_or(|route| route.dial.is_none())
+    }
+
+    /// Connects with a node at its addresses, and through others: soon where they are known to hear
+    /// it, and later where nothing is known, unless this host is late. Then all may be, and a host
+    /// that does not answer is slow rather than out of reach. Only what is returned is to be greeted:
+    /// a hello that is taken back would cost the node the connection that it had before.
     async fn dial_everywhere(
         &self,
         id: NodeId,
         addresses: &[SocketAddr],
-    ) -> Result<Peer, DialError> {
+    ) -> Result<Connection, DialError> {
         self.begin_dial()?;
         let direct: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
         let direct = self.dialler.race_over(id, ALPN_MEMBER, &direct, DIAL);
@@ -275,13 +292,13 @@ impl Pool {
             };
             tokio::select! {
                 () = heard => {}
-                () = self.in_time(DETOURS_AFTER) => {}
+                () = self.in_time(self.detours_unheard(id)) => {}
                 () = failed.notified() => {}
             }
             self.dialler.race_over(id, ALPN_MEMBER, &self.detours_to(id, None), DIAL).await
         };
         let (mut direct, mut around) = (pin!(direct), pin!(around));
-        let connection = tokio::select! {
+        tokio::select! {
             biased;
             reached = &mut direct => match reached {
                 Err(direct) if !addresses.is_empty() && self.may_go_round(id) => {
@@ -295,9 +312,14 @@ impl Pool {
                 Ok(connection) => Ok(connection),
                 Err(_) => direct.await,
             },
-        }?;
-        // Only one of them is greeted: a hello that is taken back would cost the peer the other.
-        self.greeted(id, connection, None).await
+        }
+    }
+
+    /// How long the addresses of a node have to answer where nobody is known to hear it: less where
+    /// they did not lately.
+    fn detours_unheard(&self, id: NodeId) -> Duration {
+        let failed = self.read().routes.get(&id).is_some_and(|route| route.failures > 0);
+        if failed { self.detours_after() } else { DETOURS_AFTER }
     }
 
     /// Returns once the node is known to be heard by others.
@@ -347,7 +369,8 @@ impl Pool {
     /// or many handshakes would share what time there is until none is done in its own.
     pub(super) async fn turn<'t>(&self, of: &'t Semaphore, turns: usize) -> Turn<'t> {
         let places = || {
-            let most = u32::try_from(turns / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
+            // A quarter is for those that make room and keep one.
+            let most = u32::try_from(turns * 3 / 4 / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
             self.lateness.load(Ordering::Relaxed).saturating_pow(2).min(most)
         };
         // It is never closed.
@@ -358,17 +381,15 @@ impl Pool {
         turn
     }
 
-    /// Dials a node over these ways.
-    pub(super) async fn attempt(
+    /// Connects with a node over these ways.
+    pub(super) async fn race(
         &self,
         id: NodeId,
         ways: &[Way],
         pace: Pace,
-        supersedes: Option<u64>,
-    ) -> Result<Peer, DialError> {
+    ) -> Result<Connection, DialError> {
         self.begin_dial()?;
-        let connection = self.dialler.race_over(id, ALPN_MEMBER, ways, pace).await?;
-        self.greeted(id, connection, supersedes).await
+        self.dialler.race_over(id, ALPN_MEMBER, ways, pace).await
     }
 
     fn begin_dial(&self) -> Result<(), DialError> {
@@ -376,7 +397,8 @@ impl Pool {
         self.gate.hello().map(drop).ok_or(DialError::Standalone)
     }
 
-    async fn greeted(
+    /// Says hello on a new connection. Once begun it has to come to its end.
+    pub(super) async fn greeted(
         &self,
         id: NodeId,
         connection: Connection,

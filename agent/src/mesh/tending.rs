@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::Connection;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 
-use super::dial::{Pace, backoff};
+use super::dial::{DialError, Pace, backoff};
 use super::peer::Peer;
 use super::pool::{BETTERMENTS_MAX, Pool, RESCUES_MAX, Route, Table};
 use super::ways::{Path, Way, better_than};
@@ -76,14 +77,14 @@ impl Pool {
 
     /// The peer was heard through another member while it did not answer here.
     pub(super) fn heard_through(self: &Arc<Self>, id: NodeId, through: NodeId) {
-        if let Some(route) = self.write().routes.get_mut(&id) {
-            route.heard_through = Some(through);
-        }
-        self.heard.notify_waiters();
         match self.peer(id) {
             Some(peer) => self.expect_answer(&peer),
             None => self.seek(id),
         }
+        if let Some(route) = self.write().routes.get_mut(&id) {
+            route.heard_through = Some(through);
+        }
+        self.heard.notify_waiters();
     }
 
     /// The member in between cannot carry to the peer. A connection that went that way is of no
@@ -156,9 +157,17 @@ impl Pool {
         }
     }
 
-    /// Makes a connection in place of one that stands.
-    async fn replace(self: &Arc<Self>, old: &Arc<Peer>, ways: &[Way], pace: Pace) -> bool {
-        match self.attempt(old.id, ways, pace, Some(old.name)).await {
+    /// Puts a new connection in the place of one that stands.
+    async fn replace(
+        self: &Arc<Self>,
+        old: &Arc<Peer>,
+        reached: Result<Connection, DialError>,
+    ) -> bool {
+        let greeted = match reached {
+            Ok(connection) => self.greeted(old.id, connection, Some(old.name)).await,
+            Err(error) => Err(error),
+        };
+        match greeted {
             Ok(new) => {
                 if old.is_doubted() && new.path() == old.path() {
                     // The path was sound all the time.
@@ -175,24 +184,43 @@ impl Pool {
         }
     }
 
+    /// Looks for another path to a peer that does not answer. Whether it is reached again, there or
+    /// where it was.
     async fn rescue(self: &Arc<Self>, old: &Arc<Peer>, not_through: Option<NodeId>) -> bool {
+        let other_path = async {
+            let mut turn = self.turn(&self.rescues, RESCUES_MAX).await;
+            if !old.is_doubted() {
+                return None;
+            }
+            let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after: self.detours_after() };
+            let ways = self.other_ways(old, not_through);
+            Some(turn.make_room(self.race(old.id, &ways, pace)).await)
+        };
+        let reached = tokio::select! {
+            reached = other_path => reached,
+            answers = old.answers_again() => {
+                if !answers {
+                    return false;
+                }
+                None
+            }
+        };
+        match reached {
+            Some(reached) => self.replace(old, reached).await,
+            None => {
+                self.patience.widen();
+                true
+            }
+        }
+    }
+
+    fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {
         let addresses = self.known_addresses(old.id).into_iter().map(Way::Direct);
         let detours = self.detours_to(old.id, not_through);
         // From a detour the direct paths are tried all the time, and do not answer.
-        let ways: Vec<Way> = match not_through {
+        match not_through {
             Some(_) => detours.into_iter().chain(addresses).collect(),
             None => addresses.chain(detours).collect(),
-        };
-        let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after: self.detours_after() };
-        let _turn = self.turn(&self.rescues, RESCUES_MAX).await;
-        tokio::select! {
-            replaced = self.replace(old, &ways, pace) => replaced,
-            answers = old.answers_again() => {
-                if answers {
-                    self.patience.widen();
-                }
-                answers
-            }
         }
     }
 }
@@ -222,14 +250,15 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     () = wake.notified() => continue,
                     () = sleep(wait) => {}
                 }
-                let bettered = async {
-                    let _turn = pool.turn(&pool.betterments, BETTERMENTS_MAX).await;
-                    pool.replace(&peer, &ways, BETTERMENT).await
+                let better_path = async {
+                    let mut turn = pool.turn(&pool.betterments, BETTERMENTS_MAX).await;
+                    turn.make_room(pool.race(id, &ways, BETTERMENT)).await
                 };
-                let replaced = tokio::select! {
-                    replaced = bettered => replaced,
+                let reached = tokio::select! {
+                    reached = better_path => reached,
                     () = more_urgent(&peer, &wake) => continue,
                 };
+                let replaced = pool.replace(&peer, reached).await;
                 betterments = if replaced { 0 } else { betterments + 1 };
                 rescues = 0;
             }
