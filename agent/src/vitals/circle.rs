@@ -15,11 +15,12 @@ use peerage_proto::id::NodeId;
 /// into a message.
 pub const CIRCLE_MAX: usize = 384;
 
-/// The pause between two exchanges that a node begins, as long as messages are short.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The pause between two exchanges that a node begins, as long as messages are short. Facts change
+/// every 15 s.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
 
-/// With how many entries a message counts as short: about 3 KB.
-const ENTRIES_SHORT: usize = 48;
+/// With how many entries a message counts as short: about 6.6 KB.
+const ENTRIES_SHORT: usize = 96;
 
 /// The longest pause, whatever chitchat has heard of.
 const PAUSE_MAX: Duration = Duration::from_secs(20);

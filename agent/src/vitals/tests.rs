@@ -261,7 +261,7 @@ async fn a_node_answers_those_whose_circle_is_wider_than_its_own() {
 #[tokio::test(start_paused = true)]
 async fn the_bytes_of_an_idle_node_do_not_grow_with_the_number_of_nodes() {
     let mut per_node = Vec::new();
-    for of in [48, 96] {
+    for of in [96, 192] {
         let net = Arc::new(Net::default());
         let members = (0..of).map(numbered).collect();
         let nodes: Vec<Node> = (0..of).map(|n| start(&net, numbered(n), 1, &members)).collect();
@@ -286,8 +286,8 @@ async fn an_idle_fleet_says_little() {
     net.messages.store(0, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let messages = net.messages.load(Ordering::Relaxed) as f64 / 32.0 / 60.0;
-    // A question, an answer and thanks for each exchange; one a second, and chitchat's own.
-    assert!((2.5..4.0).contains(&messages), "{messages}");
+    // A question, an answer and thanks for each exchange; one in two seconds, and chitchat's own.
+    assert!((1.2..2.0).contains(&messages), "{messages}");
 }
 
 /// An id that no two numbers share, spread over all ids.
