@@ -37,6 +37,17 @@ fn admits(change: &SignedChange) -> bool {
     change.path.as_str().starts_with("@member/") && change.set.contains_key("admitted")
 }
 
+/// Whether the admission that a node shows, the last of its proof, was never heard of here: nobody
+/// wrote it who could let anyone in.
+pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
+    let shown = proof.iter().take(PROOF_CHANGES_MAX).next_back();
+    let Some(own) = shown.and_then(|b| SignedChange::verify(Arc::from(b.as_slice())).ok()) else {
+        return false;
+    };
+    let is_known = replica.read(move |replica| replica.vector().covers(&own.dot)).await;
+    is_known.is_ok_and(|is_known| !is_known)
+}
+
 /// Tells a node whose membership ended how it did, with the change that ended it.
 pub(crate) async fn refuse_ended(
     replica: &ReplicaHandle,

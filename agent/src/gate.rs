@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::evidence::{merge_proof, refuse_ended, refuse_stranger, take_in};
+use crate::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, take_in};
 use crate::membership::{End, Membership};
 use crate::mesh::{Gate, Verdict};
 use crate::past::Past;
@@ -86,6 +86,11 @@ impl Gate for NodeGate {
         let roster = membership.roster();
         match roster.member(&peer).map(|member| &member.standing) {
             Some(Standing::Member) => alone(&membership, peer, hello, remote).await,
+            // It came back since, by one that was out by then: that is news to it, its leaving is not.
+            Some(Standing::Left(_)) if shows_news(&membership.replica, &hello.proof).await => {
+                let proof = &hello.proof;
+                Verdict::Refuse(refuse_stranger(&membership.replica, &roster, proof).await)
+            }
             Some(standing) => {
                 membership.call_back(peer);
                 Verdict::Refuse(refuse_ended(&membership.replica, &roster, peer, standing).await)

@@ -1,9 +1,15 @@
 //! Memberships that ended where it was not heard: a seed that was put out and did not know it, a
 //! node that left alone, two that put each other out. Each is told, and nothing is lost on the way.
 
+use std::time::Duration;
+
 use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
+
+/// How soon an objection is told: it is asked about again, a while later, and where that call fails
+/// once more.
+const TOLD_WITHIN: Duration = Duration::from_secs(90);
 
 /// The Data Center `north` of two: the first has put out the second, which has not heard of it and
 /// is up, while the first is not.
@@ -28,7 +34,7 @@ fn who_was_let_in_by_a_seed_that_had_been_put_out_is_told_and_comes_in_by_a_memb
 
     let notice = until(
         "it is told",
-        LATER,
+        TOLD_WITHIN,
         || status(&newcomer)["notice"]["message"].as_str().unwrap_or_default().to_owned(),
         |notice| notice.contains("is void"),
     );
@@ -52,6 +58,32 @@ fn who_was_let_in_by_a_seed_that_had_been_put_out_is_told_and_comes_in_by_a_memb
     fleet.all_see_all();
     fleet.all_read("a/b", &json!({"x": 1}));
     assert_eq!(fleet[1].status()["notice"], Value::Null);
+}
+
+/// It was told that it had left, which it knew, and nothing of its way back.
+#[test]
+fn who_left_and_came_back_by_a_seed_that_had_been_put_out_is_told() {
+    let mut fleet = Fleet::found(3);
+    let back = fleet.take(2);
+    back.cli(&["leave"]).exits(0);
+    for agent in fleet.iter() {
+        until("all have heard", LATER, || agent.state_of("pve-3"), |state| state == "left");
+    }
+    fleet.kill(&[1]);
+    fleet[0].cli(&["remove", "pve-2"]).exits(0);
+    fleet.kill(&[0]);
+    fleet[1].restart();
+    back.join(&fleet[1].invite(json!({}))).expect("the seed does not know yet");
+
+    fleet[0].restart();
+
+    until(
+        "it is told",
+        TOLD_WITHIN,
+        || status(&back)["notice"]["message"].as_str().unwrap_or_default().to_owned(),
+        |notice| notice.contains("is void") && notice.contains("pve-2 was removed by"),
+    );
+    assert_eq!(fleet[0].state_of("pve-3"), "left");
 }
 
 #[test]
@@ -115,7 +147,7 @@ fn two_who_put_each_other_out_are_both_told_and_keep_what_they_have() {
     for (agent, other) in [(&fleet[0], "pve-2"), (&fleet[1], "pve-1")] {
         let said = until(
             "each is told",
-            2 * LATER,
+            TOLD_WITHIN,
             || status(agent)["notice"].to_string(),
             |notice| notice.contains("hold this node to be removed"),
         );
