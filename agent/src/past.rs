@@ -110,4 +110,19 @@ mod tests {
         assert_eq!(Past::decode(&encoded), Some(past));
         assert_eq!(Past::decode(b"something else"), None);
     }
+
+    /// A node that is upgraded reads what it kept before.
+    #[test]
+    fn the_form_on_disk_stays() {
+        let past = Past {
+            datacenter: DataCenterId([1; 16]),
+            how: "left North: root on pve-1".into(),
+            evidence: [b"one".to_vec(), b"two".to_vec()].map(ByteBuf::from).into(),
+        };
+        let golden = "83aa6461746163656e746572c41001010101010101010101010101010101\
+                      a3686f77b96c656674204e6f7274683a20726f6f74206f6e207076652d31\
+                      a865766964656e636592c4036f6e65c40374776f";
+        assert_eq!(data_encoding::HEXLOWER.encode(&past.encode()), golden);
+        assert_eq!(Past::decode(&past.encode()), Some(past));
+    }
 }
