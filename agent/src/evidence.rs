@@ -44,8 +44,10 @@ pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bo
     let Some(own) = shown.and_then(|b| SignedChange::verify(Arc::from(b.as_slice())).ok()) else {
         return false;
     };
-    let is_known = replica.read(move |replica| replica.vector().covers(&own.dot)).await;
-    is_known.is_ok_and(|is_known| !is_known)
+    let is_known = replica.read(move |replica| {
+        replica.vector().covers(&own.dot) || replica.change(&own.dot).is_some()
+    });
+    is_known.await.is_ok_and(|is_known| !is_known)
 }
 
 /// Tells a node whose membership ended how it did, with the change that ended it.

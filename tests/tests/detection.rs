@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use peerage_tests::netlab::Trouble;
 use peerage_tests::patience::{LATER, SOON};
 use peerage_tests::soak::lasting;
-use peerage_tests::{Fleet, Lab, Layout, Verdicts};
+use peerage_tests::{Fleet, Lab, Layout, Verdicts, skipped};
 
 /// How many hosts there are.
 const NODES: usize = 10;
@@ -67,6 +67,7 @@ fn a_goodbye_reaches_all_of_ten_before_any_silence_does() {
 fn nobody_is_called_down_while_a_host_is_frozen_for_a_second() {
     let Some(lab) = Lab::built(Layout::of(NODES)) else { return };
     let fleet = Fleet::found_in(&lab);
+    let mut frozen_for_a_second = 0;
     for frozen in [2, 8] {
         let mut verdicts = Verdicts::from_now(&fleet);
         let started = Instant::now();
@@ -77,8 +78,12 @@ fn nobody_is_called_down_while_a_host_is_frozen_for_a_second() {
         // The frozen one, too, may hold its own lateness against the others.
         thread::sleep(AFTERMATH);
         if lasted <= FREEZE_MAX {
+            frozen_for_a_second += 1;
             verdicts.nobody_is_down(&fleet);
         }
+    }
+    if frozen_for_a_second == 0 {
+        skipped("this machine is too busy to freeze anything for a second");
     }
     fleet.all_see_all();
 }

@@ -241,35 +241,38 @@ impl Pool {
             if now {
                 route.failures = 0;
             }
-            tokio::spawn(self.clone().dial(id));
+            let dial = route.dial.insert(Dial::default());
+            tokio::spawn(self.clone().dial(id, dial.mark.clone()));
         }
         Ok(route.dial.get_or_insert_default())
     }
 
-    async fn dial(self: Arc<Self>, id: NodeId) {
+    async fn dial(self: Arc<Self>, id: NodeId, mark: Arc<()>) {
         let mut turn = self.turn(&self.dials, DIALS_MAX).await;
-        if self.has_dialled_us(id) {
+        if self.is_over(id, &mark) {
             return;
         }
         let addresses = self.known_addresses(id);
-        let reached = turn.make_room(self.dial_everywhere(id, &addresses)).await;
-        if self.has_dialled_us(id) {
-            // A second connection, of a later hour, would count for more than theirs.
-            return;
-        }
-        let greeted = match reached {
-            Ok(connection) => self.greeted(id, connection, None).await,
-            Err(error) => Err(error),
-        };
-        match greeted {
-            Ok(peer) => self.install(peer),
-            Err(error) => self.fail(id, addresses, error),
+        let greeted = turn.make_room(async {
+            let connection = self.dial_everywhere(id, &addresses).await?;
+            if self.is_over(id, &mark) {
+                // A second connection, of a later hour, would count for more than theirs.
+                return Ok(None);
+            }
+            self.greeted(id, connection, None).await.map(Some)
+        });
+        match greeted.await {
+            Ok(Some(peer)) => self.install(peer),
+            Ok(None) => {}
+            Err(error) => self.fail(id, &mark, addresses, error),
         }
     }
 
     /// Whether the dial came to its end by a connection that the node made meanwhile.
-    fn has_dialled_us(&self, id: NodeId) -> bool {
-        self.read().routes.get(&id).is_none_or(|route| route.dial.is_none())
+    fn is_over(&self, id: NodeId, mark: &Arc<()>) -> bool {
+        let table = self.read();
+        let dial = table.routes.get(&id).and_then(|route| route.dial.as_ref());
+        dial.is_none_or(|dial| !Arc::ptr_eq(&dial.mark, mark))
     }
 
     /// Connects with a node at its addresses, and through others: soon where they are known to hear
@@ -439,7 +442,7 @@ impl Pool {
 
     /// A dial came to nothing: those who waited are told, and the node rests. If the peer has
     /// dialled us meanwhile all is well.
-    fn fail(&self, id: NodeId, addresses: Vec<SocketAddr>, error: DialError) {
+    fn fail(&self, id: NodeId, mark: &Arc<()>, addresses: Vec<SocketAddr>, error: DialError) {
         self.counters.dials_failed.add(1);
         tracing::debug!(peer = %id.short(), %error, "a dial failed");
         if let DialError::Refused(refusal) = &error {
@@ -448,7 +451,7 @@ impl Pool {
         let mut table = self.write();
         let is_connected = table.peers.contains_key(&id);
         let Some(route) = table.routes.get_mut(&id) else { return };
-        let dial = route.dial.take();
+        let Some(dial) = route.dial.take_if(|dial| Arc::ptr_eq(&dial.mark, mark)) else { return };
         if !is_connected {
             let rest = backoff(route.failures, BACKOFF_MIN, BACKOFF_MAX, rand::random());
             route.failures = route.failures.saturating_add(1);
@@ -457,9 +460,7 @@ impl Pool {
         if matches!(error, DialError::NoAddress) && !is_connected && route.tended.is_none() {
             table.routes.remove(&id);
         }
-        if let Some(dial) = dial {
-            dial.fail(&error, &self.counters);
-        }
+        dial.fail(&error, &self.counters);
         if !is_connected {
             // Nobody may be listening.
             let _ = self.events.send(Event::Unreachable { peer: id, addresses, error });

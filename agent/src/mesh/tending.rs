@@ -189,29 +189,20 @@ impl Pool {
     async fn rescue(self: &Arc<Self>, old: &Arc<Peer>, not_through: Option<NodeId>) -> bool {
         let other_path = async {
             let mut turn = self.turn(&self.rescues, RESCUES_MAX).await;
-            if !old.is_doubted() {
-                return None;
-            }
             let pace = Pace { timeout: RESCUE_TIMEOUT, detours_after: self.detours_after() };
             let ways = self.other_ways(old, not_through);
-            Some(turn.make_room(self.race(old.id, &ways, pace)).await)
+            turn.make_room(self.race(old.id, &ways, pace)).await
         };
         let reached = tokio::select! {
             reached = other_path => reached,
             answers = old.answers_again() => {
-                if !answers {
-                    return false;
+                if answers {
+                    self.patience.widen();
                 }
-                None
+                return answers;
             }
         };
-        match reached {
-            Some(reached) => self.replace(old, reached).await,
-            None => {
-                self.patience.widen();
-                true
-            }
-        }
+        self.replace(old, reached).await
     }
 
     fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {

@@ -30,6 +30,8 @@ type Waiter = oneshot::Sender<Result<Arc<Peer>, DialError>>;
 /// A dial under way, and those who wait for it.
 #[derive(Default)]
 pub(super) struct Dial {
+    /// What tells it from a later one of the same node.
+    pub(super) mark: Arc<()>,
     pub(super) waiters: Vec<Waiter>,
     short: VecDeque<Outgoing>,
     frames: Vec<Bytes>,
