@@ -27,13 +27,17 @@ impl World<'_> {
     pub(super) fn come_to_rest(&mut self) -> Result<(), Broken> {
         let begun_ms = self.now_ms();
         let mut since_ms = None;
-        let mut is_seen_to = false;
+        let mut invites: Option<usize> = None;
         loop {
             self.step()?;
-            // The only member that is left may have to start first.
-            if !is_seen_to && let Some(host) = self.members().first().copied() {
-                self.ask(host, Ask::Invite { uses: None });
-                is_seen_to = true;
+            // The only member that is left may have to start first, and one that was put out may not
+            // have heard it yet: joiners are given the token of one that stays.
+            let members = self.members();
+            if invites.is_none_or(|host| !members.contains(&host)) {
+                invites = members.first().copied();
+                if let Some(host) = invites {
+                    self.ask(host, Ask::Invite { uses: None });
+                }
             }
             self.help_the_contested();
             self.try_again();
