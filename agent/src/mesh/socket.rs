@@ -203,8 +203,10 @@ impl AsyncUdpSocket for HearingSocket {
         self.io.local_addr()
     }
 
+    /// One: each connection keeps a buffer of so many packets for good, 13 KB more with the ten that
+    /// quinn takes, and what is sent here is seldom longer than a packet.
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        1
     }
 
     fn max_receive_segments(&self) -> usize {

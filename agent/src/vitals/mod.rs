@@ -34,6 +34,10 @@ pub use self::transport::{INBOX_LEN, Messages, Received};
 /// exchanges are begun from here, at the pace of [`circle::pause`].
 const CHITCHAT_ROUND: Duration = Duration::from_secs(60);
 
+/// From so many pauses between signs of life chitchat judges how long a silence is: eight bytes each,
+/// for each node. Who is alive is not asked of it, so that few will do.
+const CHITCHAT_SAMPLES: usize = 64;
+
 /// How long what a node said is kept after it fell silent.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
@@ -260,6 +264,7 @@ impl Task {
                 initial_interval: circle::pause(0) * 4,
                 max_interval: CHITCHAT_ROUND,
                 dead_node_grace_period: CHITCHAT_GRACE,
+                sampling_window_size: CHITCHAT_SAMPLES,
                 ..FailureDetectorConfig::default()
             },
             marked_for_deletion_grace_period: GRACE,
