@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// After this time a message that has not reached all counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
+/// After this time without any message a reader ends. A lost message ends none, or else all that
+/// follow would be lost as well.
+const SILENT_AFTER: Duration = Duration::from_secs(3 * LOST_AFTER.as_secs());
+
 /// Sends messages, and takes the time from before a message is sent until the last agent has told
 /// its reader of it.
 pub(crate) fn to_all(side: &mut impl Side, figures: &mut Figures) {
@@ -33,7 +37,7 @@ pub(crate) fn to_all(side: &mut impl Side, figures: &mut Figures) {
         for inbox in &mut inboxes {
             let told = told.clone();
             scope.spawn(move || {
-                while let Some(number) = inbox.next(LOST_AFTER) {
+                while let Some(number) = inbox.next(SILENT_AFTER) {
                     // The other end is gone once all is measured.
                     if told.send((number, Instant::now())).is_err() || number + 1 == MESSAGES {
                         return;
