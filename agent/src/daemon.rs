@@ -25,6 +25,7 @@ use crate::http;
 use crate::links::{LinksHandle, META_LINKS, Wishes};
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, reset_stopped};
+use crate::notices::watch_descriptors;
 use crate::store::{Folder, Image, Store, node_key};
 use crate::vitals::host::Sample;
 use crate::{supervision, unattended};
@@ -32,6 +33,9 @@ use crate::{supervision, unattended};
 pub use assembly::{Ground, assemble};
 
 use assembly::META_PORT;
+
+/// The signal that comes with a write beyond the limit on the size of a file.
+const FILE_TOO_LARGE: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +119,9 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     // Before anything answers: whoever sees the agent may stop it, and it says goodbye.
     let mut terminate = signal(SignalKind::terminate()).context("the signal SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("the signal SIGINT")?;
+    // Where a handler is, a file that may not grow any more is an error that can be told. Without one
+    // the signal would end the agent.
+    let _grown_too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE)).context("SIGXFSZ")?;
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
     let key = node_key(&folder)?;
@@ -143,6 +150,7 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     let shutdown = CancellationToken::new();
     let service = Arc::new(Agent::new(node.clone(), links));
     let router = http::router(service, shutdown.clone());
+    tokio::spawn(watch_descriptors(node.notices().clone(), socket.refused()));
     let serving = tokio::spawn(http::serve(socket, router, config.group, shutdown.clone()));
     if let Some(source) = config.join {
         tokio::spawn(unattended::join(node.clone(), source, config.name.clone(), config.replace));

@@ -25,6 +25,7 @@ pub mod machine;
 pub mod membership;
 pub mod mesh;
 pub mod node;
+pub mod notices;
 pub mod past;
 pub mod receipts;
 pub mod replica;

@@ -14,7 +14,7 @@ use peerage_proto::replica::{
 use peerage_proto::roster::Roster;
 use peerage_proto::skew::ClockOff;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, warn};
+use tracing::{debug, error};
 
 use crate::clock::Clock;
 use crate::receipts::{Expected, Receipts};
@@ -328,7 +328,8 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     /// Speaks of what was committed, in the one order that is safe.
     fn finish(&mut self, group: Group, outcome: &Result<(), Arc<str>>) {
         if let Err(cause) = outcome {
-            warn!(%cause, "a commit failed; nothing of it holds");
+            // That the disk fails is told as a notice, and to each who waited.
+            debug!(%cause, "a commit failed; nothing of it holds");
             group.replies.into_iter().for_each(|reply| reply(outcome));
             return;
         }

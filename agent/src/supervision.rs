@@ -68,7 +68,10 @@ fn status(node: &Node) -> String {
             _ => not += 1,
         }
     }
-    format!("{}: {alive} alive, {not} not", roster.datacenter_name)
+    let board = node.notices().board();
+    let notice =
+        board.borrow().standing().next().map(|(_, notice)| format!("; {}", notice.message));
+    format!("{}: {alive} alive, {not} not{}", roster.datacenter_name, notice.unwrap_or_default())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::skew::{ClockOff, Estimate, Level, Off, Skew};
 use peerage_proto::time::Now;
 use peerage_proto::wire::{ClockReading, StreamKind};
@@ -18,11 +19,9 @@ use rand::seq::IndexedRandom;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::clock::Clock;
-use crate::events::Feed;
-use crate::happening::Happening;
 use crate::membership::{Lent, Membership};
 use crate::mesh::{self, Mesh, PeerStatus, Session, read_frame, write_answer};
 
@@ -91,7 +90,6 @@ struct Measurements {
 pub struct Timekeeper {
     membership: Arc<Membership>,
     members: watch::Receiver<BTreeSet<NodeId>>,
-    happenings: Feed<Happening>,
     clock: Clock,
     skew: Skew,
     era: u64,
@@ -105,13 +103,12 @@ impl Timekeeper {
     pub fn new(
         membership: Arc<Membership>,
         members: watch::Receiver<BTreeSet<NodeId>>,
-        happenings: Feed<Happening>,
         clock: Clock,
         standing: watch::Sender<ClockStanding>,
     ) -> Self {
         let (measured, measurements) = mpsc::channel(MEASUREMENTS_MAX);
         let (skew, era) = (Skew::default(), 0);
-        Self { membership, members, happenings, clock, skew, era, standing, measured, measurements }
+        Self { membership, members, clock, skew, era, standing, measured, measurements }
     }
 
     /// Keeps time, and answers those who ask for it, until the membership ends.
@@ -196,26 +193,9 @@ impl Timekeeper {
             own.clock_ahead_ms = now.estimate.map(|estimate| estimate.ahead_ms);
         });
         self.membership.replica.refuse_writes(now.refused());
-        if level != before.level {
-            self.tell(now);
-        }
-    }
-
-    fn tell(&self, standing: ClockStanding) {
-        let message = match standing.warning() {
-            Some(warning) => {
-                warn!("{warning}; {CLOCK_HINT}");
-                format!("{warning}; {CLOCK_HINT}")
-            }
-            None => {
-                let words = "this node's clock agrees with the others' again".to_owned();
-                info!("{words}");
-                words
-            }
-        };
-        let name = self.membership.roster().name_of(&self.membership.me);
-        let happening = Happening::here("clock", &name, message);
-        self.happenings.tell(happening, self.clock.now().wall_ms);
+        let state = now.warning().map(|warning| State::new(warning, CLOCK_HINT));
+        let is_refusing = u8::from(level == Level::Refusing);
+        self.membership.notices.set(NoticeKind::Clock, state.map(|state| state.grade(is_refusing)));
     }
 
     /// Asks these for their clocks, each once.

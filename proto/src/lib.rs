@@ -6,7 +6,7 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness`, `links`, `vitals` and `skew` need only `id` and `time`. A test of the workspace holds
+//! `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`. A test of the workspace holds
 //! them.
 
 pub mod access;
@@ -17,6 +17,7 @@ pub mod id;
 pub mod identity;
 pub mod links;
 pub mod liveness;
+pub mod notice;
 pub mod replica;
 pub mod roster;
 pub mod skew;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
+use crate::notice::Told;
+
 /// The longest fact, in bytes. One of 64 KB would stop all later facts of its node from spreading.
 pub const FACT_LEN_MAX: usize = 4_000;
 
@@ -44,6 +46,7 @@ mod name {
     pub(super) const DIGEST: &str = "digest";
     pub(super) const ADDRESSES: &str = "addresses";
     pub(super) const CLOCK: &str = "clock_ahead_ms";
+    pub(super) const NOTICES: &str = "notices";
 }
 
 /// What a node says of itself. What it did not say, or said in a way that this version cannot
@@ -73,6 +76,8 @@ pub struct Vitals {
     pub addresses: Vec<String>,
     /// How far its clock is ahead of its peers' median, in steps of a tenth of a second.
     pub clock_ahead_ms: Option<i64>,
+    /// The states that it is in and that need a person, the gravest first.
+    pub notices: Vec<Told>,
 }
 
 impl Vitals {
@@ -101,6 +106,7 @@ impl Vitals {
             (name::DIGEST, self.digest.as_ref().map(|digest| HEXLOWER.encode(digest))),
             (name::ADDRESSES, addresses),
             (name::CLOCK, self.clock_ahead_ms.map(|ms| clock_steps(ms).to_string())),
+            (name::NOTICES, Told::write(&self.notices, FACT_LEN_MAX)),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -134,6 +140,7 @@ impl Vitals {
             name::MEMORY => self.mem_total_bytes = value.parse().ok(),
             name::MEMORY_USED => self.mem_used_bytes = value.parse().ok(),
             name::CLOCK => self.clock_ahead_ms = value.parse().ok(),
+            name::NOTICES => self.notices = Told::read(value),
             name::DIGEST if value.len() <= 2 * DIGEST_LEN_MAX => {
                 self.digest = HEXLOWER.decode(value.as_bytes()).ok();
             }
@@ -170,6 +177,7 @@ mod tests {
             digest: Some(vec![1, 2, 0xff]),
             addresses: vec!["192.0.2.1:4747".into(), "[2001:db8::1]:4747".into()],
             clock_ahead_ms: Some(-1_200),
+            notices: vec![Told { kind: "disk".into(), message: "the disk is full".into() }],
         }
     }
 

@@ -24,10 +24,11 @@ const PROTO: &[(&str, &[&str])] = &[
     // A member whose own clock is wrong says by how much.
     ("admission", &["roster", "settings", "access", "skew"]),
     ("wire", &["admission"]),
-    ("api", &["admission"]),
+    ("api", &["admission", "notice"]),
     ("liveness", &["id", "time", "codec"]),
     ("links", &["id", "time", "codec"]),
-    ("vitals", &["id", "time", "codec"]),
+    ("notice", &["time"]),
+    ("vitals", &["id", "time", "codec", "notice"]),
     ("skew", &["id", "time", "codec"]),
 ];
 
@@ -39,6 +40,8 @@ const AGENT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("machine", &[]),
     ("happening", &[]),
+    // It tells what it is told, and looks at the disk and at the process itself.
+    ("notices", &["clock", "events", "happening", "store"]),
     ("receipts", &[]),
     ("store", &[]),
     ("mesh", &[]),
@@ -89,6 +92,7 @@ const TASKS: &[&str] = &[
     "node",
     "seed",
     "links",
+    "notices",
     "happening",
     "receipts",
     "machine",

@@ -9,6 +9,7 @@ use peerage_proto::api::members::{Lag, Member, RemoveMember, Removed, RenameMemb
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
 use peerage_proto::liveness::{self, State};
+use peerage_proto::notice::{NoticeKind, Told};
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::Answer;
 use super::failure::{member, not_written, unresolved};
 use crate::clock::rfc3339;
 use crate::happening::reason;
-use crate::membership::Membership;
+use crate::membership::{Membership, name_clash};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 use crate::timekeeping::member_warning;
@@ -77,6 +78,7 @@ impl<'a> View<'a> {
             load: None,
             digest: None,
             clock_ahead_ms: None,
+            notices: Vec::new(),
         };
         match &member.standing {
             Standing::Left(ending) => Member {
@@ -101,16 +103,22 @@ impl<'a> View<'a> {
 
     fn own(&self, member: &roster::Member, blank: Member) -> Member {
         let vitals = self.membership.vitals.own();
+        let board = self.membership.notices.board();
+        let board = board.borrow();
         Member {
             state: "alive".into(),
             is_self: true,
             version: Some(self.node.version().to_owned()),
             path: "self".into(),
             seen_s: Some(0.0),
-            message: joined([
-                name_clash(member, self.roster),
-                self.membership.time.borrow().warning(),
-            ]),
+            message: joined(
+                board
+                    .standing()
+                    .filter(|(kind, _)| *kind != NoticeKind::Name)
+                    .map(|(_, notice)| notice.message.clone())
+                    .chain(self.name_clash(member)),
+            ),
+            notices: board.told(),
             clock_ahead_ms: vitals.clock_ahead_ms,
             boot: Some(self.node.boot()),
             uptime_s: Some(self.node.now().mono.as_secs()),
@@ -133,6 +141,8 @@ impl<'a> View<'a> {
         let through = self.through(standing, peer.as_ref());
         let path = peer.as_ref().map(|peer| peer.path);
         let clock_ahead_ms = vitals.filter(|_| alive).and_then(|v| v.clock_ahead_ms);
+        // What a node that is gone said of itself tells nothing of it now.
+        let told = vitals.filter(|_| alive).map_or(&[][..], |v| &v.notices);
         let rtt = standing.and_then(|standing| standing.rtt);
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
@@ -149,12 +159,18 @@ impl<'a> View<'a> {
                 .filter(|_| alive && through.is_none())
                 .map(|address| address.to_string()),
             seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            message: joined([
-                self.membership.objection_of(&member.id).map(str::to_owned),
-                standing.and_then(|standing| message(standing, through, self.roster)),
-                name_clash(member, self.roster),
-                clock_ahead_ms.and_then(member_warning),
-            ]),
+            message: joined(
+                [
+                    self.membership.objection_of(&member.id).map(str::to_owned),
+                    standing.and_then(|standing| message(standing, through, self.roster)),
+                    self.name_clash(member),
+                    clock_ahead_ms.and_then(member_warning),
+                ]
+                .into_iter()
+                .flatten()
+                .chain(told.iter().filter(|told| !is_seen_here(told)).map(as_it_says)),
+            ),
+            notices: told.to_vec(),
             clock_ahead_ms,
             boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
             uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
@@ -164,6 +180,11 @@ impl<'a> View<'a> {
                 .map(|digest| data_encoding::HEXLOWER.encode(digest)),
             ..blank
         }
+    }
+
+    /// Why a member shows with a suffix, and what to do, in one line.
+    fn name_clash(&self, member: &roster::Member) -> Option<String> {
+        name_clash(member, self.roster).map(|(what, to_do)| format!("{what}; {to_do}"))
     }
 
     /// Through whom a member is reached, if not directly: as messages go, or as the failure detector
@@ -209,21 +230,19 @@ fn message(
     }
 }
 
-/// Why a member shows with a suffix, and what to do.
-pub(super) fn name_clash(member: &roster::Member, roster: &Roster) -> Option<String> {
-    let holder = roster.holder_above(member)?;
-    Some(format!(
-        "the name {} went to {} too, which was admitted earlier; give this one another: `peerage \
-         rename {} NEW`",
-        member.given_name,
-        holder.id.short(),
-        member.name
-    ))
+/// Whether this node says by itself what a member tells: by its roster, and by the figure of the
+/// clock, which is newer.
+fn is_seen_here(told: &Told) -> bool {
+    [NoticeKind::Name, NoticeKind::Clock].iter().any(|kind| told.kind == kind.word())
+}
+
+fn as_it_says(told: &Told) -> String {
+    format!("{}: {}", told.kind, told.message)
 }
 
 /// What there is to say, in one line.
-fn joined<const N: usize>(messages: [Option<String>; N]) -> Option<String> {
-    let said: Vec<String> = messages.into_iter().flatten().collect();
+fn joined(messages: impl IntoIterator<Item = String>) -> Option<String> {
+    let said: Vec<String> = messages.into_iter().collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
 

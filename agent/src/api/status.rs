@@ -5,14 +5,13 @@ use peerage_proto::api::node::{
     ResetIdentity, SettingsSummary, Status, Traffic,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
-use peerage_proto::roster::Roster;
+use peerage_proto::notice::{self, NoticeKind};
 use peerage_proto::skew::{Estimate, Level};
 
 use super::failure::{not_turned, not_written};
 use super::{Answer, members};
-use crate::membership::Membership;
+use crate::clock::rfc3339;
 use crate::node::Node;
-use crate::timekeeping::CLOCK_HINT;
 
 pub(super) async fn status(node: &Node) -> Answer<Status> {
     let membership = node.membership();
@@ -44,10 +43,8 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
         (None, Some(notice)) if notice.removed => "removed",
         (None, _) => "standalone",
     };
-    let notice = notice.map(|n| Notice { message: n.message, hint: Some(n.hint) });
     let clock = membership.as_ref().map(|membership| *membership.time.borrow());
-    let notices: Vec<Notice> =
-        notice.into_iter().chain(membership.iter().flat_map(|m| of_member(m))).collect();
+    let notices: Vec<Notice> = node.notices().board().borrow().standing().map(standing).collect();
     let totals = node.mesh().totals();
     Ok(Status {
         datacenter: membership.map(|membership| Named {
@@ -78,30 +75,14 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
     })
 }
 
-/// What the operator of a member should know.
-fn of_member(membership: &Membership) -> Vec<Notice> {
-    let clock = membership.time.borrow().warning();
-    let clock = clock.map(|message| Notice { message, hint: Some(CLOCK_HINT.into()) });
-    let roster = membership.roster();
-    let me = roster.member(&membership.me);
-    let name = me.and_then(|me| members::name_clash(me, &roster));
-    let name = name.map(|message| Notice { message, hint: None });
-    let contested = membership.contested().into_iter();
-    let contested = contested.map(|c| Notice { message: c.message, hint: Some(c.hint) });
-    contested.chain(clock).chain(name).chain(incomplete_vitals(membership, &roster)).collect()
-}
-
-/// Where there are more members than exchange vitals with each other.
-fn incomplete_vitals(membership: &Membership, roster: &Roster) -> Option<Notice> {
-    let others = roster.others(membership.me).count();
-    let circle = membership.vitals.circle();
-    (circle < others).then(|| Notice {
-        message: format!(
-            "of {others} other members {circle} tell this node their version, load and digest; \
-             who is alive is known of all"
-        ),
-        hint: Some("ask another node for those that are not told here".to_owned()),
-    })
+fn standing((kind, notice): (NoticeKind, &notice::Notice)) -> Notice {
+    Notice {
+        kind: Some(kind.word().to_owned()),
+        message: notice.message.clone(),
+        hint: Some(notice.hint.clone()),
+        since: Some(rfc3339(notice.since_ms)),
+        times: notice.times,
+    }
 }
 
 pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {
@@ -151,6 +132,10 @@ pub(super) async fn leave(node: &Node, who: &str) -> Answer<Departure> {
         datacenter: Named { name: farewell.datacenter_name, id: farewell.datacenter.to_string() },
         told: farewell.told,
         backup: farewell.backup.display().to_string(),
-        notice: farewell.unheard.map(|n| Notice { message: n.message, hint: Some(n.hint) }),
+        notice: farewell.unheard.map(|n| Notice {
+            message: n.message,
+            hint: Some(n.hint),
+            ..Notice::default()
+        }),
     })
 }

@@ -1,6 +1,8 @@
 //! `peerage status`.
 
-use peerage_proto::api::node::{ClockStatus, GetStatus, MemberCounts, SettingsSummary, Status};
+use peerage_proto::api::node::{
+    ClockStatus, GetStatus, MemberCounts, Notice, SettingsSummary, Status,
+};
 
 use super::table::Table;
 use super::text::{UNKNOWN, age, count, or_unknown, short, size};
@@ -13,7 +15,7 @@ pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
     }
     console.table(&table(&status))?;
     for notice in &status.notices {
-        console.say(&notice.message);
+        console.say(format_args!("{}{}", notice.message, repeated(notice)));
         if let Some(hint) = &notice.hint {
             console.say(format_args!("  {hint}"));
         }
@@ -22,6 +24,14 @@ pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
         console.say("to begin: `peerage create NAME`, or `peerage join TOKEN`");
     }
     Ok(())
+}
+
+/// How often something happened, where it was more than once.
+fn repeated(notice: &Notice) -> String {
+    match (&notice.since, notice.times) {
+        (Some(since), 2..) => format!(" ({} times since {since})", notice.times),
+        _ => String::new(),
+    }
 }
 
 fn table(status: &Status) -> Table {

@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use peerage_proto::identity::Keypair;
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::NodeName;
 use peerage_proto::wire::StreamKind;
 use tokio::sync::{Mutex, mpsc, watch};
-use tracing::{error, info};
+use tracing::info;
 
 use crate::clock::Clock;
 use crate::gate::NodeGate;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Router, Underlay};
 use crate::node::{KeyPlace, Node, NodeParts};
+use crate::notices::{Notices, watch_disk};
 use crate::seed::serve_joiners;
-use crate::store::{Image, Store, Write};
+use crate::store::{Image, Store, StoreError, Write};
 use crate::vitals::host::Look;
 
 /// How many of what arrives may wait for those who take it.
@@ -126,7 +128,8 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
     };
     let node = Node::begin(parts, image).await?;
     tokio::spawn(serve_joiners(node.clone(), clock, bind, joiners));
-    tokio::spawn(check_journal(store));
+    tokio::spawn(watch_disk(store.clone(), node.notices().clone()));
+    tokio::spawn(check_journal(store, node.notices().clone()));
     Ok((node, breaks))
 }
 
@@ -138,15 +141,22 @@ fn boot(image: &Image, clock: Clock) -> u64 {
 }
 
 /// Reads the journal back now and then, so that damage is known before it is needed.
-async fn check_journal(store: Store) {
+async fn check_journal(store: Store, notices: Notices) {
     loop {
         tokio::time::sleep(SELF_CHECK_EVERY).await;
-        match store.self_check().await {
+        let state = match store.self_check().await {
             Ok(report) if report.damage.is_none() => {
                 info!(records = report.records, bytes = report.bytes, "the journal is sound");
+                None
             }
-            Ok(report) => error!(damage = ?report.damage, "the journal is damaged: check the disk"),
-            Err(error) => error!(%error, "the journal cannot be read"),
-        }
+            Ok(report) => Some(State::new(
+                format!("the journal is damaged: {:?}", report.damage),
+                "check the disk; what the agent has in memory goes on, and changes that are damaged \
+                 come back from the other nodes at the next start",
+            )),
+            Err(StoreError::Closed) => return,
+            Err(error) => Some(State::new(error.what(), error.remedy())),
+        };
+        notices.set(NoticeKind::Journal, state);
     }
 }

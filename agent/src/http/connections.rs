@@ -58,7 +58,8 @@ pub async fn serve(socket: Socket, router: Router, group: String, shutdown: Canc
                 None => warn!(caller = %peer.caller, "too many connections: one more is closed"),
             },
             Err(error) => {
-                warn!(%error, "a connection could not be taken in");
+                // That the descriptors are used up is told as a notice.
+                debug!(%error, "a connection could not be taken in");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 /// Everyone may connect; what they may do is decided per request.
 const SOCKET_MODE: u32 = 0o666;
@@ -49,6 +51,8 @@ pub struct Socket {
     path: PathBuf,
     /// Device and inode of the file as it was made.
     file: (u64, u64),
+    /// Whether the last connection found no file descriptor.
+    refused: watch::Sender<bool>,
 }
 
 impl Socket {
@@ -70,7 +74,7 @@ impl Socket {
         let listener = UnixListener::bind(path).map_err(io_error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(io_error)?;
         let file = identity(path).map_err(io_error)?;
-        Ok(Self { listener, path: path.to_owned(), file })
+        Ok(Self { listener, path: path.to_owned(), file, refused: watch::Sender::new(false) })
     }
 
     /// Where it is.
@@ -78,9 +82,19 @@ impl Socket {
         &self.path
     }
 
+    /// Whether the last connection that came found no file descriptor left.
+    pub fn refused(&self) -> watch::Receiver<bool> {
+        self.refused.subscribe()
+    }
+
     /// The next connection.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
-        self.listener.accept().await.map(|(stream, _)| stream)
+        let accepted = self.listener.accept().await.map(|(stream, _)| stream);
+        let errno = accepted.as_ref().err().and_then(Errno::from_io_error);
+        let is_refused = matches!(errno, Some(Errno::MFILE | Errno::NFILE));
+        self.refused
+            .send_if_modified(|refused| std::mem::replace(refused, is_refused) != is_refused);
+        accepted
     }
 }
 

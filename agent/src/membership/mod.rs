@@ -9,6 +9,7 @@ mod addresses;
 mod comparing;
 mod following;
 mod inbound;
+mod notices;
 mod objections;
 mod openings;
 
@@ -43,6 +44,7 @@ use crate::events::Feed;
 use crate::happening::Happening;
 use crate::liveness::{self, Heard, LivenessHandle};
 use crate::mesh::Mesh;
+use crate::notices::Notices;
 use crate::receipts::Receipts;
 use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask};
 use crate::sync::{Pusher, session};
@@ -50,12 +52,14 @@ use crate::timekeeping::{ClockStanding, Timekeeper};
 use crate::vitals::{self, Messages, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
+pub use notices::name_clash;
 pub use objections::{Contested, Grounds};
 
 use addresses::follow_addresses;
 use comparing::{compare_digests, tell_vitals};
 use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
+use notices::{OF_A_MEMBER, follow_notices};
 use objections::{Objections, call_those_put_out};
 use openings::Openings;
 
@@ -120,6 +124,8 @@ pub struct Parts<D> {
     pub changes: Feed<SignedChange>,
     /// Where everything else is told.
     pub happenings: Feed<Happening>,
+    /// The states of this node that need a person.
+    pub notices: Notices,
     /// Told when this node no longer belongs, or when its disk cannot be used any more.
     pub ended: mpsc::Sender<End>,
 }
@@ -160,6 +166,8 @@ pub struct Membership {
     pub mesh: Mesh,
     /// How this node's clock stands.
     pub time: watch::Receiver<ClockStanding>,
+    /// The states of this node that need a person.
+    pub notices: Notices,
     ended: mpsc::Sender<End>,
     happenings: Feed<Happening>,
     clock: Clock,
@@ -283,6 +291,7 @@ impl Membership {
             last_look: Arc::default(),
             mesh,
             time: time_rx,
+            notices: parts.notices,
             ended: parts.ended.clone(),
             happenings: parts.happenings.clone(),
             clock,
@@ -331,10 +340,11 @@ impl Membership {
         self.spawn(follow_standings(this()));
         self.spawn(follow_health(this()));
         let known = members.subscribe();
-        let timekeeper = Timekeeper::new(this(), known, happenings.clone(), clock, time);
+        let timekeeper = Timekeeper::new(this(), known, clock, time);
         self.spawn(timekeeper.run(inbound.clocks));
         self.spawn(follow_roster(this(), members, happenings, clock, self.ended.clone()));
         self.spawn(tell_vitals(this()));
+        self.spawn(follow_notices(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this(), inbound.digests));
         self.spawn(follow_addresses(this(), addresses));
@@ -352,6 +362,7 @@ impl Membership {
         if timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
             warn!("some tasks of the membership are slow to end");
         }
+        self.notices.forget(&OF_A_MEMBER);
     }
 
     /// The members, as of the last commit.

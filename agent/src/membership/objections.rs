@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::RefusalCode;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
 
 use super::Membership;
 use crate::mesh::DialError;
@@ -139,6 +139,18 @@ impl Membership {
         standing.iter().map(|(grounds, by)| in_words(&roster, *grounds, by)).collect()
     }
 
+    /// Says, as the notice that it is, whether anybody objects.
+    fn tell_contested(&self) {
+        let contested = self.contested();
+        // Each way to object is told once, however many join in later.
+        let grade = u8::try_from(contested.len()).unwrap_or(u8::MAX);
+        let all = |each: fn(&Contested) -> &str| {
+            contested.iter().map(each).collect::<Vec<_>>().join("; ")
+        };
+        let state = State::new(all(|c| &c.message), all(|c| &c.hint)).grade(grade);
+        self.notices.set(NoticeKind::Contested, (grade > 0).then_some(state));
+    }
+
     /// What a node has against this one's membership; none where it has nothing.
     pub fn objection_of(&self, node: &NodeId) -> Option<&'static str> {
         let objection = self.objections.lock().get(node).copied();
@@ -168,13 +180,10 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
             };
         if is_over {
             this.objections.lock().remove(&by);
-            return;
+            return this.tell_contested();
         }
-        if let Some(grounds) = this.objections.news(&by) {
-            let roster = this.roster();
-            let Contested { message, hint, .. } = in_words(&roster, grounds, &[by]);
-            warn!("{message}; {hint}");
-            this.tell("contested", &roster.name_of(&this.me), message);
+        if this.objections.news(&by).is_some() {
+            this.tell_contested();
         }
     }
 }

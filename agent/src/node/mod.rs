@@ -15,6 +15,7 @@ use std::time::Duration;
 use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::replica::{
     Actor, Edit, Limits, Outputs, Path, Replica, SignedChange, WriteError,
 };
@@ -37,6 +38,7 @@ use crate::joining::{Dialler, Joiner};
 use crate::machine::machine;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
+use crate::notices::Notices;
 use crate::past::Past;
 use crate::replica::WriteFailure;
 use crate::store::{Image, Store, StoreError, Write};
@@ -153,6 +155,7 @@ pub struct Node {
     instance: u64,
     changes: Feed<SignedChange>,
     happenings: Feed<Happening>,
+    notices: Notices,
     notice: watch::Sender<Option<Notice>>,
     /// Set where this node keeps apart, because another host with its key was alive. It is on disk,
     /// as all that the node has is: a start that finds the other away must not take its place.
@@ -173,18 +176,29 @@ impl Node {
         let (ended, ends) = mpsc::channel(4);
         let notice = Notice::read(&image, META_NOTICE);
         let twin = Notice::read(&image, META_TWIN);
+        let happenings = Feed::new(parts.boot, Happening::bytes);
+        let named = {
+            let (membership, name) = (parts.membership.subscribe(), parts.name.clone());
+            let me = parts.key.node_id();
+            move || match &*membership.borrow() {
+                Some(membership) => membership.roster().name_of(&me),
+                None => name.to_string(),
+            }
+        };
         let node = Arc::new(Self {
             limits: Limits::default(),
             instance: rand::random(),
             twin: watch::Sender::new(twin),
             changes: Feed::new(parts.boot, |change| change.bytes().len()),
-            happenings: Feed::new(parts.boot, Happening::bytes),
+            notices: Notices::new(happenings.clone(), parts.clock, named),
+            happenings,
             notice: watch::Sender::new(notice),
             turning: Mutex::default(),
             stopping: CancellationToken::new(),
             ended,
             parts,
         });
+        node.show_notices();
         let past = image.meta.get(META_PAST).and_then(|past| Past::decode(past));
         node.parts.past.send_replace(past.map(Arc::new));
         let id = image.meta.get(META_DATACENTER).and_then(|id| id.as_slice().try_into().ok());
@@ -256,7 +270,12 @@ impl Node {
         self.parts.past.borrow().clone()
     }
 
-    /// What the operator should know.
+    /// The states of this node that need a person.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Why it is in no Data Center any more, where it was in one.
     pub fn notice(&self) -> Option<Notice> {
         self.twin.borrow().clone().or_else(|| self.notice.borrow().clone())
     }
@@ -498,6 +517,7 @@ impl Node {
         }
         self.twin.send_replace(Some(notice.clone()));
         self.parts.membership.send_replace(None);
+        self.show_notices();
         error!("{}; {}", notice.message, notice.hint);
         self.tell("duplicate", notice.message);
     }
@@ -532,6 +552,8 @@ impl Node {
         replica.committed(&outputs.commit);
         self.parts.past.send_if_modified(|past| is_back && past.take().is_some());
         self.notice.send_replace(None);
+        self.show_notices();
+        self.notices.set(NoticeKind::Joins, None);
         self.start(replica).await;
         Ok(())
     }
@@ -568,6 +590,7 @@ impl Node {
         self.parts.past.send_replace(Some(Arc::new(past)));
         self.parts.membership.send_replace(None);
         self.notice.send_replace(Some(notice));
+        self.show_notices();
         self.put_aside(turn, reason).await
     }
 
@@ -607,11 +630,21 @@ impl Node {
             inbound: self.parts.inbound.clone(),
             changes: self.changes.clone(),
             happenings: self.happenings.clone(),
+            notices: self.notices.clone(),
             ended: self.ended.clone(),
         });
         let (membership, opening) = starting.await;
         self.parts.membership.send_replace(Some(membership.clone()));
         membership.open(opening);
+    }
+
+    /// Shows how the last membership ended. Each end is told as an event of its own.
+    fn show_notices(&self) {
+        let state = |notice: &watch::Sender<Option<Notice>>| {
+            notice.borrow().as_ref().map(|n| State::new(n.message.clone(), n.hint.clone()))
+        };
+        self.notices.show(NoticeKind::Copy, state(&self.twin));
+        self.notices.show(NoticeKind::Ended, state(&self.notice));
     }
 
     fn disk(&self, datacenter: DataCenterId) -> StoreDisk {

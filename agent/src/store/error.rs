@@ -87,6 +87,8 @@ pub enum StoreError {
 pub enum Failure {
     /// No space, or no quota, is left. Writing goes on by itself when there is some.
     Full,
+    /// The process may not make its files so large.
+    TooLarge,
     /// The file system is mounted read-only.
     ReadOnly,
     /// The agent may not.
@@ -100,6 +102,10 @@ impl Failure {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Full => "Free some space on that file system; nothing else needs doing.",
+            Self::TooLarge => {
+                "The size of the agent's files is limited: allow more by `systemctl edit peerage`, \
+                 LimitFSIZE=infinity."
+            }
             Self::ReadOnly => {
                 "The file system is read-only, often after a disk error: see `dmesg`, repair and \
                  remount it, then restart the agent. Or the agent's unit does not let it write \
@@ -114,10 +120,30 @@ impl Failure {
 }
 
 impl StoreError {
+    /// What happened, without what to do about it.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Failed { attempt, path, cause, .. } => {
+                format!("the agent cannot {attempt} {}: {cause}", path.display())
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Failed { failure, .. } => failure.hint(),
+            Self::Damaged { hint, .. } => hint,
+            _ => Failure::Device.hint(),
+        }
+    }
+
     /// An error of the operating system, with its chain of causes.
-    pub(super) fn io(attempt: &'static str, path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn io(attempt: &'static str, path: &Path, error: &io::Error) -> Self {
         let failure = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Full,
+            io::ErrorKind::FileTooLarge => Failure::TooLarge,
             io::ErrorKind::ReadOnlyFilesystem => Failure::ReadOnly,
             io::ErrorKind::PermissionDenied => Failure::Denied,
             _ => Failure::Device,

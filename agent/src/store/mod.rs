@@ -40,7 +40,7 @@ pub use journal::Journal;
 pub use key::{node_key, replace_key};
 pub use memory::MemoryDisk;
 pub use record::{META_NAME_BYTES_MAX, VALUE_BYTES_MAX};
-pub use writer::{DiskOwner, GROUP_BYTES_MAX, QUEUE_MAX, Store};
+pub use writer::{DiskOwner, GROUP_BYTES_MAX, Health, QUEUE_MAX, Store};
 
 /// One thing to put on disk.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archive::archive;
 use super::folder::Folder;
@@ -27,6 +27,16 @@ pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    health: watch::Receiver<Health>,
+}
+
+/// Whether the disk takes what is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why the last commit failed; `None` where it did not.
+    pub failing: Option<StoreError>,
+    /// How many commits failed since the start.
+    pub failures: u64,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -79,7 +89,14 @@ impl Store {
     /// go into the folder `backups`.
     pub fn over<D: Disk>(disk: D, backups: PathBuf) -> (Self, DiskOwner<D>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        (Self { jobs }, DiskOwner { disk, backups, queue, next: None })
+        let (told, health) = watch::channel(Health::default());
+        (Self { jobs, health }, DiskOwner { disk, backups, queue, next: None, health: told })
+    }
+
+    /// Whether the disk takes what is written, as a value to read or to wait on. It is closed when
+    /// the store is.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 
     /// Returns when the writes are on disk, with those of all others who waited meanwhile. They
@@ -155,6 +172,7 @@ pub struct DiskOwner<D> {
     queue: mpsc::Receiver<Job>,
     /// What was taken out of the queue already.
     next: Option<Job>,
+    health: watch::Sender<Health>,
 }
 
 /// Tells those who asked what became of it. They may have gone: an answer that nobody takes is no
@@ -209,7 +227,7 @@ impl<D: Disk> DiskOwner<D> {
                         Err(_) => break,
                     }
                 }
-                group.commit(&mut self.disk)
+                group.commit(&mut self.disk, &self.health)
             }
             Job::Load(answer) => replying(answer, self.disk.load()),
             Job::Check(answer) => replying(answer, self.disk.check()),
@@ -258,11 +276,17 @@ impl Group {
         self.answers.push(answer);
     }
 
-    fn commit(self, disk: &mut impl Disk) -> Reply {
+    fn commit(self, disk: &mut impl Disk, health: &watch::Sender<Health>) -> Reply {
         let result = disk.commit(&self.writes);
         if let Err(error) = &result {
-            tracing::error!(%error, waiting = self.answers.len(), "a commit failed");
+            tracing::debug!(%error, waiting = self.answers.len(), "a commit failed");
         }
+        health.send_if_modified(|health| {
+            let is_news = result.is_err() || health.failing.is_some();
+            health.failing = result.as_ref().err().cloned();
+            health.failures += u64::from(result.is_err());
+            is_news
+        });
         Box::new(move || {
             for answer in self.answers {
                 drop(answer.send(result.clone()));

@@ -209,6 +209,7 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         uptime_s: None,
         load: None,
         digest: None,
+        notices: Vec::new(),
         clock_ahead_ms: None,
     }
 }

@@ -163,6 +163,11 @@ impl VitalsHandle {
         *self.circle.borrow()
     }
 
+    /// The same, as a value to wait on.
+    pub fn circle_changes(&self) -> watch::Receiver<usize> {
+        self.circle.clone()
+    }
+
     /// Ends the task, whatever handles there still are.
     pub async fn stop(&self) {
         // An error means that it is gone already.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Method, Operation};
 use crate::access::Action;
+use crate::notice::Told;
 
 /// Lists the members, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub struct Member {
     /// How far its clock is ahead of its peers' median, in milliseconds, as it says itself.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
+    /// The states that it is in and that need a person, as it says itself, the gravest first.
+    #[serde(default)]
+    pub notices: Vec<Told>,
 }
 
 /// Gives a member another name.

@@ -118,12 +118,22 @@ pub struct SettingsSummary {
 }
 
 /// Something that the operator should know, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
+    /// What kind of state it is, in a word: `disk`, `clock`, `peers` and so on; the events that tell
+    /// of its beginning and its end have the same kind. `None` where it is no state that stands.
+    #[serde(default)]
+    pub kind: Option<String>,
     /// What there is.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Since when, as RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// How often it happened since, where it is something that happens again and again.
+    #[serde(default)]
+    pub times: u64,
 }
 
 /// Founds a Data Center on this node, which must be standalone.

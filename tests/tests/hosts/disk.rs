@@ -7,7 +7,7 @@ use std::path::Path;
 use peerage_tests::Failure;
 use peerage_tests::hosts::{Host, Kit, Site};
 use peerage_tests::patience::{LATER, SOON, eventually, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::writer::holds_all;
 
@@ -36,8 +36,15 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
     let (acknowledged, refusal) = write_until_refused(full);
     refusal.says(&["/var/lib/peerage", "space"]);
     let said = || full.journal(&["--priority=err"]);
-    let why = |said: &String| said.contains("a commit failed") && said.contains("space");
+    let why =
+        |said: &String| said.contains("cannot write /var/lib/peerage") && said.contains("space");
     until("the journal says why", SOON, said, why);
+    let members = || other.client().get("members").unwrap();
+    let shows = |members: &Value| {
+        let mut rows = members.as_array().into_iter().flatten();
+        rows.any(|row| row["name"] == "pve-1" && row["notices"][0]["kind"] == "disk")
+    };
+    until("the other one shows it", LATER, members, shows);
     // It still reads, for itself and for others, and is still there.
     holds_all(full, &acknowledged);
     holds_all(other, &acknowledged);

@@ -1,0 +1,67 @@
+//! The states of a member that need a person, as far as they follow from what is known of the
+//! members; and what the others hear of all that stand here.
+
+use std::sync::Arc;
+
+use peerage_proto::notice::{NoticeKind, State};
+use peerage_proto::roster::{self, Roster};
+
+use super::Membership;
+use crate::vitals::circle::CIRCLE_MAX;
+
+/// The kinds that end with the membership.
+pub(super) const OF_A_MEMBER: [NoticeKind; 7] = [
+    NoticeKind::Peers,
+    NoticeKind::Store,
+    NoticeKind::Clock,
+    NoticeKind::Contested,
+    NoticeKind::Invitation,
+    NoticeKind::Name,
+    NoticeKind::Vitals,
+];
+
+/// Finds such states as the members change, and tells the others of all that stand.
+pub(super) async fn follow_notices(this: Arc<Membership>) {
+    let mut rosters = this.replica.roster();
+    let mut circles = this.vitals.circle_changes();
+    let mut board = this.notices.board();
+    loop {
+        let (roster, circle) = (rosters.borrow_and_update().clone(), *circles.borrow_and_update());
+        let me = roster.member(&this.me);
+        let clash = me.and_then(|me| name_clash(me, &roster));
+        this.notices.set(NoticeKind::Name, clash.map(|clash| State::new(clash.0, clash.1)));
+        let others = roster.others(this.me).count();
+        this.notices.set(NoticeKind::Vitals, incomplete_vitals(others, circle));
+        let told = board.borrow_and_update().told();
+        this.vitals.tell(|own| own.notices = told);
+        tokio::select! {
+            changed = rosters.changed() => if changed.is_err() { return },
+            changed = circles.changed() => if changed.is_err() { return },
+            changed = board.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Why a member shows with a suffix, and what to do.
+pub fn name_clash(member: &roster::Member, roster: &Roster) -> Option<(String, String)> {
+    let holder = roster.holder_above(member)?;
+    Some((
+        format!(
+            "the name {} went to {} too, which was admitted earlier",
+            member.given_name,
+            holder.id.short()
+        ),
+        format!("give this one another: `peerage rename {} NEW`", member.name),
+    ))
+}
+
+/// Where there are more members than exchange vitals with each other.
+fn incomplete_vitals(others: usize, circle: usize) -> Option<State> {
+    (others > CIRCLE_MAX && circle < others).then(|| {
+        let message = format!(
+            "of {others} other members {circle} tell this node their version, load and digest; \
+             who is alive is known of all"
+        );
+        State::new(message, "ask another node for those that are not told here")
+    })
+}

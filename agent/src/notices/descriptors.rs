@@ -1,0 +1,59 @@
+//! The agent's file descriptors: whether the host has any left to give to it.
+
+use std::fs;
+use std::time::Duration;
+
+use peerage_proto::notice::{NoticeKind, State};
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::Notices;
+
+/// How often they are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// From this part of the limit on, in hundredths, it is told; it is over below the second.
+const FULL_AT: u64 = 95;
+const FREE_BELOW: u64 = 85;
+
+/// Where the kernel lists the descriptors of this process.
+const OPEN: &str = "/proc/self/fd";
+
+/// Says how the descriptors stand, for as long as anybody tells by `refused` whether the socket got
+/// none for a connection.
+pub async fn watch_descriptors(notices: Notices, mut refused: watch::Receiver<bool>) {
+    let mut stands = false;
+    loop {
+        let (used, limit) = (used(), getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
+        let at = if stands { FREE_BELOW } else { FULL_AT };
+        let is_full = used.is_none_or(|used| used.saturating_mul(100) >= limit.saturating_mul(at));
+        stands = *refused.borrow_and_update() || is_full;
+        notices.set(NoticeKind::Descriptors, stands.then(|| state(used, limit)));
+        tokio::select! {
+            changed = refused.changed() => if changed.is_err() { return },
+            () = sleep(COUNT_EVERY) => {}
+        }
+    }
+}
+
+/// How many are in use; `None` where not even one was left to count them with.
+fn used() -> Option<u64> {
+    // Since Linux 6.2 the size of the folder is their number.
+    match fs::metadata(OPEN).map_or(0, |folder| folder.len()) {
+        0 => fs::read_dir(OPEN).ok().map(|entries| entries.count() as u64),
+        count => Some(count),
+    }
+}
+
+fn state(used: Option<u64>, limit: u64) -> State {
+    let used = used.map_or_else(|| "all".to_owned(), |used| used.to_string());
+    State::new(
+        format!(
+            "the agent has {used} of its {limit} file descriptors in use: further connections to its \
+             socket wait, and files cannot be opened"
+        ),
+        "end programs that hold many connections to the agent's socket; or allow more: `systemctl \
+         edit peerage`, LimitNOFILE=",
+    )
+}

@@ -1,0 +1,157 @@
+//! The states of this node that need a person, in one place: a full disk, a clock that is off, a
+//! host that reaches nobody.
+//!
+//! Whoever finds such a state says so here, as often as it likes, and says when it is over. All else
+//! follows from that: the state shows in `status`, is told as an event when it begins and when it
+//! ends, travels to all other nodes as a vital, and stands in the log once, and after that, where it
+//! goes on failing, as a count at growing intervals. The rule is `peerage_proto::notice`.
+
+mod descriptors;
+mod disk;
+
+use std::sync::Arc;
+
+use peerage_proto::notice::{Board, NoticeKind, Said, State};
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::events::Feed;
+use crate::happening::Happening;
+
+pub use descriptors::watch_descriptors;
+pub use disk::watch_disk;
+
+/// The states that stand, and the way to say that one does. Cheap to clone.
+#[derive(Clone)]
+pub struct Notices {
+    board: watch::Sender<Board>,
+    happenings: Feed<Happening>,
+    clock: Clock,
+    name: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Notices {
+    /// None stands yet. `name` tells the name that this node has just then.
+    pub fn new(
+        happenings: Feed<Happening>,
+        clock: Clock,
+        name: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self { board: watch::Sender::default(), happenings, clock, name: Arc::new(name) }
+    }
+
+    /// Says how a kind of state stands: `None` where it does not, or does no longer. To be called
+    /// whenever that may have changed; what has not is no news.
+    pub fn set(&self, kind: NoticeKind, state: Option<State>) {
+        let now = self.clock.now();
+        self.take(kind, |board| board.set(kind, state, now));
+    }
+
+    /// As [`Notices::set`], for what is told as an event of another kind: it only shows.
+    pub fn show(&self, kind: NoticeKind, state: Option<State>) {
+        let now = self.clock.now();
+        self.board.send_modify(|board| drop(board.set(kind, state, now)));
+    }
+
+    /// Says that something happened, perhaps once more, that makes this state stand. Each time is
+    /// counted.
+    pub fn again(&self, kind: NoticeKind, state: State) {
+        let now = self.clock.now();
+        self.take(kind, |board| board.again(kind, state, now));
+    }
+
+    /// Takes away states that ended with what they were about, of which nobody needs to hear.
+    pub fn forget(&self, kinds: &[NoticeKind]) {
+        self.board.send_if_modified(|board| {
+            let before = board.standing().count();
+            board.forget(kinds);
+            board.standing().count() != before
+        });
+    }
+
+    /// The states that stand, as a value to read or to wait on.
+    pub fn board(&self) -> watch::Receiver<Board> {
+        self.board.subscribe()
+    }
+
+    fn take(&self, kind: NoticeKind, change: impl FnOnce(&mut Board) -> Option<Said>) {
+        let mut said = None;
+        self.board.send_if_modified(|board| {
+            let before = board.clone();
+            said = change(board);
+            *board != before
+        });
+        match said {
+            None => {}
+            Some(Said::Begins { message, hint }) => {
+                let words = format!("{message}; {hint}");
+                if kind.is_grave() {
+                    error!("{words}")
+                } else {
+                    warn!("{words}")
+                }
+                self.tell(kind, words, "begins");
+            }
+            Some(Said::Again { message, times, lasted }) => {
+                warn!("{message} ({times} times in {})", humantime::format_duration(whole(lasted)));
+            }
+            Some(Said::Ends { times, lasted }) => {
+                let lasted = humantime::format_duration(whole(lasted));
+                let times = if times > 1 { format!(", {times} times") } else { String::new() };
+                info!("{} (it lasted {lasted}{times})", kind.over());
+                self.tell(kind, kind.over().to_owned(), "ends");
+            }
+        }
+    }
+
+    fn tell(&self, kind: NoticeKind, message: String, notice: &str) {
+        let happening = Happening::here(kind.word(), &(self.name)(), message);
+        let happening = Happening { data: json!({ "notice": notice }), ..happening };
+        self.happenings.tell(happening, self.clock.now().wall_ms);
+    }
+}
+
+/// Without fractions of a second, which tell nobody anything here.
+fn whole(lasted: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_secs(lasted.as_secs())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Notices of a node `pve-1`, and what it tells.
+    pub(crate) fn notices() -> (Notices, Feed<Happening>) {
+        let happenings = Feed::new(1, Happening::bytes);
+        (Notices::new(happenings.clone(), Clock::start(), || "pve-1".into()), happenings)
+    }
+
+    /// What was told so far, as `kind message`.
+    pub(crate) async fn told(happenings: &Feed<Happening>) -> Vec<String> {
+        let mut following = happenings.follow(None, false).unwrap();
+        let mut told = Vec::new();
+        while let Some(numbered) = following.recv().await {
+            told.push(format!("{} {}", numbered.thing.kind, numbered.thing.message));
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn a_state_is_told_when_it_begins_and_when_it_ends_and_shows_in_between() {
+        let (notices, happenings) = notices();
+        let full = || State::new("the disk is full", "free some space");
+        notices.again(NoticeKind::Disk, full());
+        notices.again(NoticeKind::Disk, full());
+        let shown = notices.board().borrow().clone();
+        let shown: Vec<_> = shown.standing().map(|(k, n)| (k, n.times)).collect();
+        assert_eq!(shown, [(NoticeKind::Disk, 2)]);
+        notices.set(NoticeKind::Disk, None);
+        notices.set(NoticeKind::Disk, None);
+        assert_eq!(notices.board().borrow().standing().count(), 0);
+        let expected =
+            ["disk the disk is full; free some space", "disk the disk takes what is written again"];
+        assert_eq!(told(&happenings).await, expected);
+    }
+}
