@@ -13,9 +13,10 @@ use super::Notices;
 /// How often they are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// From this part of the limit on, in hundredths, it is told; it is over below the second.
-const FULL_AT: u64 = 95;
-const FREE_BELOW: u64 = 85;
+/// Where no more than this part of the limit is left, or so few, it is told; it is over where twice as
+/// many are.
+const LEFT_PART: u64 = 20;
+const LEFT_MIN: u64 = 4;
 
 /// Where the kernel lists the descriptors of this process.
 const OPEN: &str = "/proc/self/fd";
@@ -26,8 +27,8 @@ pub async fn watch_descriptors(notices: Notices, mut refused: watch::Receiver<bo
     let mut stands = false;
     loop {
         let (used, limit) = (used(), getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
-        let at = if stands { FREE_BELOW } else { FULL_AT };
-        let is_full = used.is_none_or(|used| used.saturating_mul(100) >= limit.saturating_mul(at));
+        let few = (limit / LEFT_PART).max(LEFT_MIN) * if stands { 2 } else { 1 };
+        let is_full = used.is_none_or(|used| limit.saturating_sub(used) <= few);
         stands = *refused.borrow_and_update() || is_full;
         notices.set(NoticeKind::Descriptors, stands.then(|| state(used, limit)));
         tokio::select! {

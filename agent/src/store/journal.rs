@@ -161,9 +161,12 @@ impl Disk for Journal {
         }
         if let Err(error) = self.file.write_all_at(&out, self.end) {
             let error = self.error("write", &error);
-            // A full disk is the one failure that passes by itself, if no half commit is left.
-            let full = matches!(error, StoreError::Failed { failure: Failure::Full, .. });
-            if !full || self.file.set_len(self.end).is_err() {
+            // A want of room passes without a new start, if no half commit is left.
+            let passes = matches!(
+                error,
+                StoreError::Failed { failure: Failure::Full | Failure::TooLarge, .. }
+            );
+            if !passes || self.file.set_len(self.end).is_err() {
                 self.failed = Some(error.clone());
             }
             return Err(error);
