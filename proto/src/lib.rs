@@ -6,8 +6,8 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`. A test of the workspace holds
-//! them.
+//! `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`, `text` and `values`
+//! nothing. A test of the workspace holds them.
 
 pub mod access;
 pub mod admission;
@@ -21,6 +21,8 @@ pub mod notice;
 pub mod replica;
 pub mod roster;
 pub mod skew;
+pub mod text;
 pub mod time;
+pub mod values;
 pub mod vitals;
 pub mod wire;

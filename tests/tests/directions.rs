@@ -14,6 +14,8 @@ use peerage_tests::binary;
 const PROTO: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("time", &[]),
+    ("text", &[]),
+    ("values", &[]),
     ("codec", &[]),
     ("identity", &["id", "time", "codec"]),
     ("replica", &["identity"]),
@@ -22,9 +24,9 @@ const PROTO: &[(&str, &[&str])] = &[
     // Which identity asks, and what it asks for: it judges callers, not changes.
     ("access", &["replica"]),
     // A member whose own clock is wrong says by how much.
-    ("admission", &["roster", "settings", "access", "skew"]),
+    ("admission", &["roster", "settings", "access", "skew", "text"]),
     ("wire", &["admission"]),
-    ("api", &["admission", "notice"]),
+    ("api", &["admission", "notice", "values"]),
     ("liveness", &["id", "time", "codec"]),
     ("links", &["id", "time", "codec"]),
     ("notice", &["time"]),

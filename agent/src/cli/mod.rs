@@ -19,6 +19,7 @@ mod links;
 mod members;
 mod reset;
 mod settings;
+mod source;
 mod sse;
 mod status;
 mod table;

@@ -1,6 +1,7 @@
 //! Values as people read them: ages, sizes, ids and values of fields, and `-` for the unknown.
 
 use peerage_proto::api::settings::Fields;
+use peerage_proto::api::values;
 use serde_json::Value;
 
 /// What stands for the unknown.
@@ -65,7 +66,7 @@ pub(super) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A value as `set` would take it: a string bare, unless it would read as other JSON then.
+/// A value as `set` would take it: a string bare, unless it would read as something else then.
 pub(super) fn value(value: &Value) -> String {
     match value {
         Value::String(text) if reads_back(text) => printable(text),
@@ -74,7 +75,8 @@ pub(super) fn value(value: &Value) -> String {
 }
 
 fn reads_back(text: &str) -> bool {
-    !text.is_empty() && !text.contains('\n') && serde_json::from_str::<Value>(text).is_err()
+    let read = values::typed(text);
+    !text.is_empty() && !text.contains('\n') && read.is_ok_and(|read| read.as_str() == Some(text))
 }
 
 /// A value alone, as a script wants it: a string without quotes.
@@ -116,11 +118,24 @@ mod tests {
 
     #[test]
     fn a_shown_value_can_be_set_again() {
-        for shown in [json!("text"), json!("1"), json!(1), json!("true"), json!(""), json!([1])] {
-            let text = value(&shown);
-            let read = serde_json::from_str(&text).unwrap_or(Value::String(text));
-            assert_eq!(read, shown);
+        for shown in [
+            json!("text"),
+            json!("1"),
+            json!(1),
+            json!("true"),
+            json!(""),
+            json!([1]),
+            json!("1.10"),
+            json!(1.1),
+            json!("7e10"),
+            json!(7e10),
+            json!("{\"a"),
+            json!("[::]:1"),
+            json!("-0"),
+        ] {
+            assert_eq!(values::typed(&value(&shown)).unwrap(), shown);
         }
+        assert_eq!(value(&json!("1.10")), "1.10", "it needs no quotes");
     }
 
     #[test]

@@ -5,7 +5,10 @@ use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use http_body_util::BodyExt;
 use peerage_proto::access::Caller;
-use peerage_proto::api::{ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT};
+use peerage_proto::api::values::SentError;
+use peerage_proto::api::{
+    ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT, text, values,
+};
 use serde_json::{Map, Value};
 
 use super::peer::Peer;
@@ -124,20 +127,22 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
-/// The members of the body; none where it is empty.
+/// The members of the body; none where it is empty. What would be altered is refused.
 fn object<O: Operation>(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    if body.is_empty() {
+    let wrong = |message: String| ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>());
+    let text = std::str::from_utf8(body)
+        .map_err(|error| wrong(format!("the body is not JSON: it is not UTF-8: {error}")))?;
+    let text = text::without_mark(text);
+    if text.is_empty() {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(body) {
+    match values::sent(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => {
-            let message = "the body is not a JSON object";
-            Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()))
-        }
-        Err(error) => {
-            let message = format!("the body is not JSON: {error}");
-            Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()))
+        Ok(_) => Err(wrong("the body is not a JSON object".to_owned())),
+        Err(SentError::Malformed(error)) => Err(wrong(format!("the body is not JSON: {error}"))),
+        Err(SentError::Altered(altered)) => {
+            let hint = altered.hint();
+            Err(ApiError::new(ErrorCode::BadRequest, altered.to_string()).hint(hint))
         }
     }
 }

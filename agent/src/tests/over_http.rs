@@ -74,6 +74,33 @@ async fn a_request_that_makes_no_sense_is_told_what_would() {
 }
 
 #[tokio::test]
+async fn a_number_whose_value_would_be_altered_is_refused_by_name() {
+    let agent = Agent::start().await;
+    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    let line = "PATCH /api/v1/settings/a";
+    for (body, words) in [
+        (
+            r#"{"set": {"size": 123456789012345678901234567890}}"#,
+            "123456789012345678901234567890 at set.size would become 1.2345678901234568e+29",
+        ),
+        (r#"{"set": {"limits": [1, {"x": 1e400}]}}"#, "1e400 at set.limits[1].x is larger"),
+        (r#"{"set": {"x": 1e-400}}"#, "1e-400 at set.x would become 0.0"),
+    ] {
+        let reply = agent.ask(line, body).await;
+        let error = reply.json();
+        assert_eq!((reply.status, &error["code"]), (400, &json!("bad_request")), "{body}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{body}: {error}");
+        assert!(error["hint"].as_str().unwrap().contains("in quotes"), "{body}: {error}");
+    }
+    assert_eq!(agent.ask("GET /api/v1/settings/a", "").await.status, 404, "nothing was written");
+
+    let body = "\u{feff}{\"set\": {\"a\": 7e10, \"b\": 1.10, \"c\": \"1.10\"}}\r\n";
+    assert_eq!(agent.ask(line, body).await.status, 200);
+    let fields = &agent.ask("GET /api/v1/settings/a", "").await.json()["fields"];
+    assert_eq!(*fields, json!({"a": 7e10, "b": 1.1, "c": "1.10"}));
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_long_is_refused_and_its_sender_gets_to_read_why() {
     let agent = Agent::start().await;
     let body = format!(r#"{{"name": "{}"}}"#, "x".repeat(3 * 1024 * 1024));

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Action;
 
+pub use crate::{text, values};
 pub use error::{ApiError, ErrorCode, Exit};
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};

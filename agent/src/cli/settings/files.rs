@@ -1,15 +1,19 @@
 //! `export` and `apply`: all documents as one JSON text, and back.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 use peerage_proto::api::settings::{Document, Fields, GetDocument, ListDocuments, SetFields};
-use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::api::values::SentError;
+use peerage_proto::api::{ApiError, ErrorCode, text, values};
 use serde::Serialize;
 
+use super::super::source::read_text;
 use super::write::reached;
 use super::{Client, Console, Outcome, Stop, WaitArgs};
+
+/// The largest file that is applied: far above all settings of a Data Center.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) async fn export(client: &Client, console: &mut Console) -> Outcome {
     let all = ListDocuments::default();
@@ -21,7 +25,8 @@ pub(super) async fn export(client: &Client, console: &mut Console) -> Outcome {
 /// Set what a file says.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The file, as `export` printed it, or - for stdin: [{"path": PATH, "fields": {FIELD: VALUE}}]
+    /// The file, as `export` printed it, or - for stdin: [{"path": PATH, "fields": {FIELD: VALUE}}].
+    /// Lines that open with # are comments
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -68,16 +73,21 @@ fn read(file: &PathBuf, console: &mut Console) -> Result<Vec<Document>, Stop> {
     let text = if name.to_string() == "-" {
         console.read_all()?
     } else {
-        fs::read_to_string(file).map_err(|error| {
-            ApiError::new(ErrorCode::BadRequest, format!("cannot read {name}: {error}"))
-        })?
+        read_text(file, FILE_BYTES_MAX)?
     };
-    let documents = serde_json::from_str(&text).map_err(|error| {
-        let message = format!("{name} is not a list of documents: {error}");
-        ApiError::new(ErrorCode::BadRequest, message)
-            .hint("it should be as `peerage settings export` prints it")
-    })?;
-    Ok(documents)
+    // No text in JSON has a line break in it, so no line of one looks like a comment.
+    let text = text::without_comments(&text);
+    values::sent(&text).map_err(|error| {
+        let wrong = |message| ApiError::new(ErrorCode::BadRequest, message);
+        match error {
+            SentError::Altered(altered) => wrong(format!("{name}: {altered}")).hint(altered.hint()),
+            SentError::Malformed(error) => {
+                wrong(format!("{name} is not a list of documents: {error}"))
+                    .hint("it should be as `peerage settings export` prints it")
+            }
+        }
+        .into()
+    })
 }
 
 /// Sets the fields of one document that differ.

@@ -1,11 +1,13 @@
 //! `set`, `unset` and `revert`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::{fs, mem};
 
 use clap::Args;
 use peerage_proto::api::settings::{RemoveDocument, Revert, SetFields, WriteOutcome};
-use peerage_proto::api::{ApiError, ErrorCode, Operation};
+use peerage_proto::api::{ApiError, ErrorCode, Operation, values};
 use serde_json::Value;
 
 use super::{Client, Console, Outcome, Stop, WaitArgs};
@@ -15,7 +17,9 @@ use super::{Client, Console, Outcome, Stop, WaitArgs};
 pub struct SetArgs {
     /// The document, such as storage/nas1
     path: String,
-    /// What to set. VALUE is JSON where it reads as JSON (1, true, [1], '"1.10"'), else a string
+    /// What to set. VALUE is JSON where it reads as JSON (true, [1], {"a": 1}), a number only where it
+    /// prints back as it is typed (1.5, not 1.50), else a text. FIELD=@FILE sets the text of the file
+    /// as it is, FIELD=- that of stdin; '"@x"' is a text that begins so
     #[arg(required = true, value_name = "FIELD=VALUE")]
     fields: Vec<Assignment>,
     #[command(flatten)]
@@ -26,7 +30,35 @@ pub struct SetArgs {
 #[derive(Debug, Clone, PartialEq)]
 struct Assignment {
     field: String,
-    value: Value,
+    given: Given,
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, PartialEq)]
+enum Given {
+    /// Here.
+    Typed(Value),
+    /// The text of this file.
+    File(PathBuf),
+    /// The text of stdin.
+    Stdin,
+}
+
+impl Given {
+    fn value(self, console: &mut Console) -> Result<Value, Stop> {
+        match self {
+            Self::Typed(value) => Ok(value),
+            Self::Stdin => Ok(Value::String(console.read_all()?)),
+            // To the last byte: what a program reads from there later is what was put in.
+            Self::File(path) => match fs::read_to_string(&path) {
+                Ok(text) => Ok(Value::String(text)),
+                Err(error) => {
+                    let message = format!("cannot read {}: {error}", path.display());
+                    Err(ApiError::new(ErrorCode::BadRequest, message).into())
+                }
+            },
+        }
+    }
 }
 
 impl FromStr for Assignment {
@@ -37,15 +69,24 @@ impl FromStr for Assignment {
         if field.is_empty() {
             return Err("there is no field before the =".to_owned());
         }
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-        Ok(Self { field: field.to_owned(), value })
+        let given = match value.strip_prefix('@') {
+            Some(file) if !file.is_empty() => Given::File(file.into()),
+            _ if value == "-" => Given::Stdin,
+            _ => Given::Typed(values::typed(value).map_err(|error| error.to_string())?),
+        };
+        Ok(Self { field: field.to_owned(), given })
     }
 }
 
 pub(super) async fn set(args: SetArgs, client: &Client, console: &mut Console) -> Outcome {
     let mut set = BTreeMap::new();
-    for Assignment { field, value } in args.fields {
-        if set.insert(field.clone(), value).is_some() {
+    let mut stdin_is_read = false;
+    for Assignment { field, given } in args.fields {
+        if given == Given::Stdin && mem::replace(&mut stdin_is_read, true) {
+            let message = "stdin can be the value of one field only";
+            return Err(ApiError::new(ErrorCode::BadRequest, message).into());
+        }
+        if set.insert(field.clone(), given.value(console)?).is_some() {
             let message = format!("the field {field:?} is set twice");
             return Err(ApiError::new(ErrorCode::BadRequest, message).into());
         }
@@ -147,16 +188,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_json_where_it_reads_as_json() {
-        let value = |text: &str| text.parse::<Assignment>().unwrap().value;
-        assert_eq!(value("a=1"), json!(1));
-        assert_eq!(value("a=true"), json!(true));
-        assert_eq!(value("a=[1, \"x\"]"), json!([1, "x"]));
-        assert_eq!(value("a=\"1\""), json!("1"));
-        assert_eq!(value("a=10.0.0.5"), json!("10.0.0.5"));
-        assert_eq!(value("a="), json!(""));
-        assert_eq!(value("a=b=c"), json!("b=c"));
-        assert!("a".parse::<Assignment>().is_err());
-        assert!("=a".parse::<Assignment>().is_err());
+    fn a_value_is_json_where_it_reads_as_json_and_prints_back() {
+        let given = |text: &str| text.parse::<Assignment>().unwrap().given;
+        for (text, value) in [
+            ("a=1", json!(1)),
+            ("a=true", json!(true)),
+            ("a=[1, \"x\"]", json!([1, "x"])),
+            ("a=\"1\"", json!("1")),
+            ("a=1.10", json!("1.10")),
+            ("a=10.0.0.5", json!("10.0.0.5")),
+            ("a=", json!("")),
+            ("a=b=c", json!("b=c")),
+            ("a=@", json!("@")),
+            ("a=\"@x\"", json!("@x")),
+            ("a=\"-\"", json!("-")),
+        ] {
+            assert_eq!(given(text), Given::Typed(value), "{text}");
+        }
+        assert_eq!(given("a=@/b"), Given::File("/b".into()));
+        assert_eq!(given("a=-"), Given::Stdin);
+        for wrong in ["a", "=a", "a={\"b\":1,}", "a=[1.10]"] {
+            assert!(wrong.parse::<Assignment>().is_err(), "{wrong}");
+        }
     }
 }
