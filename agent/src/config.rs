@@ -2,7 +2,8 @@
 //! layer wins, value by value.
 //!
 //! It is parsed once into typed values. What is wrong is told with the key, the layer that it comes
-//! from and what is expected; a key that does not exist is wrong too, since it is a misspelt one.
+//! from and what is expected; a key of the file that does not exist is wrong too, since it is a
+//! misspelt one. An environment variable that names no key may be another program's: it is warned of.
 
 mod address;
 mod layers;
@@ -47,6 +48,9 @@ const KEYS: [&str; 11] = [
     "group",
 ];
 
+/// How many strange variables are named.
+const STRANGE_TOLD: usize = 8;
+
 /// What stands in for Join Information where the configuration is shown.
 const HIDDEN: &str = "(given, not shown)";
 
@@ -74,6 +78,8 @@ pub struct Config {
     pub group: String,
     /// Each key with its value and its layer, for people.
     shown: Vec<Shown>,
+    /// The environment variables that begin as ours and name no key.
+    strange: Vec<String>,
 }
 
 /// Where the Join Information is.
@@ -153,7 +159,7 @@ pub enum ConfigError {
     UnknownKey {
         /// What was given.
         key: String,
-        /// The file, or the environment variable.
+        /// The file.
         source_name: String,
     },
     /// The value is not what the key takes.
@@ -190,6 +196,21 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Whether it stays so until someone changes the configuration: a disk that fails may answer
+    /// the next time.
+    pub fn is_final(&self) -> bool {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        match self {
+            Self::Unreadable { source, .. } => matches!(
+                source.kind(),
+                InvalidData | IsADirectory | NotADirectory | NotFound | PermissionDenied
+            ),
+            _ => true,
+        }
+    }
+}
+
 /// The environment, as `std::env::vars_os` has it where it is text.
 pub type Environment = BTreeMap<String, String>;
 
@@ -200,7 +221,7 @@ impl Config {
     /// [`ConfigError`]: the first thing that is wrong.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(layers::defaults());
-        let named = flags.config.clone().or_else(|| environment.get(FILE_VARIABLE).map(Into::into));
+        let named = flags.config.clone().or_else(|| named_file(environment).map(Into::into));
         for layer in layers::file(named.as_deref())?
             .into_iter()
             .chain(layers::environment(environment)?)
@@ -208,7 +229,7 @@ impl Config {
         {
             figment = figment.merge(layer);
         }
-        Self::parse(&figment)
+        Ok(Self { strange: layers::strange(environment), ..Self::parse(&figment)? })
     }
 
     fn parse(figment: &Figment) -> Result<Self, ConfigError> {
@@ -251,7 +272,49 @@ impl Config {
             log: raw.log,
             group: raw.group,
             shown: shown(figment),
+            strange: Vec::new(),
         })
+    }
+
+    /// What is said when a running agent has read its configuration anew: the log's level is taken
+    /// over, all else with the next start.
+    pub fn told_of(&self, new: &Self) -> String {
+        let value = |config: &Self, key: &str| {
+            config.shown.iter().find(|shown| shown.key == key).map(|shown| shown.value.clone())
+        };
+        // A token is not shown, so the values as shown do not tell.
+        let secret = |key: &str| match (&self.join, &new.join) {
+            (Some(JoinSource::Token(old)), Some(JoinSource::Token(new))) => {
+                key == "join" && old != new
+            }
+            _ => false,
+        };
+        let changed = |key: &str| value(self, key) != value(new, key) || secret(key);
+        let later: Vec<_> =
+            KEYS.into_iter().filter(|key| *key != "log").filter(|key| changed(key)).collect();
+        let level = match self.log == new.log {
+            true => format!("the log stays at {:?}", new.log),
+            false => format!("the log is at {:?} now", new.log),
+        };
+        match later.is_empty() {
+            true => format!("{level}; nothing else has changed"),
+            false => {
+                format!("{level}; what changed of {} holds from the next start", later.join(", "))
+            }
+        }
+    }
+
+    /// What is said about environment variables that begin as ours and name no key, if there are any.
+    pub fn warning(&self) -> Option<String> {
+        let (named, more) = self.strange.split_at(self.strange.len().min(STRANGE_TOLD));
+        let first = named.first()?;
+        let names = named.join(", ");
+        let more =
+            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        Some(format!(
+            "ignored, since no key is named so: {names}{more}; if {first} was meant for this agent, \
+             it is misspelt: `peerage config show` lists the keys"
+        ))
     }
 
     /// Each key with its value and its source, in a fixed order.
@@ -271,13 +334,18 @@ pub fn host_name() -> String {
 pub fn client_socket(flag: Option<PathBuf>, environment: &Environment) -> PathBuf {
     let variable = || environment.get("PEERAGE_SOCKET").filter(|path| !path.is_empty());
     let in_file = || {
-        let named = environment.get(FILE_VARIABLE).map_or(FILE, String::as_str);
+        let named = named_file(environment).map_or(FILE, String::as_str);
         let layer = layers::read(Path::new(named)).ok()?;
         layer.values.get("socket")?.as_str().map(PathBuf::from)
     };
     flag.or_else(|| variable().map(PathBuf::from))
         .or_else(in_file)
         .unwrap_or_else(|| PathBuf::from(SOCKET))
+}
+
+/// The file that the environment names. An empty variable says nothing.
+fn named_file(environment: &Environment) -> Option<&String> {
+    environment.get(FILE_VARIABLE).filter(|path| !path.is_empty())
 }
 
 /// The values as the layers give them.

@@ -13,7 +13,6 @@ use anyhow::Context;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
 use peerage_proto::roster::NodeName;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -26,6 +25,7 @@ use crate::links::{LinksHandle, META_LINKS, Wishes};
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, reset_stopped};
 use crate::notices::watch_descriptors;
+use crate::signals::{Reload, Signals};
 use crate::store::{Folder, Image, Store, node_key};
 use crate::vitals::host::Sample;
 use crate::{supervision, unattended};
@@ -33,9 +33,6 @@ use crate::{supervision, unattended};
 pub use assembly::{Ground, assemble};
 
 use assembly::META_PORT;
-
-/// The signal that comes with a write beyond the limit on the size of a file.
-const FILE_TOO_LARGE: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,18 +43,18 @@ enum Ending {
     Renewed,
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is told to stop. `reload` reads its configuration anew.
 ///
 /// # Errors
 /// What kept it from starting, or made it stop.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     // One thread is enough for what waits more than it computes, and it need not wake another one:
     // of the disk's waits the store has a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    match runtime.block_on(serve(config))? {
+    match runtime.block_on(serve(config, reload))? {
         Ending::Told => Ok(()),
         Ending::Renewed => {
             // The same program in the same process: whoever supervises it sees it go on, and the
@@ -115,13 +112,9 @@ pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
     })
 }
 
-async fn serve(config: Config) -> anyhow::Result<Ending> {
+async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     // Before anything answers: whoever sees the agent may stop it, and it says goodbye.
-    let mut terminate = signal(SignalKind::terminate()).context("the signal SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("the signal SIGINT")?;
-    // Where a handler is, a file that may not grow any more is an error that can be told. Without one
-    // the signal would end the agent.
-    let _grown_too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE)).context("SIGXFSZ")?;
+    let mut signals = Signals::catch(reload).context("the signals cannot be caught")?;
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
     let key = node_key(&folder)?;
@@ -169,8 +162,7 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     let supervised = tokio::spawn(supervision::report(node.clone()));
 
     let (ending, cause) = tokio::select! {
-        _ = terminate.recv() => (Ending::Told, None),
-        _ = interrupt.recv() => (Ending::Told, None),
+        () = signals.stop() => (Ending::Told, None),
         Some(()) = renewals.recv() => (Ending::Renewed, None),
         cause = breaks.recv() => (Ending::Told, cause),
     };

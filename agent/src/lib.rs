@@ -30,6 +30,7 @@ pub mod past;
 pub mod receipts;
 pub mod replica;
 pub mod seed;
+pub mod signals;
 pub mod store;
 pub mod supervision;
 pub mod sync;

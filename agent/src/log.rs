@@ -12,13 +12,32 @@ use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
+
+/// What is logged, which can be changed while it is.
+#[derive(Debug, Clone)]
+pub struct Filter(reload::Handle<Targets, Registry>);
+
+impl Filter {
+    /// Logs from now on what this filter lets through.
+    ///
+    /// # Errors
+    /// The filter makes no sense; the one before stays.
+    pub fn change(&self, filter: &str) -> Result<(), ParseError> {
+        let targets = filter.parse::<Targets>()?;
+        // It fails where the log has ended, with the process.
+        let _ = self.0.reload(targets);
+        Ok(())
+    }
+}
 
 /// Begins to log what the filter lets through: `info`, or `warn,peerage=debug`. To be called once.
 ///
 /// # Errors
 /// The filter makes no sense.
-pub fn begin(filter: &str) -> Result<(), ParseError> {
-    let registry = tracing_subscriber::registry().with(filter.parse::<Targets>()?);
+pub fn begin(filter: &str) -> Result<Filter, ParseError> {
+    let (targets, handle) = reload::Layer::new(filter.parse::<Targets>()?);
+    let registry = tracing_subscriber::registry().with(targets);
     let stderr = layer().with_writer(io::stderr);
     // A second call finds the first one's subscriber in place, and leaves it there.
     let _ = if to_journal() {
@@ -26,7 +45,7 @@ pub fn begin(filter: &str) -> Result<(), ParseError> {
     } else {
         registry.with(stderr.with_ansi(io::stderr().is_terminal())).try_init()
     };
-    Ok(())
+    Ok(Filter(handle))
 }
 
 /// Whether stderr is the journal's.

@@ -39,6 +39,9 @@ fn run(line: CommandLine) -> Exit {
         Some(Command::Config(ConfigCommand::Show { config })) => {
             let flags = Flags { config, socket: line.socket, ..Flags::default() };
             let loaded = Config::load(&flags, &environment).map_err(misconfigured);
+            if let Some(warning) = loaded.as_ref().ok().and_then(Config::warning) {
+                console.warn(warning);
+            }
             cli::config::show(loaded.map(|config| settings(&config)), &mut console)
         }
         Some(Command::Reset(args)) if args.data_dir.is_some() => {
@@ -65,11 +68,23 @@ fn run(line: CommandLine) -> Exit {
 
 fn agent(flags: &Flags, environment: &Environment) -> Result<(), ApiError> {
     let config = Config::load(flags, environment).map_err(misconfigured)?;
-    log::begin(&config.log).map_err(|error| {
+    let level = log::begin(&config.log).map_err(|error| {
         ApiError::new(ErrorCode::BadRequest, format!("log = {:?} is wrong: {error}", config.log))
             .hint("such as info, debug, or warn,peerage=debug")
     })?;
-    daemon::run(config).map_err(failed)
+    if let Some(warning) = config.warning() {
+        tracing::warn!("{warning}");
+    }
+    let mut in_force = config.clone();
+    let (flags, environment) = (flags.clone(), environment.clone());
+    let reload = move || {
+        let new = Config::load(&flags, &environment).map_err(|error| error.to_string())?;
+        level.change(&new.log).map_err(|error| format!("log = {:?} is wrong: {error}", new.log))?;
+        let told = in_force.told_of(&new);
+        in_force.log = new.log;
+        Ok(told)
+    };
+    daemon::run(config, Box::new(reload)).map_err(failed)
 }
 
 /// The variables that are text; the others cannot be ours.
@@ -98,8 +113,10 @@ fn settings(config: &Config) -> Vec<Setting> {
     config.shown().iter().map(setting).collect()
 }
 
+/// A wrong configuration ends with 2, after which the unit does not try again.
 fn misconfigured(error: ConfigError) -> ApiError {
-    ApiError::new(ErrorCode::BadRequest, error.to_string())
+    let code = if error.is_final() { ErrorCode::BadRequest } else { ErrorCode::Failed };
+    ApiError::new(code, error.to_string())
         .hint("`peerage config show` tells what is in force and where it comes from")
 }
 

@@ -18,10 +18,12 @@ fn the_unit_is_valid_and_hardened() {
     let root = tempfile::Builder::new().prefix("peerage-test-").tempdir().unwrap();
     let at = |path: &str| root.path().join(path);
     let unit = at("usr/lib/systemd/system/peerage.service");
-    for folder in ["usr/bin", "usr/lib/systemd/system"] {
+    for folder in ["bin", "usr/bin", "usr/lib/systemd/system"] {
         fs::create_dir_all(at(folder)).unwrap();
     }
-    fs::copy("/bin/true", at("usr/bin/peerage")).unwrap();
+    for program in ["bin/sh", "usr/bin/peerage"] {
+        fs::copy("/bin/true", at(program)).unwrap();
+    }
     fs::copy(binary::workspace().join("deploy/peerage.service"), &unit).unwrap();
     // Units that ours names, and that every host has.
     for name in ["sysinit.target", "basic.target", "network-online.target", "shutdown.target"] {
@@ -37,6 +39,34 @@ fn the_unit_is_valid_and_hardened() {
     security.args(["security", "--offline=true", "--threshold", EXPOSURE_MAX]).arg(&unit);
     let judged = Ran::run(&mut security, "").exits(0);
     eprintln!("{}", judged.stdout.lines().last().unwrap_or_default());
+}
+
+#[test]
+fn the_unit_starts_the_agent_again_after_any_end_but_a_wrong_configuration() {
+    let unit = fs::read_to_string(binary::workspace().join("deploy/peerage.service")).unwrap();
+    let says = |key: &str| {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {key} in the unit")).to_owned()
+    };
+    assert_eq!(says("Restart"), "always");
+    assert_eq!(says("StartLimitIntervalSec"), "0", "however often");
+    assert!(!unit.contains("SuccessExitStatus"), "nothing else counts as an end");
+
+    // The one exit that is final is that of a wrong configuration, and of nothing else.
+    let is_final: i32 = says("RestartPreventExitStatus").parse().unwrap();
+    let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
+    let agent = || {
+        let mut agent = command::peerage();
+        agent.args(["agent", "--config"]).arg(file.path());
+        agent
+    };
+    for wrong in ["lisen = '[::]:4747'", "listen = 'here'", "log = 'loud,'", "listen ="] {
+        fs::write(file.path(), wrong).unwrap();
+        Ran::run(&mut agent(), "").exits(is_final);
+    }
+    fs::write(file.path(), "").unwrap();
+    let ran = Ran::run(agent().args(["--data-dir", "/dev/null"]), "");
+    assert_ne!(ran.code, is_final, "a disk may be mended: {}", ran.stderr);
 }
 
 #[test]

@@ -38,6 +38,7 @@ const PROTO: &[(&str, &[&str])] = &[
 const AGENT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shutdown", &[]),
+    ("signals", &[]),
     ("log", &[]),
     ("config", &[]),
     ("machine", &[]),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use peerage_proto::api::{ApiError, ErrorCode, Exit};
+use peerage_proto::api::{ApiError, ErrorCode, Exit, text};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -133,6 +133,11 @@ impl Console {
         }
     }
 
+    /// Warns a person: said with `--json`, too, since it goes to stderr and is no answer.
+    pub fn warn(&mut self, words: impl Display) {
+        let _ = writeln!(self.err, "peerage: {}", printable(&words.to_string()));
+    }
+
     /// Shows what it is about and asks a question; anything but `y` or `yes` is no.
     pub(super) fn confirm(&mut self, about: &Table, question: &str) -> Result<bool, Stop> {
         write!(self.err, "{about}{question} [y/N] ")?;
@@ -161,11 +166,13 @@ impl Console {
         answer
     }
 
-    /// The next line of stdin without its end; `None` where there is no more.
+    /// The next line of stdin without its end, and without the byte order mark that may stand before
+    /// the first; `None` where there is no more.
     pub(super) fn read_line(&mut self) -> Result<Option<String>, Stop> {
         let mut line = String::new();
         let length = self.input.read_line(&mut line).map_err(|error| cannot_read(&error))?;
-        Ok((length > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
+        let line = text::without_mark(&line).trim_end_matches(['\r', '\n']);
+        Ok((length > 0).then(|| line.to_owned()))
     }
 
     /// The rest of stdin.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
+use peerage_proto::text;
 
 use super::{ConfigError, Environment, FILE, FILE_VARIABLE, Flags, KEYS, Listen, SOCKET};
 
@@ -62,8 +63,11 @@ pub(super) fn file(named: Option<&Path>) -> Result<Option<Layer>, ConfigError> {
 
 pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
     let source = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { file: path.to_owned(), source: error })?;
+    let unreadable = |error| ConfigError::Unreadable { file: path.to_owned(), source: error };
+    let text = fs::read(path).and_then(|bytes| {
+        text::decoded(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    });
+    let text = text.map_err(unreadable)?;
     let mut profiles = Toml::string(&text).data().map_err(|error| ConfigError::Malformed {
         source_name: source.clone(),
         message: error.kind.to_string(),
@@ -75,7 +79,18 @@ pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
     }
 }
 
-/// One layer for each variable, so that its name can be told. An empty one says nothing.
+/// The variables that begin as ours and name no key: another program's, or misspelt. An orchestrator
+/// sets such for a service that is called peerage (`PEERAGE_PORT_4747_UDP`).
+pub(super) fn strange(environment: &Environment) -> Vec<String> {
+    let is_strange = |variable: &&String| {
+        let key = variable.strip_prefix(ENVIRONMENT_PREFIX).map(str::to_ascii_lowercase);
+        *variable != FILE_VARIABLE && key.is_some_and(|key| !KEYS.contains(&key.as_str()))
+    };
+    environment.keys().filter(is_strange).cloned().collect()
+}
+
+/// One layer for each variable, so that its name can be told. An empty one says nothing, and neither
+/// does a strange one.
 pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, ConfigError> {
     let mut layers = Vec::new();
     for (variable, text) in environment {
@@ -86,7 +101,7 @@ pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, Confi
         let source = format!("the environment variable {variable}");
         let key = key.to_ascii_lowercase();
         if !KEYS.contains(&key.as_str()) {
-            return Err(ConfigError::UnknownKey { key, source_name: source });
+            continue;
         }
         if key == "link" {
             let advertise = format!("{ENVIRONMENT_PREFIX}ADVERTISE");

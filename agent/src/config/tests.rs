@@ -1,7 +1,8 @@
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Environment, Flags, JoinSource, Listen, client_socket};
+use super::{Config, ConfigError, Environment, Flags, JoinSource, Listen, client_socket};
 
 #[test]
 fn the_later_layer_wins_value_by_value() {
@@ -40,10 +41,72 @@ fn an_unknown_key_is_an_error_that_names_it_and_its_file() {
     let error = load(file, &[]).unwrap_err();
     assert!(error.contains("\"data-dir\"") && error.contains(&name), "{error}");
     assert!(error.contains("data_dir"), "{error}");
+}
 
-    let error = Config::load(&Flags::default(), &environment(&[("PEERAGE_LISTN", "x")]));
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("\"listn\"") && error.contains("PEERAGE_LISTN"), "{error}");
+#[test]
+fn a_variable_that_names_no_key_is_warned_of_and_changes_nothing() {
+    let given = [
+        ("PEERAGE_LISTN", "x"),
+        ("PEERAGE_PORT", "tcp://10.96.0.7:4747"),
+        ("PEERAGE_SERVICE_HOST", "10.96.0.7"),
+        ("PEERAGE_NAME", "pve-7"),
+        ("PEERAGE_CONFIG", ""),
+        ("PEERAGES", "x"),
+    ];
+    let (_folder, file) = written("");
+    let flags = Flags { config: Some(file), ..Flags::default() };
+    let config = Config::load(&flags, &environment(&given)).unwrap();
+    assert_eq!(config.name, Some("pve-7".parse().unwrap()));
+    let warning = config.warning().unwrap();
+    assert!(
+        warning.contains(": PEERAGE_LISTN, PEERAGE_PORT, PEERAGE_SERVICE_HOST;"),
+        "all are named, and no other: {warning}"
+    );
+    assert!(warning.contains("peerage config show"), "{warning}");
+    assert_eq!(Config::load(&flags, &environment(&given[3..])).unwrap().warning(), None);
+
+    let many: Vec<String> = (10..30).map(|n| format!("PEERAGE_{n}")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), "")).collect();
+    let warning = Config::load(&flags, &environment(&many)).unwrap().warning().unwrap();
+    assert!(warning.contains("PEERAGE_17 and 12 more"), "{warning}");
+}
+
+#[test]
+fn a_file_that_a_failing_disk_keeps_back_is_no_wrong_configuration() {
+    let error = |source: io::Error| ConfigError::Unreadable { file: "/x".into(), source };
+    assert!(!error(io::Error::from_raw_os_error(5)).is_final(), "EIO passes");
+    assert!(error(io::ErrorKind::PermissionDenied.into()).is_final());
+    let missing = Flags { config: Some("/no/such/file".into()), ..Flags::default() };
+    assert!(Config::load(&missing, &environment(&[])).unwrap_err().is_final());
+}
+
+#[test]
+fn a_file_of_another_system_is_read_as_it_is_meant() {
+    let text = "\u{feff}# mine\r\nname = 'pve-7'\r\n[[link]]\r\naddress = '10.0.1.5' # storage\r\n";
+    let (_folder, file) = written(text);
+    let read =
+        |file| Config::load(&Flags { config: Some(file), ..Flags::default() }, &environment(&[]));
+    assert_eq!(read(file.clone()).unwrap().name, Some("pve-7".parse().unwrap()));
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&file, wide).unwrap();
+    assert_eq!(read(file.clone()).unwrap().name, Some("pve-7".parse().unwrap()));
+    fs::write(&file, b"name = '\xff'").unwrap();
+    let error = read(file.clone()).unwrap_err().to_string();
+    assert!(error.contains(file.to_str().unwrap()) && error.contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn what_changed_is_told_with_when_it_holds() {
+    let (_folder, file) = written("log = 'info'\njoin = 'peerage1-x'\n");
+    let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+    let load = || Config::load(&flags, &environment(&[])).unwrap();
+    let before = load();
+    assert_eq!(before.told_of(&load()), "the log stays at \"info\"; nothing else has changed");
+    fs::write(&file, "log = 'debug'\njoin = 'peerage1-y'\nname = 'pve-7'\n").unwrap();
+    assert_eq!(
+        before.told_of(&load()),
+        "the log is at \"debug\" now; what changed of name, join holds from the next start"
+    );
 }
 
 #[test]
@@ -153,6 +216,7 @@ fn a_client_finds_the_socket_where_the_agent_does() {
     assert_eq!(client_socket(None, &both), Path::new("/from/env"));
     assert_eq!(client_socket(None, &only_file), Path::new("/from/file"));
     assert_eq!(client_socket(None, &none), Path::new(super::SOCKET));
+    assert_eq!(super::named_file(&environment(&[("PEERAGE_CONFIG", "")])), None);
 }
 
 fn load(file: PathBuf, variables: &[(&str, &str)]) -> Result<Config, String> {

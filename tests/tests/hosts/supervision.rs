@@ -24,6 +24,9 @@ fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
         (Signal::STOP, "Watchdog timeout"),
         (Signal::KILL, "status=9/KILL"),
         (Signal::ABORT, "status=6/ABRT"),
+        // Whoever sent these did not mean the unit, which only `systemctl stop` stops.
+        (Signal::TERM, "Scheduled restart job"),
+        (Signal::QUIT, "Scheduled restart job"),
     ] {
         let before = host.unit("MainPID");
         host.signal_agent(fatal);
@@ -36,6 +39,20 @@ fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
         let said = || journal_of_systemd(host);
         until("the journal says why", SOON, said, |said| said.contains(cause));
     }
+}
+
+#[test]
+fn a_reload_changes_the_log_and_ends_nothing() {
+    let Some(kit) = Kit::here() else { return };
+    let site = Site::booted(&kit, 1);
+    let host = &site[0];
+    host.install();
+    let before = host.unit("MainPID");
+    host.shell("echo 'log = \"debug\"' >>/etc/peerage/peerage.toml && systemctl reload peerage");
+    let said = || host.journal(&[]);
+    until("the journal says so", SOON, said, |said| said.contains("the log is at \"debug\" now"));
+    assert_eq!(host.unit("MainPID"), before);
+    host.answers();
 }
 
 #[test]
