@@ -1,12 +1,14 @@
 //! What happens on this node, told in one order to all who follow, each thing once.
 //!
 //! A ring keeps the latest things, so that a follower who lost its connection goes on where it
-//! stopped. An id is `boot-number`: after a restart of the agent the ring is empty, and an id from
-//! before is refused rather than answered with a gap.
+//! stopped. A place is `boot-number`. Where a follower's next thing is no longer in the ring, since
+//! it was slow or its place is of another run of the agent, it is told of the gap and goes on with
+//! what the ring has.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use peerage_proto::api::events::Gap;
 use tokio::sync::{mpsc, watch};
 
 /// How many things the ring keeps.
@@ -15,8 +17,8 @@ const RING_MAX: usize = 4096;
 /// How many bytes of things the ring keeps; one that is larger alone is kept alone.
 const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How many things wait for a follower before it is let go as too slow.
-const FOLLOWER_QUEUE_MAX: usize = 256;
+/// How many things wait for a follower outside the ring, which bounds their bytes.
+const FOLLOWER_QUEUE_MAX: usize = 16;
 
 /// A thing with its place in this node's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +31,40 @@ pub struct Numbered<T> {
     pub thing: T,
 }
 
-/// Why a stream cannot go on from an id.
+/// What a follower gets next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next<T> {
+    /// The thing behind its place.
+    Thing(Numbered<T>),
+    /// There is none any more: it goes on behind another place.
+    Gap(Gap),
+}
+
+/// What a follower has of a feed.
+#[derive(Debug)]
+pub struct Following<T> {
+    /// The place behind which it begins.
+    pub from: String,
+    /// What comes.
+    pub next: mpsc::Receiver<Next<T>>,
+}
+
+/// A text that is no place in any feed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "what came after {0:?} is no longer held here: the agent restarted, or too much happened since"
-)]
-pub struct Gone(pub String);
+#[error("{0:?} is no place in a stream: it is told as the id of its events, such as 7-120")]
+pub struct NoPlace(pub String);
 
 struct Ring<T> {
     next: u64,
     things: VecDeque<(u64, u64, T)>,
     bytes: usize,
+}
+
+impl<T> Ring<T> {
+    /// The number of the oldest thing that is held, or of the next one.
+    fn oldest(&self) -> u64 {
+        self.things.front().map_or(self.next, |(number, _, _)| *number)
+    }
 }
 
 /// A ring of things, and those who follow it. Cloning shares it.
@@ -84,33 +109,28 @@ impl<T: Clone + Send + 'static> Feed<T> {
     /// The place of the latest thing.
     pub fn latest(&self) -> String {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{}-{}", self.boot, ring.next - 1)
+        self.place(ring.next - 1)
     }
 
     /// Follows: what is held after `from` (all that is held, if none), and with `go_on` what comes.
-    /// A follower that falls behind the ring or its queue is let go: its stream ends.
+    /// A follower that falls behind the ring is told by how much, and goes on.
     ///
     /// # Errors
-    /// [`Gone`], where something after `from` is no longer held.
-    pub fn follow(
-        &self,
-        from: Option<&str>,
-        go_on: bool,
-    ) -> Result<mpsc::Receiver<Numbered<T>>, Gone> {
-        let mut at = match from {
-            None => self.oldest() - 1,
-            Some(id) => self.place(id).ok_or_else(|| Gone(id.to_owned()))?,
+    /// [`NoPlace`], where `from` is none.
+    pub fn follow(&self, from: Option<&str>, go_on: bool) -> Result<Following<T>, NoPlace> {
+        let (mut at, mut gap) = match from {
+            None => (self.oldest() - 1, None),
+            Some(id) => self.behind(id)?,
         };
-        let (sender, receiver) = mpsc::channel(FOLLOWER_QUEUE_MAX);
+        let from = gap.as_ref().map_or_else(|| self.place(at), |gap: &Gap| gap.from.clone());
+        let (sender, next) = mpsc::channel(FOLLOWER_QUEUE_MAX);
         let feed = self.clone();
         tokio::spawn(async move {
             let mut grown = feed.grown.subscribe();
             loop {
                 grown.borrow_and_update();
-                while let Some(next) = feed.after(at) {
-                    let Some((number, thing)) = next else { return };
-                    at = number;
-                    if sender.send(thing).await.is_err() {
+                while let Some(next) = gap.take().map(Next::Gap).or_else(|| feed.after(&mut at)) {
+                    if sender.send(next).await.is_err() {
                         return;
                     }
                 }
@@ -123,35 +143,53 @@ impl<T: Clone + Send + 'static> Feed<T> {
                 }
             }
         });
-        Ok(receiver)
+        Ok(Following { from, next })
     }
 
-    fn place(&self, id: &str) -> Option<u64> {
-        let (boot, number) = id.split_once('-')?;
-        let number = number.parse::<u64>().ok()?;
+    fn place(&self, number: u64) -> String {
+        format!("{}-{number}", self.boot)
+    }
+
+    /// The number behind which a follower goes on that comes with this place, and the gap before it
+    /// where what came right after is not held.
+    fn behind(&self, id: &str) -> Result<(u64, Option<Gap>), NoPlace> {
+        let no_place = || NoPlace(id.chars().take(64).collect());
+        let (boot, number) = id.split_once('-').ok_or_else(no_place)?;
+        let boot: u64 = boot.parse().map_err(|_| no_place())?;
+        let number: u64 = number.parse().map_err(|_| no_place())?;
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = ring.things.front().map_or(ring.next, |(n, _, _)| *n);
-        let held = boot == self.boot.to_string() && number < ring.next && number + 1 >= oldest;
-        held.then_some(number)
+        let before = ring.oldest() - 1;
+        let (from, to) = (id.to_owned(), self.place(before));
+        Ok(match number {
+            _ if boot != self.boot || number >= ring.next => {
+                (before, Some(Gap::of_another_run(from, to)))
+            }
+            _ if number < before => (before, Some(Gap::of_slow_reader(before - number, from, to))),
+            _ => (number, None),
+        })
     }
 
     fn oldest(&self) -> u64 {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.things.front().map_or(ring.next, |(number, _, _)| *number)
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).oldest()
     }
 
-    /// The thing after a place: none yet, or none any more.
-    #[expect(clippy::option_option, reason = "nothing yet and nothing any more differ")]
-    fn after(&self, at: u64) -> Option<Option<(u64, Numbered<T>)>> {
+    /// What comes after a place, which moves on; `None` where nothing does yet.
+    fn after(&self, at: &mut u64) -> Option<Next<T>> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = ring.things.front()?.0;
-        if at + 1 >= ring.next {
+        if *at + 1 >= ring.next {
             return None;
         }
-        let Some(index) = (at + 1).checked_sub(oldest) else { return Some(None) };
-        let (number, at_ms, thing) = &ring.things[usize::try_from(index).ok()?];
-        let id = format!("{}-{number}", self.boot);
-        Some(Some((*number, Numbered { id, at_ms: *at_ms, thing: thing.clone() })))
+        let before = ring.oldest() - 1;
+        if *at < before {
+            let (from, to) = (self.place(*at), self.place(before));
+            let missed = before - *at;
+            *at = before;
+            return Some(Next::Gap(Gap::of_slow_reader(missed, from, to)));
+        }
+        let (number, at_ms, thing) = ring.things.get(usize::try_from(*at - before).ok()?)?;
+        *at = *number;
+        let id = self.place(*number);
+        Some(Next::Thing(Numbered { id, at_ms: *at_ms, thing: thing.clone() }))
     }
 }
 
@@ -159,12 +197,20 @@ impl<T: Clone + Send + 'static> Feed<T> {
 mod tests {
     use super::*;
 
-    async fn numbers(mut receiver: mpsc::Receiver<Numbered<u64>>) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        while let Some(numbered) = receiver.recv().await {
-            numbers.push(numbered.thing);
+    async fn told(mut following: Following<u64>) -> Vec<Next<u64>> {
+        let mut told = Vec::new();
+        while let Some(next) = following.next.recv().await {
+            told.push(next);
         }
-        numbers
+        told
+    }
+
+    async fn numbers(following: Following<u64>) -> Vec<u64> {
+        let number = |next| match next {
+            Next::Thing(numbered) => numbered.thing,
+            Next::Gap(gap) => panic!("{gap:?}"),
+        };
+        told(following).await.into_iter().map(number).collect()
     }
 
     #[tokio::test]
@@ -176,9 +222,10 @@ mod tests {
         feed.tell(4, 0);
         assert_eq!(numbers(feed.follow(Some(&place), false).unwrap()).await, [4]);
         let mut live = feed.follow(Some(&feed.latest()), true).unwrap();
+        assert_eq!(live.from, "7-4");
         feed.tell(5, 9);
-        let five = live.recv().await.unwrap();
-        assert_eq!((five.id.as_str(), five.at_ms, five.thing), ("7-5", 9, 5));
+        let five = Numbered { id: "7-5".to_owned(), at_ms: 9, thing: 5 };
+        assert_eq!(live.next.recv().await, Some(Next::Thing(five)));
     }
 
     #[tokio::test]
@@ -189,13 +236,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_longer_held_is_refused_not_skipped() {
+    async fn a_follower_that_falls_behind_the_ring_is_told_by_how_much_and_goes_on() {
+        let feed = Feed::new(7, |_| 8);
+        let following = feed.follow(None, true).unwrap();
+        let many = (RING_MAX + FOLLOWER_QUEUE_MAX + 1000) as u64;
+        (1..=FOLLOWER_QUEUE_MAX as u64).for_each(|n| feed.tell(n, 0));
+        // It takes what its queue holds, and then nothing while the ring turns.
+        while following.next.len() < FOLLOWER_QUEUE_MAX {
+            tokio::task::yield_now().await;
+        }
+        (FOLLOWER_QUEUE_MAX as u64 + 1..=many).for_each(|n| feed.tell(n, 0));
+        let mut following = following;
+        let (mut told, mut missed) = (Vec::new(), 0);
+        while told.last() != Some(&many) {
+            match following.next.recv().await.unwrap() {
+                Next::Thing(numbered) => told.push(numbered.thing),
+                Next::Gap(gap) => {
+                    assert_eq!(gap.from, format!("7-{}", told.last().unwrap()));
+                    missed += gap.missed.unwrap();
+                    assert_eq!(gap.to, format!("7-{}", told.last().unwrap() + missed));
+                }
+            }
+        }
+        assert_eq!((missed, told.len() as u64 + missed), (1000, many), "each is told or counted");
+        assert!(told.is_sorted());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_held_after_a_place_is_a_gap() {
         let feed = Feed::new(7, |_| 8);
         let place = feed.latest();
-        (0..=RING_MAX as u64).for_each(|n| feed.tell(n, 0));
-        for id in [place.as_str(), "6-9", "7-99999", "x"] {
-            assert_eq!(feed.follow(Some(id), false).unwrap_err(), Gone(id.to_owned()));
-        }
+        (0..RING_MAX as u64 + 9).for_each(|n| feed.tell(n, 0));
+        let told = told(feed.follow(Some(&place), false).unwrap()).await;
+        let gap = Gap::of_slow_reader(9, "7-0".into(), "7-9".into());
+        assert_eq!((told.len(), &told[0]), (RING_MAX + 1, &Next::Gap(gap)));
         assert_eq!(numbers(feed.follow(None, false).unwrap()).await.len(), RING_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_place_of_another_run_is_a_gap_of_unknown_length_and_no_text_does_harm() {
+        let feed = Feed::new(7, |_| 8);
+        feed.tell(1, 0);
+        for id in ["6-9", "8-0", "7-99999"] {
+            let told = told(feed.follow(Some(id), false).unwrap()).await;
+            assert_eq!(told[0], Next::Gap(Gap::of_another_run(id.into(), "7-0".into())));
+            assert!(matches!(&told[1..], [Next::Thing(one)] if one.thing == 1), "{told:?}");
+        }
+        for id in ["x", "", "7", "7-", "-1", "7--1"] {
+            assert_eq!(feed.follow(Some(id), false).unwrap_err(), NoPlace(id.to_owned()));
+        }
     }
 }

@@ -7,7 +7,7 @@ use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::replica::{NameError, WriteError};
 use peerage_proto::roster::ResolveError;
 
-use crate::events::Gone;
+use crate::events::NoPlace;
 use crate::joining::JoinError;
 use crate::membership::Membership;
 use crate::node::{Node, NodeError, TWIN_HINT};
@@ -49,8 +49,8 @@ pub(super) fn unresolved(error: &ResolveError) -> ApiError {
     ApiError::new(code, error.to_string()).hint("`peerage members` lists names and ids")
 }
 
-pub(super) fn gone(error: &Gone) -> ApiError {
-    ApiError::new(ErrorCode::Gone, error.to_string())
+pub(super) fn no_place(error: &NoPlace) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, error.to_string())
         .hint("read the state anew, then follow without an id")
 }
 

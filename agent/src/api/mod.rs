@@ -16,7 +16,7 @@ mod streams;
 use std::future::Future;
 
 use peerage_proto::access::{self, Caller, Policy};
-use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::api::events::{Event, FollowEvents, Told, WatchSettings, WatchedChange};
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
@@ -37,9 +37,19 @@ use tokio::sync::mpsc;
 
 pub use agent::Agent;
 
-/// The items of a stream, in order. The service ends it by dropping its sender, and does so to a
-/// reader that falls behind, rather than to wait for it or to leave items out.
-pub type Items<T> = mpsc::Receiver<T>;
+/// One step of a stream: the place to which it has come, and what it tells there. A reader that gives
+/// the place back goes on behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step<T> {
+    /// The place.
+    pub id: String,
+    /// What is told; none where there is nothing to tell up to there.
+    pub told: Option<Told<T>>,
+}
+
+/// The steps of a stream, in order. The service waits for no reader: what one that falls behind does
+/// not get is a gap, which is told.
+pub type Items<T> = mpsc::Receiver<Step<T>>;
 
 /// What a method of [`Service`] answers.
 pub type Answer<T> = Result<T, ApiError>;
@@ -213,15 +223,14 @@ pub trait Service: Send + Sync + 'static {
         request: ListConflicts,
     ) -> impl Future<Output = Answer<Vec<Conflict>>> + Send;
 
-    /// What happens. `last_event_id` must be honoured, or refused as [`ErrorCode::Gone`].
+    /// What happens, after `last_event_id` where there is one; what is no longer known is a gap.
     fn events(
         &self,
         caller: &Caller,
         request: FollowEvents,
     ) -> impl Future<Output = Answer<Items<Event>>> + Send;
 
-    /// The changes of the settings. `last_event_id` must be honoured, or refused as
-    /// [`ErrorCode::Gone`].
+    /// The changes of the settings, as [`events`](Self::events).
     fn watch(
         &self,
         caller: &Caller,

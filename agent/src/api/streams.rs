@@ -1,25 +1,32 @@
 //! What happens, and what is changed, for those who follow.
 
+use std::future::{Future, ready};
 use std::sync::Arc;
+use std::time::Duration;
 
-use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::api::events::{Event, FollowEvents, Told, WatchSettings, WatchedChange};
 use peerage_proto::replica::SignedChange;
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::failure::gone;
+use super::failure::no_place;
 use super::settings::{fields, written_change};
-use super::{Answer, Items};
+use super::{Answer, Items, Step};
 use crate::clock::rfc3339;
-use crate::events::Numbered;
+use crate::events::{Following, Next, Numbered};
 use crate::happening::Happening;
 use crate::node::Node;
 
-/// How many items wait for a reader.
-const ITEMS_MAX: usize = 64;
+/// How many items wait for a reader; each may hold a whole document.
+const ITEMS_MAX: usize = 8;
+
+/// How often a reader is told of its place that was told of nothing else. The place of one that is
+/// told of little would fall behind what is held.
+const PLACE_EVERY: Duration = Duration::from_secs(15);
 
 pub(super) fn events(node: &Node, request: &FollowEvents) -> Answer<Items<Event>> {
     let from = request.last_event_id.as_deref();
-    let followed = node.happenings().follow(from, request.follow).map_err(|e| gone(&e))?;
+    let followed = node.happenings().follow(from, request.follow).map_err(|e| no_place(&e))?;
     let event = |Numbered { id, at_ms, thing }: Numbered<Happening>| Event {
         id,
         at: rfc3339(at_ms),
@@ -28,45 +35,62 @@ pub(super) fn events(node: &Node, request: &FollowEvents) -> Answer<Items<Event>
         message: thing.message,
         data: thing.data,
     };
-    let (sender, items) = mpsc::channel(ITEMS_MAX);
-    tokio::spawn(async move {
-        let mut followed = followed;
-        loop {
-            let numbered = tokio::select! {
-                () = sender.closed() => return,
-                numbered = followed.recv() => numbered,
-            };
-            let Some(numbered) = numbered else { return };
-            if sender.send(event(numbered)).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(items)
+    Ok(told(followed, move |numbered| ready(Some(event(numbered)))))
 }
 
 pub(super) fn watch(node: Arc<Node>, request: WatchSettings) -> Answer<Items<WatchedChange>> {
     let WatchSettings { prefix, last_event_id } = request;
     let from = last_event_id.unwrap_or_else(|| node.changes().latest());
-    let mut followed = node.changes().follow(Some(&from), true).map_err(|e| gone(&e))?;
+    let followed = node.changes().follow(Some(&from), true).map_err(|e| no_place(&e))?;
+    Ok(told(followed, move |numbered: Numbered<SignedChange>| {
+        let wanted = numbered.thing.path.is_below(&prefix);
+        let node = node.clone();
+        async move { if wanted { Some(watched(&node, numbered).await) } else { None } }
+    }))
+}
+
+/// The steps of a stream that tells of each thing what `tell` makes of it, if it makes anything.
+fn told<T, U, F>(
+    mut followed: Following<T>,
+    tell: impl Fn(Numbered<T>) -> F + Send + 'static,
+) -> Items<U>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    F: Future<Output = Option<U>> + Send,
+{
     let (sender, items) = mpsc::channel(ITEMS_MAX);
     tokio::spawn(async move {
+        let mut step = Step { id: followed.from, told: None };
+        let mut places = interval(PLACE_EVERY);
+        places.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first place is told at once: a stream may break before anything comes.
+        let mut unsaid = true;
         loop {
-            let numbered = tokio::select! {
+            tokio::select! {
                 () = sender.closed() => return,
-                numbered = followed.recv() => numbered,
-            };
-            let Some(numbered) = numbered else { return };
-            if !numbered.thing.path.is_below(&prefix) {
-                continue;
+                _ = places.tick(), if unsaid => {}
+                next = followed.next.recv() => match next {
+                    None => return,
+                    Some(Next::Gap(gap)) => step = Step { id: gap.to.clone(), told: Some(Told::Gap(gap)) },
+                    Some(Next::Thing(numbered)) => {
+                        let id = numbered.id.clone();
+                        step = Step { id, told: tell(numbered).await.map(Told::Item) };
+                        if step.told.is_none() {
+                            unsaid = true;
+                            continue;
+                        }
+                    }
+                },
             }
-            let change = watched(&node, numbered).await;
-            if sender.send(change).await.is_err() {
+            let told = step.told.take();
+            if sender.send(Step { id: step.id.clone(), told }).await.is_err() {
                 return;
             }
+            unsaid = false;
         }
     });
-    Ok(items)
+    items
 }
 
 /// A change with the document as it stands now that it is told.
@@ -95,5 +119,39 @@ async fn watched(node: &Node, numbered: Numbered<SignedChange>) -> WatchedChange
         unset: written.unset,
         removed: written.removed,
         fields: after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Feed;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_told_of_little_is_told_its_place_now_and_then() {
+        let feed = Feed::new(7, |_| 8);
+        let followed = feed.follow(None, true).unwrap();
+        let hundreds =
+            |numbered: Numbered<u64>| numbered.thing.is_multiple_of(100).then_some(numbered.thing);
+        let mut items = told(followed, move |numbered| ready(hundreds(numbered)));
+        let place = |id: &str| Some(Step { id: id.to_owned(), told: None });
+        assert_eq!(items.recv().await, place("7-0"), "where it begins");
+        (1..=150).for_each(|n| feed.tell(n, 0));
+        let hundred = Step { id: "7-100".to_owned(), told: Some(Told::Item(100)) };
+        assert_eq!(items.recv().await, Some(hundred));
+        assert_eq!(items.recv().await, place("7-150"), "what is not told moves it on");
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_a_step_of_its_own() {
+        let feed = Feed::new(7, |_| 8);
+        feed.tell(1, 0);
+        let followed = feed.follow(Some("6-9"), false).unwrap();
+        let mut items = told(followed, |numbered: Numbered<u64>| ready(Some(numbered.thing)));
+        let mut told = Vec::new();
+        while let Some(step) = items.recv().await {
+            told.extend(step.told.map(|told| (step.id, matches!(told, Told::Gap(_)))));
+        }
+        assert_eq!(told, [("7-0".to_owned(), true), ("7-1".to_owned(), false)]);
     }
 }

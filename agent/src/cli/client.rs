@@ -3,23 +3,36 @@
 use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use peerage_proto::api::{
-    ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Operation, ROOT, StreamOperation,
+    ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, LOOKING_MAX, Operation, ROOT, StreamOperation,
 };
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::sse::Subscription;
 
 /// The longest answer: far above all settings of a Data Center, and a bound all the same.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// How long a connection may take to be taken in, and how often that is tried.
+const CONNECTING_MAX: Duration = LOOKING_MAX;
+const CONNECT_EVERY: Duration = Duration::from_millis(50);
+
+/// How long an answer may pause that has begun.
+const PAUSE_MAX: Duration = LOOKING_MAX;
+
+/// What to do about an agent that hangs.
+const HANGING_HINT: &str = "it may be stopped (`kill -CONT`), or wait for its disk; its unit starts \
+     it anew after a minute, `systemctl restart peerage` at once";
 
 /// Asks the agent on one socket, by a new connection for each operation.
 #[derive(Debug, Clone)]
@@ -33,13 +46,15 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
-    /// Asks, and waits for the answer as long as it takes.
+    /// Asks, and waits for the answer as long as the operation may take.
     ///
     /// # Errors
-    /// What the agent refused it with; [`ErrorCode::Unreachable`] where no agent answers.
+    /// What the agent refused it with; [`ErrorCode::Unreachable`] where no agent answers, or it
+    /// hangs.
     pub async fn call<O: Operation>(&self, operation: &O) -> Result<O::Output, ApiError> {
-        let body = self.answer(operation).await?.into_body();
-        serde_json::from_slice(&self.whole(body).await?).map_err(|error| not_understood(&error))
+        let (answer, agent) = self.answer(operation).await?;
+        let body = whole(answer.into_body(), &agent).await?;
+        serde_json::from_slice(&body).map_err(|error| not_understood(&error))
     }
 
     /// Opens a stream of items.
@@ -50,33 +65,56 @@ impl Client {
         &self,
         operation: &O,
     ) -> Result<Subscription<O::Output>, ApiError> {
-        Ok(Subscription::new(self.answer(operation).await?.into_body()))
+        let (answer, agent) = self.answer(operation).await?;
+        Ok(Subscription::new(answer.into_body(), agent))
     }
 
-    /// The agent's answer, if it is not a refusal.
-    async fn answer<O: Operation>(&self, operation: &O) -> Result<Response<Incoming>, ApiError> {
+    /// The agent's answer, if it is not a refusal, and who gave it.
+    async fn answer<O: Operation>(
+        &self,
+        operation: &O,
+    ) -> Result<(Response<Incoming>, Answerer), ApiError> {
         let request = request(operation)?;
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let patience = operation.patience();
+        let stream = self.connect().await?;
+        let agent = Answerer::of(&stream, patience > LOOKING_MAX);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
         // It drives the connection until the answer has been read, and ends with it.
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
+        let response = timeout(patience, sender.send_request(request)).await;
+        let response = response.map_err(|_| agent.hangs(patience))?.map_err(|e| self.broken(&e))?;
         if response.status().is_success() {
-            return Ok(response);
+            return Ok((response, agent));
         }
         let status = response.status();
-        let body = self.whole(response.into_body()).await?;
+        let body = whole(response.into_body(), &agent).await?;
         Err(serde_json::from_slice(&body).unwrap_or_else(|_| {
             ApiError::new(ErrorCode::Failed, format!("the agent answered {status}"))
         }))
     }
 
-    async fn whole(&self, body: Incoming) -> Result<Bytes, ApiError> {
-        let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-            ApiError::new(ErrorCode::Unreachable, format!("the agent's answer broke off: {error}"))
-        })?;
-        Ok(collected.to_bytes())
+    /// Connects. An agent that takes in nobody, until its queue is full, hangs.
+    async fn connect(&self) -> Result<UnixStream, ApiError> {
+        let deadline = Instant::now() + CONNECTING_MAX;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if Instant::now() >= deadline {
+                        let socket = self.socket.display();
+                        let message = format!(
+                            "the agent does not answer: so many wait on the socket {socket} that \
+                             no more are taken in"
+                        );
+                        return Err(
+                            ApiError::new(ErrorCode::Unreachable, message).hint(HANGING_HINT)
+                        );
+                    }
+                    sleep(CONNECT_EVERY).await;
+                }
+                connected => return connected.map_err(|e| self.unreachable(&e)),
+            }
+        }
     }
 
     fn unreachable(&self, error: &io::Error) -> ApiError {
@@ -99,6 +137,57 @@ impl Client {
         let message = format!("the agent hung up before it answered ({error}{cause})");
         ApiError::new(ErrorCode::Unreachable, message)
             .hint("it may be stopping, or have as many connections as it takes: try again")
+    }
+}
+
+/// Who answers on the socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answerer {
+    /// The process that listens, where the kernel tells.
+    pid: Option<i32>,
+    /// Whether it was asked to change something.
+    writes: bool,
+}
+
+impl Answerer {
+    fn of(stream: &UnixStream, writes: bool) -> Self {
+        let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        Self { pid: pid.filter(|pid| *pid > 0), writes }
+    }
+
+    /// What is said of it where nothing came from it for so long.
+    pub(super) fn hangs(&self, silence: Duration) -> ApiError {
+        let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let seconds = silence.as_secs();
+        let message =
+            format!("the agent{pid} does not answer: nothing came from it for {seconds} s");
+        let hint = match (self.pid, self.writes) {
+            (None, false) => HANGING_HINT.to_owned(),
+            (Some(pid), false) => format!("`ps -o stat,wchan -p {pid}` tells why: {HANGING_HINT}"),
+            (_, true) => {
+                format!(
+                    "what was asked for may be done all the same: look before you ask again; {HANGING_HINT}"
+                )
+            }
+        };
+        ApiError::new(ErrorCode::Unreachable, message).hint(hint)
+    }
+}
+
+/// The whole body of an answer.
+async fn whole(body: Incoming, agent: &Answerer) -> Result<Bytes, ApiError> {
+    let broke_off = |error: &dyn std::fmt::Display| {
+        ApiError::new(ErrorCode::Unreachable, format!("the agent's answer broke off: {error}"))
+    };
+    let mut body = Limited::new(body, ANSWER_BYTES_MAX);
+    let mut bytes = BytesMut::new();
+    loop {
+        let frame = timeout(PAUSE_MAX, body.frame()).await.map_err(|_| agent.hangs(PAUSE_MAX))?;
+        match frame {
+            None => return Ok(bytes.freeze()),
+            Some(Err(error)) => return Err(broke_off(&error)),
+            Some(Ok(frame)) => bytes.extend(frame.into_data().ok()),
+        }
     }
 }
 
@@ -193,13 +282,91 @@ fn encode(text: &str, slashes_divide: bool, into: &mut String) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use peerage_proto::api::Wait;
     use peerage_proto::api::events::FollowEvents;
     use peerage_proto::api::members::RenameMember;
+    use peerage_proto::api::node::GetStatus;
     use peerage_proto::api::settings::SetFields;
+    use peerage_proto::api::{Exit, Span, Wait};
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_takes_in_and_says_nothing_is_told_by_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let _silent = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (client, began) = (Client::new(&socket), Instant::now());
+        let error = client.call(&GetStatus {}).await.unwrap_err();
+        assert_eq!((error.code, error.code.exit()), (ErrorCode::Unreachable, Exit::Unreachable));
+        let process = format!("the agent (pid {}) does not answer", std::process::id());
+        assert!(error.message.contains(&process), "{error}");
+        assert!(error.hint.unwrap().contains("systemctl restart peerage"));
+        assert_eq!(began.elapsed().as_secs(), 10);
+
+        let began = Instant::now();
+        let wait = SetFields {
+            path: "a".into(),
+            wait: Wait::All,
+            timeout: Some(Span::seconds(7200)),
+            ..SetFields::default()
+        };
+        let error = client.call(&wait).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 7260, "a wait is waited for");
+        assert!(error.hint.unwrap().contains("look before you ask again"));
+
+        let error = client.follow(&FollowEvents::default()).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unreachable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_whose_queue_is_full_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        rustix::net::listen(&silent, 0).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&socket).await {
+            waiting.push(stream);
+        }
+        let began = Instant::now();
+        let error = Client::new(&socket).call(&GetStatus {}).await.unwrap_err();
+        assert_eq!(error.code.exit(), Exit::Unreachable);
+        assert!(error.message.contains("the agent does not answer"), "{error}");
+        assert_eq!(began.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test]
+    async fn an_answer_or_a_stream_that_stops_in_its_middle_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let text = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nid: 7-1\n\n\r\n";
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await;
+                open.push(stream);
+            }
+        });
+        let client = Client::new(&socket);
+        let (answer, agent) = client.answer(&GetStatus {}).await.unwrap();
+        let mut stream = client.follow(&FollowEvents::default()).await.unwrap();
+        while stream.place().is_none() {
+            let _ = timeout(Duration::from_millis(5), stream.next()).await;
+        }
+        assert_eq!(stream.place(), Some("7-1"));
+
+        // From here on nothing comes, and time passes by itself.
+        tokio::time::pause();
+        let began = Instant::now();
+        let broken = stream.next().await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 15);
+        for error in [broken, whole(answer.into_body(), &agent).await.unwrap_err()] {
+            assert_eq!(error.code, ErrorCode::Unreachable);
+            assert!(error.message.contains("does not answer"), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn each_field_travels_where_it_belongs() {

@@ -3,7 +3,7 @@
 use clap::Args;
 use peerage_proto::api::events::{Event, FollowEvents};
 
-use super::follow::follow;
+use super::follow::{GapArgs, follow, print_all};
 use super::text::{one_line, or_unknown};
 use super::{Client, Console, Outcome};
 
@@ -13,6 +13,8 @@ pub struct EventsArgs {
     /// Go on with what happens next
     #[arg(long, short)]
     follow: bool,
+    #[command(flatten)]
+    gaps: GapArgs,
 }
 
 pub(super) async fn events(args: EventsArgs, client: &Client, console: &mut Console) -> Outcome {
@@ -22,13 +24,10 @@ pub(super) async fn events(args: EventsArgs, client: &Client, console: &mut Cons
     };
     if !args.follow {
         let mut items = client.follow(&FollowEvents { follow: false, last_event_id: None }).await?;
-        while let Some(event) = items.next().await? {
-            print(&event, console)?;
-        }
-        return Ok(());
+        return print_all::<FollowEvents>(&mut items, &print, &args.gaps, console).await;
     }
     let from = |last_event_id| FollowEvents { follow: true, last_event_id };
-    follow(from, print, client, console).await
+    follow(from, print, &args.gaps, client, console).await
 }
 
 fn line(event: &Event) -> String {

@@ -1,10 +1,13 @@
-//! How a command that goes on and on gets over an agent that is away for a while.
+//! How a command that goes on and on gets over an agent that is away for a while, and over a gap.
 
 use std::time::Duration;
 
+use clap::{Args, ValueEnum};
+use peerage_proto::api::events::{Gap, Told};
 use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
 use tokio::time::Instant;
 
+use super::sse::Subscription;
 use super::{Client, Console, Outcome, Stop};
 
 /// How often a lost agent is looked for.
@@ -13,38 +16,76 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// For how long a lost agent is looked for.
 const RETRY_FOR: Duration = Duration::from_secs(60);
 
+/// What is done about a gap.
+#[derive(Debug, Args)]
+pub(super) struct GapArgs {
+    /// Where items were missed, since this reader was too slow or the agent was started anew: end
+    /// with 1, or tell it and go on [default: stop; on a terminal: continue]
+    #[arg(long, value_name = "stop|continue", hide_possible_values = true)]
+    on_gap: Option<OnGap>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnGap {
+    Stop,
+    Continue,
+}
+
+impl GapArgs {
+    /// Tells of a gap, as an item where items are JSON, and ends the command unless it is to go on.
+    fn tell(&self, gap: Gap, console: &mut Console) -> Outcome {
+        let by_default = if console.shows_to_a_person() { OnGap::Continue } else { OnGap::Stop };
+        let stops = self.on_gap.unwrap_or(by_default) == OnGap::Stop;
+        let message = gap.message.clone();
+        if console.wants_json() {
+            console.json_line(&Told::<()>::Gap(gap))?;
+        } else if !stops {
+            console.say(&message);
+        }
+        if !stops {
+            return Ok(());
+        }
+        let hint = "read the state anew, then follow again; --on-gap continue goes on all the same";
+        Err(ApiError::new(ErrorCode::Failed, message).hint(hint).into())
+    }
+}
+
+/// Prints what a stream tells until it ends; an error may be one that passes.
+pub(super) async fn print_all<O: StreamOperation>(
+    items: &mut Subscription<O::Output>,
+    print: &impl Fn(&O::Output, &mut Console) -> Result<(), Stop>,
+    gaps: &GapArgs,
+    console: &mut Console,
+) -> Outcome {
+    while let Some(told) = items.next().await? {
+        match told {
+            Told::Item(item) => print(&item, console)?,
+            Told::Gap(gap) => gaps.tell(gap, console)?,
+        }
+    }
+    Ok(())
+}
+
 /// Follows a stream for as long as there is an agent: where it breaks off, it goes on behind the
-/// last item that came, and says so where items may be missing in between.
+/// place to which it had come.
 pub(super) async fn follow<O: StreamOperation>(
     from: impl Fn(Option<String>) -> O,
     print: impl Fn(&O::Output, &mut Console) -> Result<(), Stop>,
+    gaps: &GapArgs,
     client: &Client,
     console: &mut Console,
 ) -> Outcome {
-    let mut last_id = None;
+    let mut place = None;
     let mut items = client.follow(&from(None)).await?;
     loop {
-        match items.next().await {
-            Ok(Some(item)) => {
-                print(&item, console)?;
-                last_id = Some(O::id(&item).to_owned());
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) if may_pass(&error) => {}
-            Err(error) => return Err(error.into()),
+        match print_all::<O>(&mut items, &print, gaps, console).await {
+            Err(Stop::Failed(error)) if !may_pass(&error) => return Err(error.into()),
+            Err(Stop::PipeClosed) => return Err(Stop::PipeClosed),
+            Ok(()) | Err(Stop::Failed(_)) => {}
         }
-        let resumed = async || client.follow(&from(last_id.clone())).await;
-        items = match again(resumed, console).await {
-            Err(error) if error.code == ErrorCode::Gone => {
-                last_id = None;
-                client.follow(&from(None)).await?
-            }
-            resumed => resumed?,
-        };
-        if last_id.is_none() {
-            console.say("the agent was away: something may be missing here");
-        }
+        place = items.place().map(str::to_owned).or(place);
+        let resumed = async || client.follow(&from(place.clone())).await;
+        items = again(resumed, console).await?;
     }
 }
 

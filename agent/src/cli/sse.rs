@@ -1,40 +1,52 @@
 //! Server-sent events, read back into items.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use peerage_proto::api::events::{HEARTBEAT, Told};
 use peerage_proto::api::{ApiError, ErrorCode};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
-use super::client::not_understood;
+use super::client::{Answerer, not_understood};
 
 /// The longest item.
 const ITEM_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// For how long a stream may be silent, whose agent says every few seconds that it is alive.
+const SILENCE_MAX: Duration = HEARTBEAT.saturating_mul(3);
 
 /// An open stream of items.
 #[derive(Debug)]
 pub struct Subscription<T> {
     body: Incoming,
+    /// Who tells it.
+    agent: Answerer,
     reader: Reader,
     items: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Subscription<T> {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self { body, reader: Reader::default(), items: PhantomData }
+    pub(super) fn new(body: Incoming, agent: Answerer) -> Self {
+        Self { body, agent, reader: Reader::default(), items: PhantomData }
     }
 
-    /// The next item; `None` where the agent has ended the stream.
+    /// The next item or gap; `None` where the agent has ended the stream.
     ///
     /// # Errors
-    /// [`ErrorCode::Unreachable`] where the stream broke; another code where an item makes no sense.
-    pub async fn next(&mut self) -> Result<Option<T>, ApiError> {
+    /// [`ErrorCode::Unreachable`] where the stream broke or its agent hangs; another code where an
+    /// item makes no sense.
+    pub async fn next(&mut self) -> Result<Option<Told<T>>, ApiError> {
         loop {
             if let Some(data) = self.reader.item()? {
                 return serde_json::from_str(&data).map(Some).map_err(|e| not_understood(&e));
             }
-            match self.body.frame().await {
+            let Ok(frame) = timeout(SILENCE_MAX, self.body.frame()).await else {
+                return Err(self.agent.hangs(SILENCE_MAX));
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
@@ -48,6 +60,11 @@ impl<T: DeserializeOwned> Subscription<T> {
             }
         }
     }
+
+    /// The place to which the stream has come, from which another can go on.
+    pub fn place(&self) -> Option<&str> {
+        self.reader.id.as_deref()
+    }
 }
 
 /// Takes bytes, gives the data of one event after the other.
@@ -57,6 +74,10 @@ struct Reader {
     /// How many of the bytes have been read as lines.
     read: usize,
     data: String,
+    /// The id of the event that is being read.
+    next_id: Option<String>,
+    /// The id of the last event that was read to its end.
+    id: Option<String>,
 }
 
 impl Reader {
@@ -66,16 +87,22 @@ impl Reader {
             let line = String::from_utf8_lossy(&self.bytes[self.read..self.read + length]);
             let line = line.trim_end_matches('\r');
             let ends = line.is_empty();
-            // Comments, ids and names are of no use here: an item carries its id.
+            let value = |rest: &str| rest.strip_prefix(' ').unwrap_or(rest).to_owned();
+            // Comments and names are of no use here.
             if let Some(data) = line.strip_prefix("data:") {
                 if !self.data.is_empty() {
                     self.data.push('\n');
                 }
-                self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
+                self.data.push_str(&value(data));
+            } else if let Some(id) = line.strip_prefix("id:") {
+                self.next_id = Some(value(id));
             }
             self.read += length + 1;
-            if ends && !self.data.is_empty() {
-                return Ok(Some(std::mem::take(&mut self.data)));
+            if ends {
+                self.id = self.next_id.take().or(self.id.take());
+                if !self.data.is_empty() {
+                    return Ok(Some(std::mem::take(&mut self.data)));
+                }
             }
         }
         self.bytes.drain(..self.read);
@@ -93,7 +120,7 @@ mod tests {
 
     #[test]
     fn events_are_read_however_they_are_cut() {
-        let text = ":\n\nid: 1\ndata: {\"a\":1}\n\nid: 2\r\ndata: x\r\ndata:y\r\n\r\ndata: rest";
+        let text = ":\n\nid: 1\ndata: {\"a\":1}\n\nid: 2\r\ndata: x\r\ndata:y\r\n\r\nid: 3\n\nid: 4\ndata: rest";
         for size in 1..text.len() {
             let mut reader = Reader::default();
             let mut items = Vec::new();
@@ -104,6 +131,7 @@ mod tests {
                 }
             }
             assert_eq!(items, ["{\"a\":1}", "x\ny"], "in parts of {size}");
+            assert_eq!(reader.id.as_deref(), Some("3"), "a place is told without an item, too");
         }
     }
 

@@ -2,22 +2,20 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use peerage_proto::api::events::HEARTBEAT;
 use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Items;
+use crate::api::{Items, Step};
 
 /// How many streams are open at once.
 const STREAMS_MAX: usize = 128;
-
-/// How often a quiet stream says that it is alive, so that a reader notices a dead one.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The places for streams, and the end of them all.
 #[derive(Debug, Clone)]
@@ -47,17 +45,22 @@ impl Streams {
         items: Items<O::Output>,
     ) -> Response {
         let events = stream::unfold((items, place), |(mut items, place)| async move {
-            let item = items.recv().await?;
-            Some((Ok::<_, Infallible>(event::<O>(&item)), (items, place)))
+            let step = items.recv().await?;
+            Some((Ok::<_, Infallible>(event(&step)), (items, place)))
         });
         let events = events.take_until(self.shutdown.clone().cancelled_owned());
-        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+        Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
     }
 }
 
-fn event<O: StreamOperation>(item: &O::Output) -> Event {
-    let data = serde_json::to_string(item).expect("outputs are maps with text keys");
+fn event<T: Serialize>(step: &Step<T>) -> Event {
     // A line break in an id would end the line early; ours have none, but a panic is no answer.
-    let id = O::id(item).replace(|c: char| c.is_control(), "");
-    Event::default().id(id).data(data)
+    let event = Event::default().id(step.id.replace(|c: char| c.is_control(), ""));
+    match &step.told {
+        // An event without data is none to its reader, who keeps the id all the same.
+        None => event,
+        Some(told) => {
+            event.data(serde_json::to_string(told).expect("outputs are maps with text keys"))
+        }
+    }
 }

@@ -38,8 +38,6 @@ pub enum ErrorCode {
     Forbidden,
     /// There is no such thing.
     NotFound,
-    /// What a stream should go on from is no longer held.
-    Gone,
     /// The path is right, the method is not.
     MethodNotAllowed,
     /// A rule said no: a name is taken, an invitation has expired, the node is standalone.
@@ -73,7 +71,6 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Refused => 409,
-            Self::Gone => 410,
             Self::Changed => 412,
             Self::TooLarge => 413,
             Self::Failed => 502,
@@ -86,7 +83,7 @@ impl ErrorCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
-            Self::NotFound | Self::Gone => Exit::NotFound,
+            Self::NotFound => Exit::NotFound,
             Self::Forbidden | Self::Refused | Self::Changed | Self::TooLarge => Exit::Refused,
             Self::Unreachable => Exit::Unreachable,
             Self::NotReached => Exit::NotReached,

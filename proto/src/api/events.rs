@@ -1,14 +1,93 @@
 //! What goes on, told as it happens, each item once and in the order of this node.
 //!
-//! Every item has an id. A client whose stream broke gives the last one back and goes on behind it;
-//! where the agent no longer holds that item it refuses (`gone`), so that nothing is skipped unnoticed.
+//! A stream tells its place as it goes (the `id:` of its events), with an item or without. A client
+//! whose stream broke gives the last place back and goes on behind it. What an agent no longer holds
+//! for a reader, since the reader is slow or the agent was started anew, is a [`Gap`], an item of the
+//! stream: nothing is skipped without a word.
 
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::Fields;
 use super::{Method, Operation, StreamOperation, flag};
 use crate::access::Action;
+
+/// How often a quiet stream says that its agent is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What a stream tells next: an item, or that there were items which this reader does not get.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told<T> {
+    /// An item, in JSON as it is.
+    Item(T),
+    /// A gap, in JSON `{"gap": {...}}`. No item has a member of that name.
+    Gap(Gap),
+}
+
+/// The member by which a gap is known.
+const GAP: &str = "gap";
+
+impl<T: Serialize> Serialize for Told<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Item(item) => item.serialize(serializer),
+            Self::Gap(gap) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry(GAP, gap)?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Told<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        let told = match value.get_mut(GAP) {
+            Some(gap) => serde_json::from_value(gap.take()).map(Self::Gap),
+            None => serde_json::from_value(value).map(Self::Item),
+        };
+        told.map_err(D::Error::custom)
+    }
+}
+
+/// Things that happened and that a reader of a stream does not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// How many, counted over all documents or kinds; `None` where nobody knows, since the agent
+    /// that told them ended.
+    pub missed: Option<u64>,
+    /// The place behind which things are missing.
+    pub from: String,
+    /// The place behind which the stream goes on.
+    pub to: String,
+    /// Why, in one sentence.
+    pub message: String,
+}
+
+impl Gap {
+    /// What this reader did not get since it was slower than what happened.
+    pub fn of_slow_reader(missed: u64, from: String, to: String) -> Self {
+        let message = format!(
+            "{missed} {} missed here: they came faster than this reader took them",
+            if missed == 1 { "is" } else { "are" }
+        );
+        Self { missed: Some(missed), from, to, message }
+    }
+
+    /// What may have happened between two runs of an agent, or is of another agent.
+    pub fn of_another_run(from: String, to: String) -> Self {
+        let message = format!(
+            "what came after {from} is not known: the agent was started anew since, or {from} is of \
+             another agent"
+        );
+        Self { missed: None, from, to, message }
+    }
+}
 
 /// Tells what happened on this node and in the Data Center.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +114,7 @@ impl Operation for FollowEvents {
     const ACTION: Action = Action::Read;
 }
 
-impl StreamOperation for FollowEvents {
-    fn id(item: &Event) -> &str {
-        &item.id
-    }
-}
+impl StreamOperation for FollowEvents {}
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,11 +151,7 @@ impl Operation for WatchSettings {
     const ACTION: Action = Action::Read;
 }
 
-impl StreamOperation for WatchSettings {
-    fn id(item: &WatchedChange) -> &str {
-        &item.id
-    }
-}
+impl StreamOperation for WatchSettings {}
 
 /// A change of the settings, with what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,4 +176,32 @@ pub struct WatchedChange {
     pub removed: bool,
     /// The document after it; `None` where there is none.
     pub fields: Option<Fields>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_gap_is_told_apart_from_every_item() {
+        let gap = Gap::of_slow_reader(3, "7-1".into(), "7-4".into());
+        let text = serde_json::to_value(Told::<Event>::Gap(gap.clone())).unwrap();
+        assert_eq!(
+            text,
+            json!({"gap": {
+                "missed": 3, "from": "7-1", "to": "7-4",
+                "message": "3 are missed here: they came faster than this reader took them",
+            }})
+        );
+        assert_eq!(serde_json::from_value::<Told<Event>>(text).unwrap(), Told::Gap(gap));
+
+        let event =
+            json!({"id": "7-5", "at": "", "kind": "down", "node": null, "message": "", "data": 1});
+        let told: Told<Event> = serde_json::from_value(event.clone()).unwrap();
+        assert!(matches!(&told, Told::Item(item) if item.id == "7-5"));
+        assert_eq!(serde_json::to_value(told).unwrap(), event);
+        assert!(serde_json::from_value::<Told<Event>>(json!({"gap": 1})).is_err());
+    }
 }

@@ -22,6 +22,8 @@ pub mod settings;
 pub mod span;
 pub mod wait;
 
+use std::time::Duration;
+
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,16 @@ pub const IF_MATCH: &str = "if_match";
 
 /// The field, and HTTP header `Last-Event-ID`, from which a stream resumes.
 pub const LAST_EVENT_ID: &str = "last_event_id";
+
+/// How long it may take to look: the agent answers from its memory.
+pub const LOOKING_MAX: Duration = Duration::from_secs(10);
+
+/// How long it may take to write: a disk that has a fault answers after its own timeout of half a
+/// minute.
+pub const WRITING_MAX: Duration = Duration::from_secs(60);
+
+/// How long a write waits for the others where its request does not say.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The HTTP method of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +96,15 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// The fields that travel in the query although there is a body.
     const QUERY: &'static [&'static str] = &[];
 
+    /// How long an answer may take to begin. A client that has waited so long takes the agent for
+    /// one that hangs.
+    fn patience(&self) -> Duration {
+        match Self::ACTION {
+            Action::Read => LOOKING_MAX,
+            Action::Write => WRITING_MAX,
+        }
+    }
+
     /// The HTTP status of this answer.
     fn status(_output: &Self::Output) -> u16 {
         200
@@ -96,11 +117,9 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// An operation that answers with server-sent events, one after the other, without an end of its
-/// own unless its fields ask for one.
-pub trait StreamOperation: Operation {
-    /// The id of an item, which a client gives back as `Last-Event-ID` to go on after it.
-    fn id(item: &Self::Output) -> &str;
-}
+/// own unless its fields ask for one. Each tells [`Told`](events::Told), with the place that a client
+/// gives back as `Last-Event-ID` to go on behind it.
+pub trait StreamOperation: Operation {}
 
 /// Reads a flag, which is a JSON boolean in a body and a word in a query.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -1,6 +1,7 @@
 //! This node: what it is, and how it comes into a Data Center and out of one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -178,11 +179,18 @@ pub struct Join {
     pub replace: bool,
 }
 
+/// How long joining may take: it asks one seed after the other, of which each may be slow.
+const JOINING_MAX: Duration = Duration::from_secs(300);
+
 impl Operation for Join {
     type Output = Joined;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "join";
     const ACTION: Action = Action::Write;
+
+    fn patience(&self) -> Duration {
+        JOINING_MAX
+    }
 }
 
 /// A Data Center that this node has joined.

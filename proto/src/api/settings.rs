@@ -1,11 +1,12 @@
 //! Settings: documents at paths, each a map of fields, with their history and their conflicts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Method, Operation, Span, Wait, WaitOutcome, flag};
+use super::{Method, Operation, Span, WAIT_DEFAULT, WRITING_MAX, Wait, WaitOutcome, flag};
 use crate::access::Action;
 
 /// The fields of a document: any JSON value at each name.
@@ -113,6 +114,10 @@ impl Operation for SetFields {
     const ACTION: Action = Action::Write;
     const QUERY: &'static [&'static str] = &["wait", "timeout"];
 
+    fn patience(&self) -> Duration {
+        waiting(self.wait, self.timeout)
+    }
+
     fn status(output: &WriteOutcome) -> u16 {
         output.http_status()
     }
@@ -142,6 +147,10 @@ impl Operation for RemoveDocument {
     const PATH: &'static str = "settings/{*path}";
     const ACTION: Action = Action::Write;
 
+    fn patience(&self) -> Duration {
+        waiting(self.wait, self.timeout)
+    }
+
     fn status(output: &WriteOutcome) -> u16 {
         output.http_status()
     }
@@ -170,6 +179,10 @@ impl Operation for Revert {
     const ACTION: Action = Action::Write;
     const QUERY: &'static [&'static str] = &["wait", "timeout"];
 
+    fn patience(&self) -> Duration {
+        waiting(self.wait, self.timeout)
+    }
+
     fn status(output: &WriteOutcome) -> u16 {
         output.http_status()
     }
@@ -186,6 +199,12 @@ pub struct WriteOutcome {
     pub changed: bool,
     /// How far it came.
     pub wait: WaitOutcome,
+}
+
+/// How long a write may take that waits for others.
+fn waiting(wait: Wait, timeout: Option<Span>) -> Duration {
+    let for_others = timeout.map_or(WAIT_DEFAULT, Span::duration);
+    WRITING_MAX + if wait == Wait::Local { Duration::ZERO } else { for_others }
 }
 
 impl WriteOutcome {

@@ -3,7 +3,7 @@
 use clap::Args;
 use peerage_proto::api::events::{WatchSettings, WatchedChange};
 
-use super::super::follow::follow;
+use super::super::follow::{GapArgs, follow};
 use super::super::text::{change, one_line};
 use super::{Client, Console, Outcome};
 
@@ -13,6 +13,8 @@ pub struct WatchArgs {
     /// Only documents whose path begins so
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
+    #[command(flatten)]
+    gaps: GapArgs,
 }
 
 pub(super) async fn watch(args: WatchArgs, client: &Client, console: &mut Console) -> Outcome {
@@ -21,7 +23,7 @@ pub(super) async fn watch(args: WatchArgs, client: &Client, console: &mut Consol
         true => console.json_line(item),
         false => console.line(&line(item)),
     };
-    follow(from, print, client, console).await
+    follow(from, print, &args.gaps, client, console).await
 }
 
 fn line(item: &WatchedChange) -> String {
