@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use peerage_tests::patience::{LATER, SOON, eventually};
+use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
@@ -104,6 +104,42 @@ fn a_node_joins_unattended_by_a_file() {
         fs::write(&file, token).unwrap();
         joiner.args(&["--join-file", file.to_str().unwrap()])
     });
+}
+
+/// Seen on a host that cloud-init sets up: the file was there before what it was to hold. The agent
+/// read nothing, called it refused, and never looked again.
+#[test]
+fn a_join_file_that_is_empty_half_written_or_refused_is_waited_for_by_name() {
+    let mut fleet = Fleet::start(1);
+    fleet[0].create("north");
+    let (client, token) = (fleet[0].client(), fleet[0].invite(json!({})));
+    let revoked = client.post("invites", &json!({})).unwrap();
+    client.delete(&format!("invites/{}", revoked["id"].as_str().unwrap())).unwrap();
+    let mut joiner = Agent::named("pve-2");
+    let file = joiner.file("token");
+    joiner = joiner.args(&["--join-file", file.to_str().unwrap()]);
+    let path = file.to_str().unwrap();
+    let waits_for = |joiner: &Agent, words: &[&str]| {
+        let log = || joiner.log();
+        let told =
+            |log: &String| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        until(&format!("{words:?} are in the log"), SOON, log, told);
+        assert!(joiner.status()["datacenter"].is_null());
+    };
+
+    joiner.restart();
+    waits_for(&joiner, &[path, "No such file"]);
+    fs::write(&file, "").unwrap();
+    waits_for(&joiner, &[path, "it is empty"]);
+    fs::write(&file, &token[..token.len() / 2]).unwrap();
+    waits_for(&joiner, &[path, "is damaged"]);
+    fs::write(&file, revoked["token"].as_str().unwrap()).unwrap();
+    waits_for(&joiner, &[path, "revoked"]);
+
+    let (head, tail) = token.split_at(70);
+    fs::write(&file, format!("\u{feff}# for pve-2\r\n{head}\r\n{tail}\r\n")).unwrap();
+    fleet.push(joiner);
+    fleet.all_see_all();
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! `peerage join`.
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use peerage_proto::api::invites::{Inspect, Inspection};
+use peerage_proto::api::invites::{Inspect, Inspection, Progress, progress};
 use peerage_proto::api::node::Join;
-use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::api::{ApiError, ErrorCode, text};
 
 use super::invite;
+use super::source::read_text;
 use super::text::count;
 use super::{Client, Console, Outcome, Stop};
 
@@ -66,8 +65,12 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
 
 /// The secret that the token is without.
 fn password(console: &mut Console) -> Result<String, Stop> {
-    let password = console.secret("Password that `peerage invite` printed")?;
-    password.map(|password| password.trim().to_owned()).filter(|p| !p.is_empty()).ok_or_else(|| {
+    let mut password = console.secret("Password that `peerage invite` printed")?;
+    while !console.can_ask() && password.as_deref().is_some_and(text::says_nothing) {
+        password = console.read_line()?;
+    }
+    let password = password.map(|password| password.trim().to_owned());
+    password.filter(|password| !password.is_empty()).ok_or_else(|| {
         ApiError::new(ErrorCode::BadRequest, "this Join Information is without its secret")
             .hint("give the password that `peerage invite` printed, on a line of stdin")
             .into()
@@ -88,12 +91,11 @@ pub(super) fn token_of(
     console: &mut Console,
 ) -> Result<String, Stop> {
     let text = match (argument, file) {
-        (_, Some(file)) => read_file(file)?,
-        // One line, so that an answer or a password can follow it.
-        (Some("-") | None, None) => console.read_line()?.unwrap_or_default(),
+        (_, Some(file)) => read_text(file, TOKEN_FILE_BYTES_MAX)?,
+        (Some("-") | None, None) => lines_of_token(console)?,
         (Some(token), None) => token.to_owned(),
     };
-    let token: String = text.split_whitespace().collect();
+    let token = text::one_word(&text);
     if token.is_empty() {
         let message = "there is no Join Information";
         let hint = "run `peerage invite` on a member, and give what it prints";
@@ -102,13 +104,25 @@ pub(super) fn token_of(
     Ok(token)
 }
 
-fn read_file(path: &Path) -> Result<String, ApiError> {
+/// Reads stdin line by line until the Join Information is whole, however a terminal has wrapped it;
+/// no further, so that an answer or a password can follow it.
+fn lines_of_token(console: &mut Console) -> Result<String, Stop> {
     let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text))
-        .map_err(|error| {
-            let message = format!("cannot read {}: {error}", path.display());
-            ApiError::new(ErrorCode::BadRequest, message)
-        })?;
+    while let Some(line) = console.read_line()? {
+        if text::says_nothing(&line) {
+            // Who sits there and has pasted a part waits for an answer.
+            if console.can_ask() && !text.is_empty() {
+                break;
+            }
+            continue;
+        }
+        text.push_str(&line);
+        if progress(&text) != Progress::More {
+            break;
+        }
+        if console.can_ask() {
+            console.say("that is a part of it: paste the rest, or press Enter to give up");
+        }
+    }
     Ok(text)
 }

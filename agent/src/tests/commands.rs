@@ -3,7 +3,7 @@
 use peerage_proto::api::Exit;
 use serde_json::{Value, json};
 
-use super::fake::{PASSWORD, TOKEN, TOKEN_WITHOUT_SECRET};
+use super::fake::{PASSWORD, TOKEN, TOKEN_WITHOUT_SECRET, whole_token};
 use super::{Agent, Page, run_on, until};
 use crate::cli::{self, CommandLine, Console, Terminal};
 
@@ -301,6 +301,37 @@ async fn a_token_comes_by_argument_by_stdin_and_by_file() {
 }
 
 #[tokio::test]
+async fn a_token_that_a_terminal_has_wrapped_is_read_until_it_is_whole() {
+    let token = whole_token();
+    let wrapped = |end: &str| -> String {
+        let lines = token.as_bytes().chunks(80).map(|line| String::from_utf8_lossy(line) + end);
+        lines.collect()
+    };
+    for input in [
+        wrapped("\n"),
+        wrapped("\r\n"),
+        format!("\u{feff}# from pve-2\r\n\r\n{}", wrapped("\r\n\r\n# and\r\n")),
+        token.clone(),
+    ] {
+        let agent = Agent::start().await;
+        let said = agent.run_with("join -", &input, Terminal::default()).await;
+        assert_eq!(said.exit, Exit::Done, "{input:?}: {said:?}");
+        let file = agent.socket.with_file_name("token");
+        std::fs::write(&file, &input).unwrap();
+        let said = agent.run(&format!("join --file {}", file.display())).await;
+        assert_eq!(said.exit, Exit::Done, "{input:?}: {said:?}");
+    }
+
+    // On a terminal an answer follows it; who has pasted a part only is let go.
+    let agent = Agent::start().await;
+    let said = agent.run_with("join -", &format!("{}y\n", wrapped("\n")), TERMINAL).await;
+    assert_eq!(said.exit, Exit::Done, "{said:?}");
+    let said = agent.run_with("join -", &format!("{}\n\ny\n", &token[..99]), TERMINAL).await;
+    assert_eq!(said.exit, Exit::Refused, "{said:?}");
+    assert!(said.err.contains("paste the rest"), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_token_without_its_secret_needs_the_password() {
     let agent = Agent::start().await;
     let invited = agent.run("invite --no-secret").await;
@@ -312,8 +343,12 @@ async fn a_token_without_its_secret_needs_the_password() {
     let without = agent.run(&words).await;
     assert_eq!(without.exit, Exit::Usage);
     assert!(without.err.contains("on a line of stdin"), "{without:?}");
-    let both = format!("{TOKEN_WITHOUT_SECRET}\n{PASSWORD}\n");
-    assert_eq!(agent.run_with("join -", &both, Terminal::default()).await.exit, Exit::Done);
+    for both in [
+        format!("{TOKEN_WITHOUT_SECRET}\n{PASSWORD}\n"),
+        format!("\u{feff}{TOKEN_WITHOUT_SECRET}\r\n\r\n# the password\r\n{PASSWORD}\r\n"),
+    ] {
+        assert_eq!(agent.run_with("join -", &both, Terminal::default()).await.exit, Exit::Done);
+    }
 }
 
 #[tokio::test]
@@ -430,6 +465,53 @@ async fn a_watch_goes_on_where_it_was_when_the_agent_comes_back() {
     assert_eq!([&items[0]["id"], &items[1]["id"], &items[2]["id"]], ["1", "2", "3"]);
     assert_eq!(items[1]["fields"], json!({"x": 2}));
     assert_eq!((&items[2]["removed"], &items[2]["fields"]), (&json!(true), &json!(null)));
+}
+
+#[tokio::test]
+async fn a_watch_that_missed_changes_tells_the_gap_and_ends_with_1_unless_it_is_to_go_on() {
+    for (words, terminal, goes_on) in [
+        ("settings watch --json", Terminal::default(), false),
+        ("settings watch", Terminal::default(), false),
+        ("settings watch --json --on-gap continue", Terminal::default(), true),
+        ("settings watch", TERMINAL, true),
+        ("settings watch --on-gap stop", TERMINAL, false),
+    ] {
+        let agent = Agent::start().await;
+        agent.run("create lab").await;
+        let (out, err) = (Page::default(), Page::default());
+        let (socket, json) = (agent.socket.clone(), words.contains("--json"));
+        let input = Box::new(std::io::empty());
+        let mut console =
+            Console::new(json, Box::new(out.clone()), Box::new(err.clone()), input, terminal);
+        let story = async {
+            until("the watch is open", || agent.fake.watchers() == 1).await;
+            agent.fake.end_streams();
+            // Before it is back, three changes are made and forgotten, and one more is made.
+            for value in 1..=3 {
+                agent.run(&format!("settings set a x={value}")).await;
+            }
+            agent.fake.forget_changes();
+            agent.run("settings set a x=4").await;
+            until("the change behind the gap is told", || out.text().contains('4')).await;
+        };
+        let command = CommandLine::read(words_of(words)).unwrap().command.unwrap();
+        let ended = tokio::select! {
+            exit = cli::run(command, &socket, &mut console) => Some(exit),
+            () = story => None,
+        };
+        assert_eq!(ended, (!goes_on).then_some(Exit::Failed), "{words}: {}", err.text());
+        if json {
+            let first: Value = serde_json::from_str(out.text().lines().next().unwrap()).unwrap();
+            let gap = &first["gap"];
+            assert_eq!(
+                (&gap["missed"], &gap["from"], &gap["to"]),
+                (&json!(3), &json!("0"), &json!("3"))
+            );
+        } else {
+            assert!(err.text().contains("3 are missed here"), "{words}: {}", err.text());
+        }
+        assert_eq!(out.text().contains("pve-1"), goes_on, "{words}: {}", out.text());
+    }
 }
 
 #[tokio::test]

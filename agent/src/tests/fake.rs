@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use peerage_proto::access::Caller;
-use peerage_proto::api::events::{Event, FollowEvents, WatchSettings, WatchedChange};
+use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Terms};
+use peerage_proto::api::events::{Event, FollowEvents, Gap, Told, WatchSettings, WatchedChange};
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite, Seed,
 };
@@ -25,14 +26,36 @@ use peerage_proto::api::settings::{
     WriteOutcome, WrittenChange,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Wait, WaitOutcome};
+use peerage_proto::id::DataCenterId;
+use peerage_proto::identity::Keypair;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::api::{Answer, Items, Service};
+use crate::api::{Answer, Items, Service, Step};
 
 /// The token that the fake admits, and the one that is without its secret.
 pub(super) const TOKEN: &str = "peerage1-fake";
 pub(super) const TOKEN_WITHOUT_SECRET: &str = "peerage1-bare";
+/// A token as long as real ones are, which the fake admits too.
+pub(super) fn whole_token() -> String {
+    let (issuer, secret) = (Keypair::from_seed([1; 32]), Secret::new([5; 16]));
+    let terms = Terms {
+        datacenter: DataCenterId([2; 16]),
+        datacenter_name: "lab".into(),
+        issuer: issuer.node_id(),
+        issuer_name: "pve-2".into(),
+        invite: secret.key().invite_id(),
+        seeds: vec![],
+        issued_ms: 1,
+        expires_ms: 2,
+        uses: None,
+        node_name: None,
+        strict: false,
+    };
+    let invitation = Invitation::issue(terms, &issuer);
+    JoinInformation { invitation, secret: Some(secret) }.to_string()
+}
+
 pub(super) const PASSWORD: &str = "open sesame";
 
 const AT: &str = "2026-01-02T03:04:05Z";
@@ -49,7 +72,9 @@ struct State {
     documents: BTreeMap<String, StampedDocument>,
     history: Vec<(String, HistoryEntry)>,
     changes: Vec<WatchedChange>,
-    watchers: Vec<mpsc::Sender<WatchedChange>>,
+    watchers: Vec<mpsc::Sender<Step<WatchedChange>>>,
+    /// How many of the changes a watcher that comes is no longer told.
+    forgotten: usize,
     pve_2_is_up: bool,
     links: Option<SetLinks>,
 }
@@ -69,9 +94,15 @@ impl Fake {
         self.state().pve_2_is_up = true;
     }
 
-    /// Ends all streams, as a service does to readers that fall behind.
+    /// Ends all streams, as a service does that stops.
     pub(super) fn end_streams(&self) {
         self.state().watchers.clear();
+    }
+
+    /// Forgets what it would tell a watcher that goes on behind an earlier place.
+    pub(super) fn forget_changes(&self) {
+        let mut state = self.state();
+        state.forgotten = state.changes.len();
     }
 }
 
@@ -146,10 +177,14 @@ impl State {
             removed,
             fields: shown,
         };
-        self.watchers.retain(|watcher| watcher.try_send(change.clone()).is_ok());
+        self.watchers.retain(|watcher| watcher.try_send(step(&change)).is_ok());
         self.changes.push(change);
         stamp
     }
+}
+
+fn step(change: &WatchedChange) -> Step<WatchedChange> {
+    Step { id: change.id.clone(), told: Some(Told::Item(change.clone())) }
 }
 
 /// The links of the first member: those that were set, or that of its interface.
@@ -259,6 +294,7 @@ impl Service for Fake {
     async fn join(&self, _: &Caller, request: Join) -> Answer<Joined> {
         match (request.token.as_str(), request.password.as_deref()) {
             (TOKEN, None) | (TOKEN_WITHOUT_SECRET, Some(PASSWORD)) => {}
+            (token, None) if token == whole_token() => {}
             _ => return Err(ApiError::new(ErrorCode::Refused, "the token was revoked")),
         }
         let datacenter = self.state().datacenter.insert(named("lab")).clone();
@@ -459,7 +495,8 @@ impl Service for Fake {
                 message: format!("event {n}"),
                 data: Value::Null,
             };
-            sender.try_send(event).expect("the channel holds them all");
+            let step = Step { id: n.to_string(), told: Some(Told::Item(event)) };
+            sender.try_send(step).expect("the channel holds them all");
         }
         Ok(receiver)
     }
@@ -467,12 +504,20 @@ impl Service for Fake {
     async fn watch(&self, _: &Caller, request: WatchSettings) -> Answer<Items<WatchedChange>> {
         let mut state = self.state();
         let (sender, receiver) = mpsc::channel(64);
-        if let Some(id) = request.last_event_id {
-            let after: usize = id.parse().map_err(|_| {
-                ApiError::new(ErrorCode::Gone, format!("the change {id} is not held any more"))
-            })?;
-            for change in &state.changes[after..] {
-                sender.try_send(change.clone()).expect("no test makes more changes than that");
+        let tell = |step| sender.try_send(step).expect("no test makes more changes than that");
+        match request.last_event_id {
+            None => tell(Step { id: state.changes.len().to_string(), told: None }),
+            Some(id) => {
+                let mut after: usize = id.parse().map_err(|_| {
+                    ApiError::new(ErrorCode::BadRequest, format!("{id} is no place in the stream"))
+                })?;
+                if after < state.forgotten {
+                    let missed = (state.forgotten - after) as u64;
+                    after = state.forgotten;
+                    let gap = Gap::of_slow_reader(missed, id, after.to_string());
+                    tell(Step { id: gap.to.clone(), told: Some(Told::Gap(gap)) });
+                }
+                state.changes[after..].iter().map(step).for_each(tell);
             }
         }
         state.watchers.push(sender);

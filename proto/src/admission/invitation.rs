@@ -17,9 +17,52 @@ use sha2::{Digest, Sha256};
 use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
+use crate::text;
 
 /// What opens every string of this version.
 const PREFIX: &str = "peerage1-";
+
+/// How much of a string there is, where it comes line by line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it, by its length and its checksum.
+    Whole,
+    /// A beginning.
+    More,
+    /// Neither: no further line makes it Join Information of this version.
+    Wrong,
+}
+
+/// How much of a string of this version a text is.
+pub fn progress(text: &str) -> Progress {
+    let text = text::one_word(text);
+    let Some(encoded) = text.strip_prefix(PREFIX) else {
+        return if PREFIX.starts_with(&text) { Progress::More } else { Progress::Wrong };
+    };
+    let foreign = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-' && byte != b'_';
+    if text.len() > TOKEN_CHARS_MAX || encoded.bytes().any(foreign) {
+        return Progress::Wrong;
+    }
+    // Four characters are three bytes, of which two tell the length of what follows.
+    let Some(Ok(opening)) = encoded.get(..4).map(|four| BASE64URL_NOPAD.decode(four.as_bytes()))
+    else {
+        return Progress::More;
+    };
+    let terms = usize::from(u16::from_be_bytes([opening[0], opening[1]]));
+    if terms > TERMS_BYTES_MAX {
+        return Progress::Wrong;
+    }
+    let chars = |bytes: usize| BASE64URL_NOPAD.encode_len(bytes);
+    let bare = 2 + terms + SIGNATURE_LEN + CHECK_LEN;
+    let is_whole =
+        || BASE64URL_NOPAD.decode(encoded.as_bytes()).is_ok_and(|b| checked(&b).is_some());
+    match encoded.len() {
+        length if length == chars(bare) && is_whole() => Progress::Whole,
+        length if length < chars(bare + SECRET_LEN) => Progress::More,
+        length if length == chars(bare + SECRET_LEN) && is_whole() => Progress::Whole,
+        _ => Progress::Wrong,
+    }
+}
 
 /// What opens the strings of all versions.
 const ANY_PREFIX: &str = "peerage";
@@ -104,7 +147,7 @@ impl Secret {
     /// # Errors
     /// [`TokenError::Password`].
     pub fn from_password(text: &str) -> Result<Self, TokenError> {
-        let kept: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
+        let kept = text::one_word(text).replace('-', "");
         let bytes = BASE32_NOPAD.decode(kept.to_uppercase().as_bytes());
         let bytes = bytes.map_err(|_| TokenError::Password)?;
         Ok(Self(bytes.try_into().map_err(|_| TokenError::Password)?))
@@ -205,13 +248,13 @@ pub struct JoinInformation {
 }
 
 impl JoinInformation {
-    /// Reads the string. Blanks and line breaks, as mail programs put them in, do not matter.
+    /// Reads the string. What terminals, editors and mail programs put in does not matter: blanks,
+    /// line breaks, a byte order mark, comment lines.
     ///
     /// # Errors
     /// [`TokenError`], for any text; never a panic.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        let text: String =
-            text.chars().filter(|c| !c.is_whitespace()).take(TOKEN_CHARS_MAX + 1).collect();
+        let text = text::one_word(text);
         let Some(encoded) = text.strip_prefix(PREFIX) else {
             let of_another = text.strip_prefix(ANY_PREFIX).and_then(|rest| rest.split_once('-'));
             return Err(match of_another {
@@ -225,10 +268,7 @@ impl JoinInformation {
             return Err(TokenError::Damaged);
         }
         let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| TokenError::Damaged)?;
-        let (content, check) = bytes.split_last_chunk().ok_or(TokenError::Damaged)?;
-        if *check != checksum(content) {
-            return Err(TokenError::Damaged);
-        }
+        let content = checked(&bytes).ok_or(TokenError::Damaged)?;
         let (length, rest) = content.split_first_chunk().ok_or(TokenError::Damaged)?;
         let (body, rest) = rest
             .split_at_checked(usize::from(u16::from_be_bytes(*length)))
@@ -263,6 +303,12 @@ impl fmt::Display for JoinInformation {
         bytes.extend(checksum(&bytes));
         write!(f, "{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
     }
+}
+
+/// What the checksum behind it covers; `None` where it is another's.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (content, check) = bytes.split_last_chunk()?;
+    (*check == checksum(content)).then_some(content)
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECK_LEN] {
@@ -337,6 +383,46 @@ mod tests {
     }
 
     #[test]
+    fn what_editors_and_chats_put_in_does_not_matter() {
+        let token = sample();
+        let text = token.to_string();
+        let (head, tail) = text.split_at(50);
+        let handed = format!("\u{feff}# for pve-7\r\n{head}\u{200b}\r\n# more\r\n {tail}\r\n");
+        assert_eq!(JoinInformation::parse(&handed).unwrap(), token);
+        let password = format!("\u{feff}{}\r\n", token.secret.unwrap().password());
+        assert!(Secret::from_password(&password).is_ok());
+    }
+
+    #[test]
+    fn a_string_is_whole_where_its_length_and_its_checksum_say_so() {
+        let whole = sample();
+        let bare = JoinInformation { secret: None, ..whole.clone() };
+        for text in [whole.to_string(), bare.to_string()] {
+            for at in 0..text.len() {
+                assert_eq!(progress(&text[..at]), Progress::More, "the first {at}");
+            }
+            assert_eq!(progress(&text), Progress::Whole);
+            assert_eq!(
+                progress(&format!("\u{feff}{}\r\n{}", &text[..70], &text[70..])),
+                Progress::Whole
+            );
+        }
+        let mut damaged = whole.to_string();
+        damaged.replace_range(60..61, if &damaged[60..61] == "A" { "B" } else { "A" });
+        for wrong in [
+            &damaged,
+            &format!("{whole}A"),
+            "hello",
+            "peerage2-AAAA",
+            "peerage1-!",
+            "peerage1-zzzz",
+        ] {
+            assert_eq!(progress(wrong), Progress::Wrong, "{wrong}");
+        }
+        assert_eq!(progress(""), Progress::More);
+    }
+
+    #[test]
     fn other_texts_are_told_apart() {
         let told = |text: &str| JoinInformation::parse(text).unwrap_err();
         assert_eq!(told("hello"), TokenError::NotJoinInformation);
@@ -357,6 +443,7 @@ mod tests {
         #[test]
         fn arbitrary_text_does_no_harm(text in "\\PC*") {
             prop_assert!(JoinInformation::parse(&text).is_err());
+            prop_assert_ne!(progress(&text), Progress::Whole);
         }
     }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Method, Named, Operation, Span, flag};
 use crate::access::Action;
 
+pub use crate::admission::invitation::{Progress, progress};
+
 /// Makes Join Information.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
