@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use peerage_tests::{Ran, binary, command, skipped};
+use peerage_tests::{Agent, Ran, binary, command, skipped};
 use serde_json::json;
 
 /// The highest exposure that `systemd-analyze security` may find, in tenths.
@@ -54,18 +54,11 @@ fn the_unit_starts_the_agent_again_after_any_end_but_a_wrong_configuration() {
 
     // The one exit that is final is that of a wrong configuration, and of nothing else.
     let is_final: i32 = says("RestartPreventExitStatus").parse().unwrap();
-    let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
-    let agent = || {
-        let mut agent = command::peerage();
-        agent.args(["agent", "--config"]).arg(file.path());
-        agent
-    };
-    for wrong in ["lisen = '[::]:4747'", "listen = 'here'", "log = 'loud,'", "listen ="] {
-        fs::write(file.path(), wrong).unwrap();
-        Ran::run(&mut agent(), "").exits(is_final);
+    for wrong in ["lisen = '[::]:4747'", "listen = 'here'", "log = 'peerage=loud'", "listen ="] {
+        let ran = Agent::named("pve-1").config(wrong).run_to_end();
+        assert_eq!(ran.code, is_final, "{wrong}: {}", ran.stderr);
     }
-    fs::write(file.path(), "").unwrap();
-    let ran = Ran::run(agent().args(["--data-dir", "/dev/null"]), "");
+    let ran = Agent::named("pve-1").on_data("/dev/null/data".into()).run_to_end();
     assert_ne!(ran.code, is_final, "a disk may be mended: {}", ran.stderr);
 }
 
