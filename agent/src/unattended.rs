@@ -2,18 +2,19 @@
 //!
 //! A file is written by whoever sets the host up, at some time: one that is missing, empty, half
 //! written or no Join Information is waited for, and so is other Join Information in place of what
-//! was refused.
+//! was refused. What keeps the node from joining is a notice until it has joined.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::admission::invitation::JoinInformation;
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::NodeName;
 use peerage_proto::text;
 use rand::RngExt;
 use tokio::io::AsyncReadExt;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use crate::config::JoinSource;
 use crate::joining::JoinError;
@@ -29,73 +30,118 @@ const LOOK_LAST: Duration = Duration::from_secs(5);
 /// The longest file that is read as Join Information.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
+/// What keeps a node from joining. Each is told anew where another was told before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// The file cannot be read: mostly there is none yet.
+    Unread,
+    /// The file is empty.
+    Empty,
+    /// The file holds no Join Information, or a part of it.
+    NoJoinInformation,
+    /// The seeds did not answer, or not now.
+    NotYet,
+    /// The Join Information was refused for good.
+    Refused,
+}
+
+impl Obstacle {
+    /// What is shown of it until the node has joined.
+    fn state(self, message: String, source: &JoinSource) -> State {
+        let hint = match (self, source) {
+            (Self::NotYet, _) => {
+                "it is tried again; `peerage join` says at once what is in the way".to_owned()
+            }
+            (_, JoinSource::File(path)) => format!(
+                "put the Join Information that `peerage invite` prints into {}: it is read again \
+                 every few seconds",
+                path.display()
+            ),
+            (_, JoinSource::Token(_)) => {
+                "make new Join Information with `peerage invite` on a member, \
+                                          and paste it: `peerage join TOKEN`"
+                    .to_owned()
+            }
+        };
+        State::new(message, hint).grade(self as u8)
+    }
+}
+
 /// Joins, trying again for as long as that may help. A node that belongs to a Data Center already,
 /// or that was put out of one, is left as it is: Join Information may stay in the configuration.
 pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, replace: bool) {
     let name = name.as_ref().map(NodeName::as_str);
     let mut wait = RETRY_FIRST;
-    // What is not tried again, and what has been said of the file.
-    let (mut refused, mut said) = (None, None);
+    let mut refused = None;
     while node.membership().is_none() {
         if let Some(notice) = node.notice() {
             info!(notice = notice.message, "not joining by itself");
-            return;
+            return node.notices().forget(&[NoticeKind::Joins]);
         }
-        let longest = match token(&source).await {
-            Err(unread) => {
-                if said.as_ref() != Some(&unread) {
-                    warn!("not joined yet: {unread}; it is waited for");
-                    said = Some(unread);
-                }
-                LOOK_LAST
+        let (obstacle, why) = match token(&source).await {
+            Err(unread) => unread,
+            Ok(token) if refused.as_ref() == Some(&token) => {
+                pause(&mut wait, LOOK_LAST).await;
+                continue;
             }
-            Ok(token) if refused.as_ref() == Some(&token) => LOOK_LAST,
             Ok(token) => match node.join(&token, None, name, replace).await {
                 Ok(_) | Err(NodeError::AlreadyMember { .. }) => return,
-                Err(failure) if may_pass(&failure) => {
-                    let cause = failure.to_string();
-                    warn!(cause, again_in_s = wait.as_secs(), "not joined yet");
-                    RETRY_LAST
-                }
+                Err(failure) if may_pass(&failure) => (Obstacle::NotYet, failure.to_string()),
                 Err(failure) => {
-                    let cause = failure.to_string();
-                    let JoinSource::File(path) = &source else {
-                        error!(cause, "joining was refused; the agent goes on standalone");
-                        return;
-                    };
-                    error!(
-                        cause,
-                        "joining was refused; other Join Information in {} is tried",
-                        path.display()
-                    );
                     (refused, wait) = (Some(token), RETRY_FIRST);
-                    LOOK_LAST
+                    (Obstacle::Refused, format!("{}{failure}", of(&source)))
                 }
             },
         };
-        wait = wait.min(longest);
-        let jitter = rand::rng().random_range(0.8..1.2);
-        tokio::time::sleep(wait.mul_f64(jitter)).await;
-        wait *= 2;
+        let message = match obstacle {
+            Obstacle::Refused => format!("joining was refused: {why}"),
+            _ => format!("not joined yet: {why}"),
+        };
+        let state = obstacle.state(message, &source);
+        match obstacle {
+            Obstacle::NotYet => node.notices().again(NoticeKind::Joins, state),
+            _ => node.notices().set(NoticeKind::Joins, Some(state)),
+        }
+        match (obstacle, &source) {
+            (Obstacle::NotYet, _) => pause(&mut wait, RETRY_LAST).await,
+            (_, JoinSource::File(_)) => pause(&mut wait, LOOK_LAST).await,
+            // Nobody can put other Join Information in its place.
+            (_, JoinSource::Token(_)) => return,
+        }
     }
 }
 
-/// The Join Information, or in words why there is none yet.
-async fn token(source: &JoinSource) -> Result<String, String> {
+/// Waits, each time for twice as long, up to `longest`.
+async fn pause(wait: &mut Duration, longest: Duration) {
+    *wait = (*wait).min(longest);
+    let jitter = rand::rng().random_range(0.8..1.2);
+    tokio::time::sleep(wait.mul_f64(jitter)).await;
+    *wait *= 2;
+}
+
+/// Where the Join Information came from, before what is wrong with it.
+fn of(source: &JoinSource) -> String {
     match source {
-        JoinSource::Token(token) => Ok(token.clone()),
-        JoinSource::File(path) => {
-            let why = match read(path).await {
-                Ok(text) => match JoinInformation::parse(&text) {
-                    Ok(_) => return Ok(text),
-                    Err(_) if text::one_word(&text).is_empty() => "it is empty".to_owned(),
-                    Err(error) => error.to_string(),
-                },
-                Err(why) => why,
-            };
-            Err(format!("the file {}: {why}", path.display()))
-        }
+        JoinSource::File(path) => format!("the file {}: ", path.display()),
+        JoinSource::Token(_) => String::new(),
     }
+}
+
+/// The Join Information, or why there is none yet.
+async fn token(source: &JoinSource) -> Result<String, (Obstacle, String)> {
+    let path = match source {
+        JoinSource::Token(token) => return Ok(token.clone()),
+        JoinSource::File(path) => path,
+    };
+    let (obstacle, why) = match read(path).await {
+        Err(why) => (Obstacle::Unread, why),
+        Ok(text) if text::one_word(&text).is_empty() => (Obstacle::Empty, "it is empty".to_owned()),
+        Ok(text) => match JoinInformation::parse(&text) {
+            Ok(_) => return Ok(text),
+            Err(error) => (Obstacle::NoJoinInformation, error.to_string()),
+        },
+    };
+    Err((obstacle, format!("{}{why}", of(source))))
 }
 
 async fn read(path: &Path) -> Result<String, String> {

@@ -104,7 +104,10 @@ pub fn typed(text: &str) -> Result<Value, TypedError> {
             Some(altered) => Err(TypedError::Altered(altered)),
             None => value.map_err(|error| not_json(&error)),
         },
-        _ => Ok(value.ok().filter(|value| value.to_string() == text).unwrap_or_else(as_text)),
+        _ => {
+            let prints_back = |value: &Value| prints_back(text, &value.to_string());
+            Ok(value.ok().filter(prints_back).unwrap_or_else(as_text))
+        }
     }
 }
 

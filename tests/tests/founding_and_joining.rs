@@ -119,27 +119,33 @@ fn a_join_file_that_is_empty_half_written_or_refused_is_waited_for_by_name() {
     let file = joiner.file("token");
     joiner = joiner.args(&["--join-file", file.to_str().unwrap()]);
     let path = file.to_str().unwrap();
-    let waits_for = |joiner: &Agent, words: &[&str]| {
-        let log = || joiner.log();
-        let told =
-            |log: &String| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-        until(&format!("{words:?} are in the log"), SOON, log, told);
+    let waits_for = |joiner: &Agent, word: &str| {
+        let shown = || joiner.status()["notices"][0].clone();
+        let notice = until(&format!("{word:?} is a notice"), SOON, shown, |notice| {
+            notice["message"].as_str().is_some_and(|message| message.contains(word))
+        });
+        assert_eq!(notice["kind"], "joins");
+        assert!(notice["message"].as_str().unwrap().contains(path), "{notice}");
+        assert!(notice["hint"].as_str().unwrap().contains(path), "{notice}");
+        let events = joiner.cli(&["events"]).exits(0).stdout;
+        assert!(events.contains(word), "{events}");
         assert!(joiner.status()["datacenter"].is_null());
     };
 
     joiner.restart();
-    waits_for(&joiner, &[path, "No such file"]);
+    waits_for(&joiner, "No such file");
     fs::write(&file, "").unwrap();
-    waits_for(&joiner, &[path, "it is empty"]);
+    waits_for(&joiner, "it is empty");
     fs::write(&file, &token[..token.len() / 2]).unwrap();
-    waits_for(&joiner, &[path, "is damaged"]);
+    waits_for(&joiner, "is damaged");
     fs::write(&file, revoked["token"].as_str().unwrap()).unwrap();
-    waits_for(&joiner, &[path, "revoked"]);
+    waits_for(&joiner, "revoked");
 
     let (head, tail) = token.split_at(70);
     fs::write(&file, format!("\u{feff}# for pve-2\r\n{head}\r\n{tail}\r\n")).unwrap();
     fleet.push(joiner);
     fleet.all_see_all();
+    assert_eq!(fleet[1].status()["notices"], json!([]));
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn whole(lasted: std::time::Duration) -> std::time::Duration {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::events::Next;
 
     /// Notices of a node `pve-1`, and what it tells.
     pub(crate) fn notices() -> (Notices, Feed<Happening>) {
@@ -132,7 +133,7 @@ pub(crate) mod tests {
     pub(crate) async fn told(happenings: &Feed<Happening>) -> Vec<String> {
         let mut following = happenings.follow(None, false).unwrap();
         let mut told = Vec::new();
-        while let Some(numbered) = following.recv().await {
+        while let Some(Next::Thing(numbered)) = following.next.recv().await {
             told.push(format!("{} {}", numbered.thing.kind, numbered.thing.message));
         }
         told

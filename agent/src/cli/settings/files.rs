@@ -1,6 +1,6 @@
 //! `export` and `apply`: all documents as one JSON text, and back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use peerage_proto::api::settings::{Document, Fields, GetDocument, ListDocuments, SetFields};
@@ -68,7 +68,7 @@ pub(super) async fn apply(args: ApplyArgs, client: &Client, console: &mut Consol
     all_reached
 }
 
-fn read(file: &PathBuf, console: &mut Console) -> Result<Vec<Document>, Stop> {
+fn read(file: &Path, console: &mut Console) -> Result<Vec<Document>, Stop> {
     let name = file.display();
     let text = if name.to_string() == "-" {
         console.read_all()?
