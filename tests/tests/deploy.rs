@@ -54,7 +54,9 @@ fn the_unit_starts_the_agent_again_after_any_end_but_a_wrong_configuration() {
 
     // The one exit that is final is that of a wrong configuration, and of nothing else.
     let is_final: i32 = says("RestartPreventExitStatus").parse().unwrap();
-    for wrong in ["lisen = '[::]:4747'", "listen = 'here'", "log = 'peerage=loud'", "listen ="] {
+    for wrong in
+        ["lisen = '[::]:4747'", "advertise = ['0.0.0.0']", "log = 'peerage=loud'", "group ="]
+    {
         let ran = Agent::named("pve-1").config(wrong).run_to_end();
         assert_eq!(ran.code, is_final, "{wrong}: {}", ran.stderr);
     }
