@@ -45,8 +45,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::super::tests::{notices, told};
     use super::*;
+    use crate::notices::tests::{notices, told};
     use crate::store::{Disk, Image, MemoryDisk, Report, StoreError};
 
     /// A disk that takes nothing while it is full.
