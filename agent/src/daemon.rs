@@ -21,7 +21,7 @@ use crate::api::Agent;
 use crate::clock::Clock;
 use crate::config::{self, Config, Listen};
 use crate::http;
-use crate::links::{LinksHandle, META_LINKS, Wishes};
+use crate::links::{LinksHandle, META_LINKS, Wishes, host_network};
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, reset_stopped};
 use crate::notices::watch_descriptors;
@@ -133,6 +133,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
         addresses: links.addresses(),
         clock,
         look: Sample::of_this_host,
+        network: host_network,
         underlay,
         bind: Arc::new(Underlay::bind),
         store,

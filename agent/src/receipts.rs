@@ -14,6 +14,15 @@ pub struct Receipts {
     /// For each change how many wait, and which nodes sent a receipt.
     waiting: Mutex<BTreeMap<Dot, (usize, BTreeSet<NodeId>)>>,
     came: Notify,
+    elsewhere: Mutex<Elsewhere>,
+}
+
+/// What is known to be on some other node's disk, be that node still there or not.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    seen: Vector,
+    /// The digest that another node had in common with this one when they last agreed.
+    agreed: Vec<u8>,
 }
 
 impl Receipts {
@@ -49,6 +58,29 @@ impl Receipts {
             }
         }
         self.came.notify_waiters();
+        let mut elsewhere = self.elsewhere();
+        for (writer, seq) in vector.iter() {
+            elsewhere.seen.raise(*writer, *seq);
+        }
+    }
+
+    /// Notes that another node holds the same as this one, by this digest.
+    pub fn note_agreement(&self, digest: &[u8]) {
+        digest.clone_into(&mut self.elsewhere().agreed);
+    }
+
+    /// Whether the last agreement was by this digest.
+    pub fn knows_agreement(&self, digest: &[u8]) -> bool {
+        self.elsewhere().agreed == digest
+    }
+
+    /// All that any other node was known to have on its disk.
+    pub fn seen_elsewhere(&self) -> Vector {
+        self.elsewhere().seen.clone()
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<Dot, (usize, BTreeSet<NodeId>)>> {

@@ -109,6 +109,18 @@ pub struct ReplicaHandle {
     progress: watch::Receiver<Progress>,
     /// Why nothing is to be written, while that is so.
     refusing: watch::Sender<Option<ClockOff>>,
+    /// Whether the node is on its way out, so that nothing more is to be written.
+    closed: watch::Sender<bool>,
+}
+
+/// Keeps a replica closed to writes while it lives.
+#[derive(Debug)]
+pub struct Closed(watch::Sender<bool>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
 }
 
 impl ReplicaHandle {
@@ -124,6 +136,9 @@ impl ReplicaHandle {
         actor: Actor,
         receipt: bool,
     ) -> Result<Acknowledged, WriteFailure> {
+        if self.is_closed() {
+            return Err(WriteFailure::Stopping);
+        }
         let refusing = *self.refusing.borrow();
         match refusing {
             Some(off) => Err(WriteFailure::Clock(off)),
@@ -135,6 +150,19 @@ impl ReplicaHandle {
     /// again. What comes from elsewhere is merged as ever.
     pub fn refuse_writes(&self, clock: Option<ClockOff>) {
         self.refusing.send_replace(clock);
+    }
+
+    /// Refuses all further writes by this node but its leaving, until the guard is dropped: what is
+    /// acknowledged from here on would be lost with it. What comes from elsewhere is merged as ever.
+    #[must_use]
+    pub fn close(&self) -> Closed {
+        self.closed.send_replace(true);
+        Closed(self.closed.clone())
+    }
+
+    /// Whether the node is on its way out.
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// As [`ReplicaHandle::write`], for what must be possible with a wrong clock too: to leave.
@@ -255,6 +283,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             roster: roster_watch,
             progress: progress_watch,
             refusing: watch::Sender::new(None),
+            closed: watch::Sender::new(false),
         };
         let task = Self { replica, disk, outlet, receipts, clock, requests, roster, progress };
         (task, handle)

@@ -28,6 +28,9 @@ const PROTO: &[(&str, &[&str])] = &[
     ("wire", &["admission"]),
     ("api", &["admission", "notice", "values"]),
     ("liveness", &["id", "time", "codec"]),
+    ("departure", &["roster"]),
+    // It judges by what the failure detector believes.
+    ("isolation", &["liveness"]),
     ("links", &["id", "time", "codec"]),
     ("notice", &["time"]),
     ("vitals", &["id", "time", "codec", "notice"]),

@@ -72,9 +72,9 @@ impl Service for Agent {
         self.to_the_end(async move { status::reset_identity(&node, request).await }).await
     }
 
-    async fn leave(&self, caller: &Caller, _: Leave) -> Answer<Departure> {
+    async fn leave(&self, caller: &Caller, request: Leave) -> Answer<Departure> {
         let (node, who) = (self.node.clone(), caller.to_string());
-        self.to_the_end(async move { status::leave(&node, &who).await }).await
+        self.to_the_end(async move { status::leave(&node, &who, request).await }).await
     }
 
     async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {

@@ -86,6 +86,7 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
         NodeError::Twin(_) => ApiError::new(ErrorCode::Refused, message).hint(TWIN_HINT),
         NodeError::StillMember { .. } => ApiError::new(ErrorCode::Refused, message)
             .hint("`peerage leave` first; then reset its identity, if that is still wanted"),
+        NodeError::Loss(loss) => ApiError::new(ErrorCode::NeedsForce, message).hint(loss.hint()),
         NodeError::NoKeyPlace => ApiError::new(ErrorCode::Refused, message),
         NodeError::Standalone => standalone(),
         NodeError::Name(_) => ApiError::new(ErrorCode::BadRequest, message),

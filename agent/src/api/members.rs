@@ -8,14 +8,15 @@ use peerage_proto::access::Caller;
 use peerage_proto::api::members::{Lag, Member, RemoveMember, Removed, RenameMember, Renamed};
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
+use peerage_proto::isolation::Sight;
 use peerage_proto::liveness::{self, State};
 use peerage_proto::notice::{NoticeKind, Told};
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
-use super::Answer;
 use super::failure::{member, not_written, unresolved};
+use super::{Answer, reach};
 use crate::clock::rfc3339;
 use crate::happening::reason;
 use crate::membership::{Membership, name_clash};
@@ -46,6 +47,7 @@ struct View<'a> {
     roster: &'a Roster,
     standings: crate::liveness::Standings,
     vitals: crate::vitals::AllVitals,
+    sight: Sight,
 }
 
 impl<'a> View<'a> {
@@ -56,6 +58,7 @@ impl<'a> View<'a> {
             roster,
             standings: membership.liveness.standings().borrow().clone(),
             vitals: membership.vitals.all().borrow().clone(),
+            sight: membership.sight(),
         }
     }
 
@@ -162,7 +165,7 @@ impl<'a> View<'a> {
             message: joined(
                 [
                     self.membership.objection_of(&member.id).map(str::to_owned),
-                    standing.and_then(|standing| message(standing, through, self.roster)),
+                    standing.and_then(|s| message(s, through, self.roster, &self.sight)),
                     self.name_clash(member),
                     clock_ahead_ms.and_then(member_warning),
                 ]
@@ -217,16 +220,15 @@ fn message(
     standing: &liveness::Standing,
     through: Option<NodeId>,
     roster: &Roster,
+    sight: &Sight,
 ) -> Option<String> {
     let why = reason(&standing.why, roster);
     match standing.state {
         State::Alive => through.map(|_| "its direct path is broken".into()),
         State::Unknown => Some("not heard from yet since this agent started".into()),
-        State::Suspect => Some(why),
+        State::Suspect => Some(reach::of_doubted(why, sight)),
         State::Left => Some("its agent was stopped; start it: systemctl start peerage".into()),
-        State::Down => {
-            Some(format!("{why}; look at its host, or `peerage remove` it if it is gone for good"))
-        }
+        State::Down => Some(reach::of_silent(&why, standing, sight)),
     }
 }
 
@@ -283,6 +285,9 @@ pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) 
     if let Standing::Removed(ending) = &member.standing {
         let message = format!("{} was removed already, by {}", member.name, ending.who);
         return Err(ApiError::new(ErrorCode::Refused, message));
+    }
+    if !request.force {
+        reach::check_removal(&membership, &member.name).await?;
     }
     let mut expected = membership.alive();
     expected.remove(&member.id);

@@ -9,6 +9,7 @@ mod failure;
 mod invites;
 mod links;
 mod members;
+mod reach;
 mod settings;
 mod status;
 mod streams;

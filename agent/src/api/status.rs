@@ -1,8 +1,8 @@
 //! This node: how it is doing, and its ways into a Data Center and out of one.
 
 use peerage_proto::api::node::{
-    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, MemberCounts, Notice,
-    ResetIdentity, SettingsSummary, Status, Traffic,
+    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, Leave, MemberCounts,
+    Notice, ResetIdentity, SettingsSummary, Status, Traffic,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
 use peerage_proto::notice::{self, NoticeKind};
@@ -126,8 +126,8 @@ pub(super) async fn reset_identity(node: &Node, request: ResetIdentity) -> Answe
     })
 }
 
-pub(super) async fn leave(node: &Node, who: &str) -> Answer<Departure> {
-    let farewell = node.leave(who).await.map_err(not_turned)?;
+pub(super) async fn leave(node: &Node, who: &str, request: Leave) -> Answer<Departure> {
+    let farewell = node.leave(who, request.force).await.map_err(not_turned)?;
     Ok(Departure {
         datacenter: Named { name: farewell.datacenter_name, id: farewell.datacenter.to_string() },
         told: farewell.told,

@@ -146,6 +146,18 @@ impl Console {
         Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
+    /// Shows what would be lost and asks for it by its name: nobody types that by habit.
+    pub(super) fn confirm_by_name(&mut self, loss: &ApiError, name: &str) -> Result<bool, Stop> {
+        let (message, name) = (printable(&loss.message), printable(name));
+        writeln!(self.err, "{message}")?;
+        if let Some(hint) = &loss.hint {
+            writeln!(self.err, "  {}", printable(hint))?;
+        }
+        write!(self.err, "To go on all the same, type {name}: ")?;
+        self.err.flush()?;
+        Ok(self.read_line()?.is_some_and(|answer| answer.trim() == name))
+    }
+
     /// Asks for a secret, which a terminal does not show.
     pub(super) fn secret(&mut self, question: &str) -> Result<Option<String>, Stop> {
         if !self.terminal.input {

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use clap::Args;
 use peerage_proto::api::members::{ListMembers, Member, RemoveMember, RenameMember};
+use peerage_proto::api::{ApiError, ErrorCode};
 
 use super::follow::{again, may_pass};
 use super::table::Table;
-use super::text::{UNKNOWN, age, or_unknown};
+use super::text::{UNKNOWN, age, or_unknown, short};
 use super::{Client, Console, Outcome};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// How much of an id names a member.
+const ID_MIN: usize = 4;
 
 /// List the members of the Data Center.
 #[derive(Debug, Args)]
@@ -118,10 +122,19 @@ pub(super) async fn rename(args: RenameArgs, client: &Client, console: &mut Cons
 pub struct RemoveArgs {
     /// Its name, its id, or the beginning of its id
     node: String,
+    /// Remove it also where this node reaches less than half of the members, itself counted
+    #[arg(long)]
+    force: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
 }
 
 pub(super) async fn remove(args: RemoveArgs, client: &Client, console: &mut Console) -> Outcome {
-    let request = RemoveMember { node: args.node };
+    if console.can_ask() && !args.yes && !args.force {
+        confirm_removal(&args.node, client, console).await?;
+    }
+    let request = RemoveMember { node: args.node, force: args.force };
     let removed = console.attend("removing", client.call(&request)).await?;
     if console.wants_json() {
         return console.json(&removed);
@@ -131,4 +144,21 @@ pub(super) async fn remove(args: RemoveArgs, client: &Client, console: &mut Cons
         console.say(format_args!("told: {}", removed.told.join(", ")));
     }
     Ok(())
+}
+
+/// Asks whether a member that is alive shall go. One that is down is what the command is for.
+async fn confirm_removal(node: &str, client: &Client, console: &mut Console) -> Outcome {
+    let members = client.call(&ListMembers {}).await?;
+    let is_meant = |m: &&Member| m.name == node || (node.len() >= ID_MIN && m.id.starts_with(node));
+    let lives = |m: &&Member| matches!(m.state.as_str(), "alive" | "suspect");
+    // One that this does not find the agent refuses in full words.
+    let Some(member) = members.iter().filter(is_meant).find(lives) else { return Ok(()) };
+    let mut about = Table::default();
+    about.row(["Node", &format!("{} ({})", member.name, short(&member.id))]);
+    about.row(["State", &member.state]);
+    about.row(["Addresses", &member.addresses.join(" ")]);
+    if console.confirm(&about, "It is there. Remove it for good?")? {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Refused, "nothing was changed: you said no").into())
 }

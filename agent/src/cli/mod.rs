@@ -106,7 +106,7 @@ pub enum Command {
     /// Put a member out of the Data Center, for good
     Remove(members::RemoveArgs),
     /// Leave the Data Center
-    Leave,
+    Leave(leave::LeaveArgs),
     /// Give this host an identity of its own, after its disk was copied or it was removed
     Reset(reset::ResetArgs),
     /// Read and write the settings of the Data Center
@@ -163,7 +163,7 @@ pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit
         Command::Rename(args) => members::rename(args, &client, console).await,
         Command::Remove(args) => members::remove(args, &client, console).await,
         Command::Reset(args) => reset::reset(args, &client, console).await,
-        Command::Leave => leave::leave(&client, console).await,
+        Command::Leave(args) => leave::leave(args, &client, console).await,
         Command::Settings(command) => settings::run(command, &client, console).await,
         Command::Events(args) => events::events(args, &client, console).await,
         Command::Agent(_) | Command::Demo(_) | Command::Config(_) => {

@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::gate::NodeGate;
+use crate::links::NetworkLook;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Router, Underlay};
 use crate::node::{KeyPlace, Node, NodeParts};
@@ -52,6 +53,8 @@ pub struct Ground {
     pub clock: Clock,
     /// How the host is looked at.
     pub look: Look,
+    /// How its network is looked at.
+    pub network: NetworkLook,
     /// The mesh's socket.
     pub underlay: Underlay,
     /// Where further sockets come from.
@@ -69,7 +72,8 @@ pub struct Ground {
 /// # Errors
 /// What kept it from starting.
 pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiver<Arc<str>>)> {
-    let Ground { key, name, addresses, clock, look, underlay, bind, store, image, .. } = ground;
+    let Ground { key, name, addresses, clock, look, network, underlay, bind, store, image, .. } =
+        ground;
     let bound = underlay.local_address().context("the mesh's own address")?;
     let boot = boot(&image, clock);
     let remembered = vec![
@@ -117,6 +121,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         version: env!("CARGO_PKG_VERSION").into(),
         clock,
         look,
+        network,
         store: store.clone(),
         mesh,
         inbound,

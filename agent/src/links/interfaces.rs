@@ -8,8 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use peerage_proto::isolation::{Card, Network};
 use peerage_proto::links::{ADDRESSES_MAX, is_reserved};
 
 /// What the names of interfaces begin with that carry guests of this host and no other hosts: many
@@ -56,20 +58,44 @@ pub struct HostAddress {
     tunnel: bool,
     /// The marks of [`IPV6_TABLE`].
     marks: u8,
+    /// Whether the interface is switched on and its cable leads somewhere.
+    is_up: bool,
 }
 
 /// The addresses of this host that other hosts may reach, the best first, at most
 /// [`ADDRESSES_MAX`]. None where the host has only its loopback.
 pub fn host_addresses() -> Vec<HostAddress> {
     let marks = marks(&fs::read_to_string(IPV6_TABLE).unwrap_or_default());
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
-    in_order(interfaces.map(|interface| HostAddress {
+    in_order(found(&marks).unwrap_or_default().into_iter())
+}
+
+/// What this host's cards say, as far as they have addresses at which other hosts may reach it.
+pub fn host_network() -> Network {
+    // What an address is good for does not matter here, or a card without a cable might have none.
+    let Ok(found) = found(&BTreeMap::new()) else { return Network::Unknown };
+    network(found)
+}
+
+fn network(found: Vec<HostAddress>) -> Network {
+    let mut cards: Vec<Card> = in_order(found.into_iter())
+        .into_iter()
+        .map(|address| Card { name: address.interface, is_up: address.is_up })
+        .collect();
+    cards.sort();
+    cards.dedup();
+    if cards.is_empty() { Network::Gone } else { Network::Cards(cards) }
+}
+
+fn found(marks: &BTreeMap<IpAddr, u8>) -> io::Result<Vec<HostAddress>> {
+    let address = |interface: if_addrs::Interface| HostAddress {
         ip: interface.ip().to_canonical(),
         index: interface.index.unwrap_or(u32::MAX),
         tunnel: interface.is_p2p(),
         marks: marks.get(&interface.ip()).copied().unwrap_or(0),
+        is_up: interface.is_oper_up(),
         interface: interface.name,
-    }))
+    };
+    Ok(if_addrs::get_if_addrs()?.into_iter().map(address).collect())
 }
 
 fn in_order(found: impl Iterator<Item = HostAddress>) -> Vec<HostAddress> {
@@ -137,7 +163,8 @@ mod tests {
 
     fn address(ip: &str, interface: &str, index: u32) -> HostAddress {
         let ip = ip.parse().unwrap();
-        HostAddress { ip, interface: interface.into(), index, tunnel: false, marks: 0 }
+        let interface = interface.into();
+        HostAddress { ip, interface, index, tunnel: false, marks: 0, is_up: true }
     }
 
     fn ordered(found: Vec<HostAddress>) -> Vec<String> {
@@ -217,6 +244,18 @@ nonsense
         let found = many.chain([address("10.0.0.1", "eth1", 3)]).collect();
         let kept = ordered(found);
         assert_eq!((kept.len(), kept[0].as_str()), (ADDRESSES_MAX, "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_network_is_its_cards_with_addresses_and_none_is_a_network_that_is_gone() {
+        let pulled = HostAddress { is_up: false, ..address("10.0.0.7", "eth0", 2) };
+        let both = HostAddress { is_up: false, ..address("fd00::7", "eth0", 2) };
+        let found = vec![pulled, both, address("10.0.1.7", "eth1", 3)];
+        let card = |name: &str, is_up| Card { name: name.into(), is_up };
+        let cards = vec![card("eth0", false), card("eth1", true)];
+        assert_eq!(network(found), Network::Cards(cards));
+        let alone = vec![address("127.0.0.1", "lo", 1), address("fe80::7", "eth0", 2)];
+        assert_eq!(network(alone), Network::Gone);
     }
 
     #[test]

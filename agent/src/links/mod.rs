@@ -13,6 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use peerage_proto::isolation::Network;
 use peerage_proto::links::{Link, Priority, Steadiness, canonical};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, Write};
 
-pub use interfaces::{HostAddress, host_addresses};
+pub use interfaces::{HostAddress, host_addresses, host_network};
 
 use netlink::AddressChanges;
 
@@ -37,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How many may wait for the links to be changed.
 const ORDERS_MAX: usize = 8;
+
+/// Looks at this host's network. A simulation says what there is to see.
+pub type NetworkLook = fn() -> Network;
 
 /// Who says where this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

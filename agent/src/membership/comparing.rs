@@ -107,7 +107,7 @@ pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) 
                     if let Ok(place) = room.clone().try_acquire_owned() {
                         let membership = this.clone();
                         this.spawn(async move {
-                            membership.synchronise(peer).await;
+                            let _ = membership.synchronise(peer).await;
                             drop(place);
                         });
                     }

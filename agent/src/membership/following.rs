@@ -132,7 +132,7 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 None => false,
             };
             if !same && place.is_some() {
-                membership.synchronise(peer).await;
+                let _ = membership.synchronise(peer).await;
             }
         });
     };
@@ -146,7 +146,9 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 if lossy {
                     // What was pushed on the former path may be lost.
                     let membership = this.clone();
-                    this.spawn(async move { membership.synchronise(peer).await });
+                    this.spawn(async move {
+                        let _ = membership.synchronise(peer).await;
+                    });
                 }
             }
             Ok(mesh::Event::Disconnected { peer, reason }) => match reason {

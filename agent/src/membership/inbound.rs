@@ -102,6 +102,10 @@ pub(super) async fn serve_sessions(this: Arc<Membership>, sessions: Lent<Session
     let room = Arc::new(Semaphore::new(SESSIONS_SERVED_MAX));
     while let Some(Session { from, send, recv }) = sessions.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
+        if this.replica.is_closed() {
+            // It may be gone in a moment, and whoever asks may count on what it holds.
+            continue;
+        }
         let membership = this.clone();
         this.spawn(async move {
             let Membership { replica, receipts, .. } = &*membership;

@@ -9,6 +9,7 @@ mod addresses;
 mod comparing;
 mod following;
 mod inbound;
+mod isolation;
 mod notices;
 mod objections;
 mod openings;
@@ -24,7 +25,7 @@ use futures_util::FutureExt;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
-use peerage_proto::replica::{Replica, SignedChange};
+use peerage_proto::replica::{Replica, SignedChange, Vector};
 use peerage_proto::roster::{Roster, Standing, admission_chain};
 use peerage_proto::time::Now;
 use peerage_proto::vitals::Vitals;
@@ -42,6 +43,7 @@ use crate::admission::Pending;
 use crate::clock::Clock;
 use crate::events::Feed;
 use crate::happening::Happening;
+use crate::links::NetworkLook;
 use crate::liveness::{self, Heard, LivenessHandle};
 use crate::mesh::Mesh;
 use crate::notices::Notices;
@@ -112,6 +114,8 @@ pub struct Parts<D> {
     pub clock: Clock,
     /// How the host is looked at.
     pub look: vitals::host::Look,
+    /// How its network is looked at.
+    pub network: NetworkLook,
     /// The replica, as the disk holds it.
     pub replica: Replica,
     /// The disk.
@@ -173,6 +177,7 @@ pub struct Membership {
     clock: Clock,
     receipts: Arc<Receipts>,
     objections: Objections,
+    network: NetworkLook,
     hello: watch::Sender<Hello>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -297,6 +302,7 @@ impl Membership {
             clock,
             receipts,
             objections: Objections::default(),
+            network: parts.network,
             hello: watch::Sender::new(hello),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -391,19 +397,20 @@ impl Membership {
         self.replica.progress().borrow().digest.clone()
     }
 
-    /// Whether a peer whose disk has this digest holds what this node holds. Where someone here
-    /// waits for receipts, it is one of all that this node holds.
+    /// Whether a peer whose disk has this digest holds what this node holds. Where that is
+    /// news, or someone here waits for receipts, it counts as one of all that this node holds.
     async fn agrees(&self, peer: NodeId, theirs: &[u8]) -> bool {
         if self.digest().as_bytes() != theirs {
             return false;
         }
-        if self.receipts.are_awaited() {
+        if self.receipts.are_awaited() || !self.receipts.knows_agreement(theirs) {
             let both = |replica: &Replica| (replica.digest(), replica.durable_vector().clone());
             // An error means that this node stops.
             if let Ok((ours, vector)) = self.replica.read(both).await
                 && ours.as_bytes() == theirs
             {
                 self.receipts.note_vector(peer, &vector);
+                self.receipts.note_agreement(theirs);
             }
         }
         true
@@ -417,13 +424,32 @@ impl Membership {
         roster.others(self.me).filter(alive).collect()
     }
 
-    /// Runs a session with a member now.
-    pub async fn synchronise(&self, peer: NodeId) {
+    /// The current members that answer, or may still, without this node.
+    pub fn reached(&self) -> BTreeSet<NodeId> {
+        let standings = self.liveness.standings().borrow().clone();
+        let roster = self.roster();
+        let reached = |id: &NodeId| {
+            standings.get(id).is_some_and(|s| matches!(s.state, State::Alive | State::Suspect))
+        };
+        roster.others(self.me).filter(reached).collect()
+    }
+
+    /// What another node was known to hold since this agent started.
+    pub fn seen_elsewhere(&self) -> Vector {
+        self.receipts.seen_elsewhere()
+    }
+
+    /// Runs a session with a member now. Tells whether it came to its end: then the member has on its
+    /// disk what this node had on its own.
+    pub async fn synchronise(&self, peer: NodeId) -> bool {
         let outcome = match self.mesh.open(peer, StreamKind::Sync).await {
             Ok((send, recv)) => session(peer, send, recv, &self.replica, &self.receipts).await,
-            Err(error) => return debug!(peer = %peer.short(), %error, "no session"),
+            Err(error) => {
+                debug!(peer = %peer.short(), %error, "no session");
+                return false;
+            }
         };
-        match outcome {
+        match &outcome {
             Ok(report) if report.sent + report.received > 0 => {
                 info!(
                     peer = self.roster().name_of(&peer),
@@ -435,6 +461,7 @@ impl Membership {
             Ok(_) => {}
             Err(error) => debug!(peer = %peer.short(), %error, "a session ended early"),
         }
+        outcome.is_ok()
     }
 
     async fn renew_hello(&self) {

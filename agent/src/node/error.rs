@@ -1,6 +1,7 @@
 //! Why a node did not go from standalone to member, or back.
 
 use peerage_proto::admission::invitation::TokenError;
+use peerage_proto::departure::Loss;
 use peerage_proto::id::DataCenterId;
 use peerage_proto::replica::WriteError;
 use peerage_proto::roster::NameError;
@@ -29,6 +30,9 @@ pub enum NodeError {
         /// The Data Center's name.
         name: String,
     },
+    /// Nobody else is known to hold what it holds.
+    #[error("{0}")]
+    Loss(Loss),
     /// Its key is not in a data folder.
     #[error("this agent keeps its key nowhere")]
     NoKeyPlace,

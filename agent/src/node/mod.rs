@@ -5,12 +5,12 @@
 
 mod disk;
 mod error;
+mod leaving;
 mod renewal;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
@@ -27,7 +27,6 @@ use peerage_proto::wire::CloseCode;
 use quinn::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -35,6 +34,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::events::Feed;
 use crate::happening::Happening;
 use crate::joining::{Dialler, Joiner};
+use crate::links::NetworkLook;
 use crate::machine::machine;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
@@ -45,12 +45,10 @@ use crate::store::{Image, Store, StoreError, Write};
 use crate::vitals::host::Look;
 
 pub use error::NodeError;
+pub use leaving::Farewell;
 pub use renewal::{KeyPlace, Renewed, reset_stopped};
 
 use disk::{StoreDisk, loaded};
-
-/// How long a node that leaves waits for those alive to confirm that they heard.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node that left can do.
 const LEFT_HINT: &str = "join again with new Join Information (`peerage invite` on a member)";
@@ -90,21 +88,6 @@ impl Notice {
     }
 }
 
-/// How a node left.
-#[derive(Debug, Clone)]
-pub struct Farewell {
-    /// The Data Center's name.
-    pub datacenter_name: String,
-    /// Its id.
-    pub datacenter: DataCenterId,
-    /// The names of the members that confirmed that they heard.
-    pub told: Vec<String>,
-    /// Where what the node had is kept.
-    pub backup: PathBuf,
-    /// What is left to do where there were others, and none confirmed.
-    pub unheard: Option<Notice>,
-}
-
 /// What a node is made of.
 pub struct NodeParts {
     /// Its key.
@@ -121,6 +104,8 @@ pub struct NodeParts {
     pub clock: Clock,
     /// How the host is looked at.
     pub look: Look,
+    /// How its network is looked at.
+    pub network: NetworkLook,
     /// The disk.
     pub store: Store,
     /// The mesh.
@@ -386,61 +371,6 @@ impl Node {
         Ok((membership, admission.seed))
     }
 
-    /// Leaves the Data Center: the others are told, what the node had is put aside, and it is
-    /// standalone.
-    ///
-    /// # Errors
-    /// [`NodeError`].
-    pub async fn leave(&self, who: &str) -> Result<Farewell, NodeError> {
-        let mut turn = self.turning.lock().await;
-        if let Some(notice) = &*self.twin.borrow() {
-            return Err(NodeError::Twin(notice.message.clone()));
-        }
-        let membership = self.membership().ok_or(NodeError::Standalone)?;
-        let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
-        let actor = Actor { who: who.to_owned(), via: "socket".into() };
-        let edit = Roster::leaving(me, who, self.now().wall_ms);
-        let replica = &membership.replica;
-        let acknowledged = replica.write_by_any_clock(member_path(&me), edit, actor, true).await?;
-        let told = match &acknowledged.receipts {
-            Some(receipts) => {
-                let deadline = Instant::now() + FAREWELL_TIMEOUT;
-                receipts.until(deadline, |nodes| nodes.is_superset(&alive)).await
-            }
-            None => Default::default(),
-        };
-        let datacenter = &roster.datacenter_name;
-        let past = self.past_of(&membership, format!("left {datacenter}: {who}")).await;
-        membership.stop(true).await;
-        self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
-        let is_heard = !told.is_empty() || roster.others(me).next().is_none();
-        let unheard = (!is_heard).then(|| nobody_heard(&roster.name_of(&me)));
-        // Kept over restarts, so that Join Information that stays in the configuration does not
-        // bring the node back against the operator's word.
-        let notice = Notice {
-            message: format!(
-                "{who} took this node out of {datacenter} at {}{}",
-                rfc3339(self.now().wall_ms),
-                unheard.as_ref().map_or_else(String::new, |u| format!("; {}", u.message))
-            ),
-            hint: match &unheard {
-                Some(unheard) => format!("{}; {LEFT_HINT}", unheard.hint),
-                None => LEFT_HINT.into(),
-            },
-            removed: false,
-        };
-        let backup = self.step_out(&mut turn, notice, past, "left").await?;
-        let heard = if is_heard { "" } else { ", and nobody heard" };
-        self.tell("left", format!("{who} left {datacenter}{heard}"));
-        Ok(Farewell {
-            datacenter_name: roster.datacenter_name.clone(),
-            datacenter: membership.datacenter,
-            told: told.iter().map(|id| roster.name_of(id)).collect(),
-            backup,
-            unheard,
-        })
-    }
-
     /// Stops: the others are told that the agent goes, and everything is on disk.
     pub async fn stop(&self) {
         self.stopping.cancel();
@@ -624,6 +554,7 @@ impl Node {
             addresses: self.parts.addresses.clone(),
             clock: self.parts.clock,
             look: self.parts.look,
+            network: self.parts.network,
             replica,
             disk: Arc::new(self.disk(datacenter)),
             mesh: self.parts.mesh.clone(),
@@ -668,18 +599,6 @@ impl Drop for Node {
     /// the node lets go of both.
     fn drop(&mut self) {
         self.parts.membership.send_replace(None);
-    }
-}
-
-/// What to do about a leaving that no other member has heard of.
-fn nobody_heard(name: &str) -> Notice {
-    Notice {
-        message: "no other member confirmed that it heard, so they show this node as down".into(),
-        hint: format!(
-            "this agent tells those who look for it, for as long as it runs; if it goes first, \
-             `peerage remove {name}` on one of them"
-        ),
-        removed: false,
     }
 }
 

@@ -42,6 +42,9 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// A rule said no: a name is taken, an invitation has expired, the node is standalone.
     Refused,
+    /// A rule said no, and gives way where the caller insists (`force`): what would be lost is in
+    /// the message.
+    NeedsForce,
     /// The document changed since the caller looked (`If-Match`).
     Changed,
     /// More than a bound allows.
@@ -70,7 +73,7 @@ impl ErrorCode {
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::Refused => 409,
+            Self::Refused | Self::NeedsForce => 409,
             Self::Changed => 412,
             Self::TooLarge => 413,
             Self::Failed => 502,
@@ -84,7 +87,9 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
             Self::NotFound => Exit::NotFound,
-            Self::Forbidden | Self::Refused | Self::Changed | Self::TooLarge => Exit::Refused,
+            Self::Forbidden | Self::Refused | Self::NeedsForce | Self::Changed | Self::TooLarge => {
+                Exit::Refused
+            }
             Self::Unreachable => Exit::Unreachable,
             Self::NotReached => Exit::NotReached,
             Self::Failed | Self::Busy | Self::Internal | Self::Unknown => Exit::Failed,
@@ -125,6 +130,14 @@ mod tests {
             text,
             json!({"code": "not_found", "message": "there is no node \"x\"", "hint": null})
         );
+    }
+
+    #[test]
+    fn what_gives_way_to_force_is_told_apart_and_ends_as_any_refusal() {
+        let code = serde_json::to_value(ErrorCode::NeedsForce).unwrap();
+        assert_eq!(code, json!("needs_force"));
+        let ends = (ErrorCode::NeedsForce.exit(), ErrorCode::NeedsForce.http_status());
+        assert_eq!(ends, (Exit::Refused, 409));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Operation};
+use super::{Method, Operation, flag};
 use crate::access::Action;
 use crate::notice::Told;
 
@@ -93,12 +93,16 @@ pub struct Renamed {
     pub was: String,
 }
 
-/// Puts a member out of the Data Center, for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Puts a member out of the Data Center, for good. A node that reaches less than half of the members,
+/// itself counted, refuses it as [`super::ErrorCode::NeedsForce`]: it may be the one that is cut off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveMember {
     /// Which member.
     pub node: String,
+    /// Whether to do so however few this node reaches.
+    #[serde(default, deserialize_with = "flag")]
+    pub force: bool,
 }
 
 impl Operation for RemoveMember {

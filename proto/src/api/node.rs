@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Named, Operation};
+use super::{Method, Named, Operation, flag};
 use crate::access::Action;
 
 /// Asks what this node is and how it is doing.
@@ -206,16 +206,22 @@ pub struct Joined {
     pub members: u32,
 }
 
-/// Leaves the Data Center. The node is standalone afterwards.
+/// Leaves the Data Center. The node is standalone afterwards. Where no other member confirms that it
+/// holds what this node holds, it is refused as [`super::ErrorCode::NeedsForce`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Leave {}
+#[serde(default, deny_unknown_fields)]
+pub struct Leave {
+    /// Whether to leave whatever is lost by it.
+    #[serde(deserialize_with = "flag")]
+    pub force: bool,
+}
 
 impl Operation for Leave {
     type Output = Departure;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "leave";
     const ACTION: Action = Action::Write;
+    const QUERY: &'static [&'static str] = &["force"];
 }
 
 /// Gives this host another identity: a new key, with which it is a new node that has to join. A

@@ -23,6 +23,7 @@ use peerage_proto::api::settings::{
 use peerage_proto::api::{Span, Wait};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::isolation::Network;
 use peerage_proto::links::{Link, Priority};
 use peerage_tests::sim::dice::Dice;
 use tokio::sync::mpsc;
@@ -242,6 +243,7 @@ impl Host {
             addresses: links.addresses(),
             clock,
             look: Sample::default,
+            network: Network::default,
             underlay,
             bind,
             store,
@@ -307,12 +309,12 @@ async fn obey(agent: &Agent, ask: Ask) -> Answer<Said> {
             Said::Written { stamp: written.stamp, on: written.wait.reached, of: written.wait.of }
         }
         Ask::Remove { node } => {
-            Said::Told { names: agent.remove(root, RemoveMember { node }).await?.told }
+            Said::Told { names: agent.remove(root, RemoveMember { node, force: true }).await?.told }
         }
         Ask::Rename { node, name } => {
             Said::Joined { name: agent.rename(root, RenameMember { node, name }).await?.name }
         }
-        Ask::Leave => Said::Told { names: agent.leave(root, Leave {}).await?.told },
+        Ask::Leave => Said::Told { names: agent.leave(root, Leave { force: true }).await?.told },
         Ask::Status => Said::Status { state: agent.status(root, GetStatus {}).await?.node.state },
         Ask::Look { histories } => {
             let all = ListDocuments { full: true, ..ListDocuments::default() };

@@ -1,0 +1,47 @@
+//! What this node can tell of its own place among the others: see [`peerage_proto::isolation`].
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use peerage_proto::isolation::{Network, Sight};
+use peerage_proto::liveness::State;
+
+use super::Membership;
+use crate::liveness::Standings;
+
+/// How long one that is doubted may take to show that it is there.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+impl Membership {
+    /// How far this node sees now.
+    pub fn sight(&self) -> Sight {
+        let standings = self.liveness.standings().borrow().clone();
+        Sight::of(standings.values(), &self.network(&standings))
+    }
+
+    /// The same, once those in doubt had a moment to answer: a host that is late doubts others, who
+    /// are there.
+    pub async fn sight_after_asking(&self) -> Sight {
+        let mut standings = self.liveness.standings().borrow().as_ref().clone();
+        let doubted = standings.iter().filter(|(_, standing)| standing.state == State::Suspect);
+        let asked = doubted
+            .map(|(node, _)| async { (*node, self.mesh.answers(*node, ANSWERED_WITHIN).await) });
+        let asked: Vec<_> = asked.collect::<FuturesUnordered<_>>().collect().await;
+        for (node, answered) in asked {
+            if answered && let Some(standing) = standings.get_mut(&node) {
+                standing.state = State::Alive;
+            }
+        }
+        let standings = Standings::new(standings);
+        Sight::of(standings.values(), &self.network(&standings))
+    }
+
+    /// What the host's network says, where there is reason to look.
+    fn network(&self, standings: &Standings) -> Network {
+        let is_missed = standings.values().any(|standing| standing.state != State::Alive);
+        // Agents that are reached on their own host only need no card.
+        let is_told = self.hello.borrow().addresses.iter().any(|at| !at.ip().is_loopback());
+        if is_missed && is_told { (self.network)() } else { Network::Unknown }
+    }
+}

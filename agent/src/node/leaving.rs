@@ -1,0 +1,136 @@
+//! Leaving a Data Center in good order: whether another member holds what this one holds, the others
+//! told, and what the node had put aside.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use peerage_proto::departure::Loss;
+use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::replica::Actor;
+use peerage_proto::roster::{Roster, member_path};
+use peerage_proto::wire::CloseCode;
+use rand::seq::SliceRandom;
+use tokio::time::{Instant, timeout};
+
+use super::{LEFT_HINT, Node, NodeError, Notice};
+use crate::clock::rfc3339;
+use crate::membership::Membership;
+
+/// How long a node that leaves waits for those alive to confirm that they heard.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the members that are reached may take, all together, until one of them confirms that it
+/// holds what this node holds.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many of them are asked at once: one that hangs holds one place.
+const ASKED_AT_ONCE: usize = 4;
+
+/// How a node left.
+#[derive(Debug, Clone)]
+pub struct Farewell {
+    /// The Data Center's name.
+    pub datacenter_name: String,
+    /// Its id.
+    pub datacenter: DataCenterId,
+    /// The names of the members that confirmed that they heard.
+    pub told: Vec<String>,
+    /// Where what the node had is kept.
+    pub backup: PathBuf,
+    /// What is left to do where there were others, and none confirmed.
+    pub unheard: Option<Notice>,
+}
+
+impl Node {
+    /// Leaves the Data Center: the others are told, what the node had is put aside, and it is
+    /// standalone. Unless it is to leave by `force`, another member has to hold all that it holds.
+    ///
+    /// # Errors
+    /// [`NodeError`]; after [`NodeError::Loss`] it is a member as before.
+    pub async fn leave(&self, who: &str, force: bool) -> Result<Farewell, NodeError> {
+        let mut turn = self.turning.lock().await;
+        if let Some(notice) = &*self.twin.borrow() {
+            return Err(NodeError::Twin(notice.message.clone()));
+        }
+        let membership = self.membership().ok_or(NodeError::Standalone)?;
+        // From here on nothing is acknowledged that might be lost with this node.
+        let _closed = membership.replica.close();
+        if !force && let Some(loss) = loss(&membership).await? {
+            return Err(NodeError::Loss(loss));
+        }
+        let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
+        let actor = Actor { who: who.to_owned(), via: "socket".into() };
+        let edit = Roster::leaving(me, who, self.now().wall_ms);
+        let replica = &membership.replica;
+        let acknowledged = replica.write_by_any_clock(member_path(&me), edit, actor, true).await?;
+        let told = match &acknowledged.receipts {
+            Some(receipts) => {
+                let deadline = Instant::now() + FAREWELL_TIMEOUT;
+                receipts.until(deadline, |nodes| nodes.is_superset(&alive)).await
+            }
+            None => Default::default(),
+        };
+        let datacenter = &roster.datacenter_name;
+        let past = self.past_of(&membership, format!("left {datacenter}: {who}")).await;
+        membership.stop(true).await;
+        self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
+        let is_heard = !told.is_empty() || roster.others(me).next().is_none();
+        let unheard = (!is_heard).then(|| nobody_heard(&roster.name_of(&me)));
+        // Kept over restarts, so that Join Information that stays in the configuration does not
+        // bring the node back against the operator's word.
+        let notice = Notice {
+            message: format!(
+                "{who} took this node out of {datacenter} at {}{}",
+                rfc3339(self.now().wall_ms),
+                unheard.as_ref().map_or_else(String::new, |u| format!("; {}", u.message))
+            ),
+            hint: match &unheard {
+                Some(unheard) => format!("{}; {LEFT_HINT}", unheard.hint),
+                None => LEFT_HINT.into(),
+            },
+            removed: false,
+        };
+        let backup = self.step_out(&mut turn, notice, past, "left").await?;
+        let heard = if is_heard { "" } else { ", and nobody heard" };
+        self.tell("left", format!("{who} left {datacenter}{heard}"));
+        Ok(Farewell {
+            datacenter_name: roster.datacenter_name.clone(),
+            datacenter: membership.datacenter,
+            told: told.iter().map(|id| roster.name_of(id)).collect(),
+            backup,
+            unheard,
+        })
+    }
+}
+
+/// What would be lost if the node left now. A member holds what this one holds once a session with
+/// it has come to its end: the two have given each other what was missing, and have it on disk. One
+/// that is itself about to leave runs no session then, so two that leave at once do not count on
+/// each other.
+async fn loss(membership: &Arc<Membership>) -> Result<Option<Loss>, NodeError> {
+    let mut reached: Vec<NodeId> = membership.reached().into_iter().collect();
+    reached.shuffle(&mut rand::rng());
+    let confirmed = {
+        let asked = stream::iter(reached.clone()).map(|member| membership.synchronise(member));
+        let confirmed = asked.buffer_unordered(ASKED_AT_ONCE).any(|held| async move { held });
+        timeout(CONFIRMED_WITHIN, confirmed).await.unwrap_or(false)
+    };
+    let seen = membership.seen_elsewhere();
+    let loss = membership.replica.read(move |r| Loss::of(r, &reached, confirmed, &seen)).await;
+    Ok(loss?)
+}
+
+/// What to do about a leaving that no other member has heard of.
+fn nobody_heard(name: &str) -> Notice {
+    Notice {
+        message: "no other member confirmed that it heard, so they show this node as down".into(),
+        hint: format!(
+            "this agent tells those who look for it, for as long as it runs; if it goes first, \
+             `peerage remove {name}` on one of them"
+        ),
+        removed: false,
+    }
+}
