@@ -83,6 +83,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// How far this node's own clock is off, where it is known to be wrong.
     fn clock_off(&self) -> Option<ClockOff>;
 
+    /// Where an agent with this member's key is alive as that member; none where none shows itself.
+    fn lives(&self, member: NodeId) -> impl Future<Output = Option<String>> + Send;
+
     /// Whether a member is there, as far as can be told: it is called if nothing speaks for it.
     fn presence(&self, member: NodeId) -> impl Future<Output = Presence> + Send;
 }
@@ -231,7 +234,9 @@ impl<S: Surroundings> Admitter<S> {
     ) -> Result<Judged, Stop> {
         let judged = self.judge(request, joiner, binding)?;
         let _pending = Forgotten { pending: &self.pending, invite: judged.terms.invite, joiner };
-        if !judged.already {
+        if judged.already {
+            self.check_copy(joiner).await?;
+        } else {
             self.check_uses(&judged.terms, joiner).await?;
         }
         self.check_gone(&judged).await?;
@@ -329,6 +334,17 @@ impl<S: Surroundings> Admitter<S> {
         uses_left(terms, used.len()).map_err(|_| {
             Refusal::Busy("other nodes are just being let in by the same Join Information".into())
         })
+    }
+
+    /// Who is a member already may ask again after a crash; but if an agent with its key is alive as
+    /// that member, this is another host, with a copy of its key.
+    async fn check_copy(&self, joiner: NodeId) -> Result<(), Refusal> {
+        let place = match joiner == self.me {
+            true => Some("on the host that was asked".to_owned()),
+            false => self.surroundings.lives(joiner).await,
+        };
+        let name = self.roster().name_of(&joiner);
+        place.map_or(Ok(()), |place| Err(Refusal::Copy { name, place }))
     }
 
     /// A member is replaced only where it is gone: looked at, and called, by a node that is not

@@ -22,6 +22,7 @@ use crate::mesh::{
     Bind, DialError, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame,
 };
 use crate::node::Node;
+use crate::twins;
 
 /// How long a member that is to be replaced is called.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -135,6 +136,10 @@ impl Surroundings for MeshSurroundings {
 
     fn clock_off(&self) -> Option<ClockOff> {
         self.membership.time.borrow().refused()
+    }
+
+    async fn lives(&self, member: NodeId) -> Option<String> {
+        twins::lives(&self.membership, member).await
     }
 
     async fn presence(&self, member: NodeId) -> Presence {

@@ -80,6 +80,26 @@ pub async fn check(
     Ok(())
 }
 
+/// Where an agent is alive that has a member's key and is that member, as it stands in a sentence:
+/// one that is connected, or that shows itself at the member's addresses.
+pub async fn lives(membership: &Membership, peer: NodeId) -> Option<String> {
+    if let Some(status) = membership.mesh.peer(peer)
+        && membership.mesh.answers(peer, PROOF_OF_LIFE).await
+    {
+        return Some(place(membership, status.path));
+    }
+    let addresses = membership.roster().member(&peer)?.addresses.clone();
+    let look = |at| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
+    let mut looks: FuturesUnordered<_> =
+        addresses.into_iter().take(LOOKED_AT_MAX).map(look).collect();
+    while let Some((at, found)) = looks.next().await {
+        if found.is_some() {
+            return Some(place(membership, Path::Direct(at)));
+        }
+    }
+    None
+}
+
 /// Another start of the node than the one that speaks, where one is alive.
 async fn known(
     membership: &Membership,

@@ -13,8 +13,8 @@ use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
 use peerage_proto::api::node::{
-    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, ResetIdentity,
-    Status,
+    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, Met,
+    ResetIdentity, Status,
 };
 use peerage_proto::api::settings::{
     Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
@@ -65,6 +65,11 @@ impl Service for Agent {
     async fn join(&self, _: &Caller, request: Join) -> Answer<Joined> {
         let node = self.node.clone();
         self.to_the_end(async move { status::join(&node, request).await }).await
+    }
+
+    async fn meet(&self, _: &Caller, request: Meet) -> Answer<Met> {
+        let node = self.node.clone();
+        self.to_the_end(async move { status::meet(&node, request).await }).await
     }
 
     async fn reset_identity(&self, _: &Caller, request: ResetIdentity) -> Answer<IdentityReset> {

@@ -10,7 +10,7 @@ use peerage_proto::roster::ResolveError;
 use crate::events::NoPlace;
 use crate::joining::JoinError;
 use crate::membership::Membership;
-use crate::node::{Node, NodeError, TWIN_HINT};
+use crate::node::{MeetError, Node, NodeError, TWIN_HINT};
 use crate::replica::WriteFailure;
 use crate::timekeeping::CLOCK_HINT;
 
@@ -107,6 +107,15 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
         NodeError::Join(JoinError::BrokeOff(_)) => {
             ApiError::new(ErrorCode::Failed, message).hint("paste the same string again")
         }
+        NodeError::Meet(MeetError::Refused { .. }) => ApiError::new(ErrorCode::Refused, message)
+            .hint("its `peerage status`, and this node's, tell more"),
+        NodeError::Meet(MeetError::OnlyItself) => ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage invite` on one of the others prints what to paste here"),
+        NodeError::Meet(MeetError::Unreachable(_)) => ApiError::new(ErrorCode::Failed, message)
+            .hint(
+                "check that one of these hosts is up and lets UDP in at that port, or make new \
+                 Join Information on a member that is (`peerage invite`)",
+            ),
         NodeError::Write(failure) => not_written(failure),
         NodeError::Rule(rule) => not_written(rule.into()),
         NodeError::PutAside(_) => ApiError::new(ErrorCode::Failed, message)

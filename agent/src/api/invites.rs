@@ -204,5 +204,6 @@ pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
         secret: information.secret.is_some(),
         valid: message.is_none(),
         message,
+        already: member_of_it.is_some(),
     })
 }

@@ -26,8 +26,8 @@ use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
 use peerage_proto::api::node::{
-    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, ResetIdentity,
-    Status,
+    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, Met,
+    ResetIdentity, Status,
 };
 use peerage_proto::api::settings::{
     Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
@@ -76,6 +76,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Joins a Data Center.
     fn join(&self, caller: &Caller, request: Join) -> impl Future<Output = Answer<Joined>> + Send;
+
+    /// Meets members by Join Information.
+    fn meet(&self, caller: &Caller, request: Meet) -> impl Future<Output = Answer<Met>> + Send;
 
     /// Gives this host another identity.
     fn reset_identity(

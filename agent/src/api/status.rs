@@ -1,17 +1,19 @@
 //! This node: how it is doing, and its ways into a Data Center and out of one.
 
+use peerage_proto::admission::invitation::JoinInformation;
 use peerage_proto::api::node::{
-    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, Leave, MemberCounts,
-    Notice, ResetIdentity, SettingsSummary, Status, Traffic,
+    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, Leave, Meet,
+    MemberCounts, Met, Missed, Notice, ResetIdentity, SettingsSummary, Status, Traffic,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
+use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::notice::{self, NoticeKind};
 use peerage_proto::skew::{Estimate, Level};
 
-use super::failure::{not_turned, not_written};
+use super::failure::{member, not_turned, not_written};
 use super::{Answer, members};
 use crate::clock::rfc3339;
-use crate::node::Node;
+use crate::node::{Meeting, Node, NodeError};
 
 pub(super) async fn status(node: &Node) -> Answer<Status> {
     let membership = node.membership();
@@ -99,7 +101,17 @@ pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Cr
 pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
     let Join { token, name, password, replace } = request;
     let joined = node.join(&token, password.as_deref(), name.as_deref(), replace).await;
-    let (membership, seed) = joined.map_err(not_turned)?;
+    let (membership, seed, already) = match joined {
+        Ok((membership, seed)) => (membership, seed, false),
+        // Of the same Data Center it is not refused: it tells where the others are now.
+        Err(NodeError::AlreadyMember { id, .. }) if leads_to(&token, id) => {
+            let met = node.meet(&token).await.map_err(not_turned)?.met;
+            let membership = member(node)?;
+            let names: Vec<_> = met.iter().map(|id| membership.roster().name_of(id)).collect();
+            (membership, names.join(", "), true)
+        }
+        Err(error) => return Err(not_turned(error)),
+    };
     let roster = membership.roster();
     Ok(Joined {
         datacenter: Named {
@@ -109,6 +121,32 @@ pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
         node: Named { name: node.name(), id: node.id().to_string() },
         seed,
         members: u32::try_from(roster.current().count()).unwrap_or(u32::MAX),
+        already,
+    })
+}
+
+/// Whether Join Information is of this Data Center.
+fn leads_to(token: &str, datacenter: DataCenterId) -> bool {
+    let information = JoinInformation::parse(token);
+    information.is_ok_and(|i| i.invitation.terms().datacenter == datacenter)
+}
+
+pub(super) async fn meet(node: &Node, request: Meet) -> Answer<Met> {
+    let Meeting { met, missed } = node.meet(&request.token).await.map_err(not_turned)?;
+    let membership = member(node)?;
+    let roster = membership.roster();
+    let named = |id: &NodeId| Named { name: roster.name_of(id), id: id.to_string() };
+    let missed = missed.iter().map(|(id, message)| {
+        let Named { name, id } = named(id);
+        Missed { name, id, message: message.clone() }
+    });
+    Ok(Met {
+        datacenter: Named {
+            name: roster.datacenter_name.clone(),
+            id: membership.datacenter.to_string(),
+        },
+        met: met.iter().map(named).collect(),
+        missed: missed.collect(),
     })
 }
 

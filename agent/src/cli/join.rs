@@ -47,7 +47,8 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
     {
         return Err(ApiError::new(ErrorCode::Refused, "not joined: you said no").into());
     }
-    let password = match inspection.secret {
+    // To meet members takes no secret.
+    let password = match inspection.secret || inspection.already {
         true => None,
         false => Some(password(console)?),
     };
@@ -58,6 +59,10 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
         return console.json(&joined);
     }
     let (datacenter, node, seed) = (&joined.datacenter.name, &joined.node.name, &joined.seed);
+    if joined.already {
+        console.say(format_args!("{node} is a member of {datacenter} already, and met {seed}"));
+        return Ok(());
+    }
     let members = count(joined.members.into(), "node");
     console.say(format_args!("{node} joined {datacenter} by {seed}; it has {members} now"));
     Ok(())

@@ -16,6 +16,7 @@ mod invite;
 mod join;
 mod leave;
 mod links;
+mod meet;
 mod members;
 mod reset;
 mod settings;
@@ -90,6 +91,8 @@ pub enum Command {
     Inspect(invite::InspectArgs),
     /// Join the Data Center that Join Information speaks of
     Join(join::JoinArgs),
+    /// Meet members that this node does not find any more, by Join Information of one of them
+    Meet(meet::MeetArgs),
     /// Tell how this node is doing
     Status,
     /// List the members of the Data Center
@@ -157,6 +160,7 @@ pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit
         Command::Invite(args) => invite::invite(args, &client, console).await,
         Command::Inspect(args) => invite::inspect(args, &client, console).await,
         Command::Join(args) => join::join(args, &client, console).await,
+        Command::Meet(args) => meet::meet(args, &client, console).await,
         Command::Status => status::status(&client, console).await,
         Command::Members(args) => members::members(args, &client, console).await,
         Command::Links(args) => links::links(args, &client, console).await,

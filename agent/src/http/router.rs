@@ -14,7 +14,7 @@ use peerage_proto::api::events::{FollowEvents, WatchSettings};
 use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
-use peerage_proto::api::node::{Create, GetStatus, Join, Leave, ResetIdentity};
+use peerage_proto::api::node::{Create, GetStatus, Join, Leave, Meet, ResetIdentity};
 use peerage_proto::api::settings::{
     GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields,
 };
@@ -34,6 +34,7 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
         .answer(|s, by, r: GetStatus| async move { s.status(&by, r).await })
         .answer(|s, by, r: Create| async move { s.create(&by, r).await })
         .answer(|s, by, r: Join| async move { s.join(&by, r).await })
+        .answer(|s, by, r: Meet| async move { s.meet(&by, r).await })
         .answer(|s, by, r: Leave| async move { s.leave(&by, r).await })
         .answer(|s, by, r: ResetIdentity| async move { s.reset_identity(&by, r).await })
         .answer(|s, by, r: ListMembers| async move { s.members(&by, r).await })

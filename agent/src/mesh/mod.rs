@@ -22,6 +22,7 @@ mod doubt;
 mod endpoint;
 mod frames;
 mod hello;
+mod meeting;
 mod outbox;
 mod peer;
 mod pool;
@@ -183,7 +184,8 @@ impl Mesh {
     }
 
     /// Dials on the join protocol: a joiner its seed, or a seed back. The key is checked; nothing
-    /// was said yet. The caller closes the connection.
+    /// was said yet. The caller closes the connection. It may be this node's own key: whoever else
+    /// has that is a copy.
     ///
     /// # Errors
     /// [`DialError`]; the answer takes a few seconds where nothing answers.
@@ -192,9 +194,6 @@ impl Mesh {
         peer: NodeId,
         addresses: &[SocketAddr],
     ) -> Result<Connection, DialError> {
-        if peer == self.pool.own {
-            return Err(DialError::Own);
-        }
         self.pool.dialler.race(peer, ALPN_JOIN, addresses).await
     }
 

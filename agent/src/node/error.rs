@@ -6,6 +6,7 @@ use peerage_proto::id::DataCenterId;
 use peerage_proto::replica::WriteError;
 use peerage_proto::roster::NameError;
 
+use super::MeetError;
 use crate::joining::JoinError;
 use crate::replica::WriteFailure;
 use crate::store::StoreError;
@@ -51,6 +52,9 @@ pub enum NodeError {
     /// The seeds did not let it in.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// None of the members that it was to meet was met.
+    #[error(transparent)]
+    Meet(#[from] MeetError),
     /// A write was refused.
     #[error(transparent)]
     Write(#[from] WriteFailure),

@@ -6,6 +6,7 @@
 mod disk;
 mod error;
 mod leaving;
+mod meeting;
 mod renewal;
 
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ use crate::vitals::host::Look;
 
 pub use error::NodeError;
 pub use leaving::Farewell;
+pub use meeting::{MeetError, Meeting};
 pub use renewal::{KeyPlace, Renewed, reset_stopped};
 
 use disk::{StoreDisk, loaded};
@@ -461,10 +463,14 @@ impl Node {
         }
         match self.membership() {
             None => Ok(()),
-            Some(membership) => Err(NodeError::AlreadyMember {
-                name: membership.roster().datacenter_name.clone(),
-                id: membership.datacenter,
-            }),
+            Some(membership) => Err(self.already_member(&membership)),
+        }
+    }
+
+    fn already_member(&self, membership: &Membership) -> NodeError {
+        NodeError::AlreadyMember {
+            name: membership.roster().datacenter_name.clone(),
+            id: membership.datacenter,
         }
     }
 

@@ -17,8 +17,8 @@ use peerage_proto::api::members::{
     Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
 };
 use peerage_proto::api::node::{
-    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, MemberCounts, Node,
-    ResetIdentity, SettingsSummary, Status,
+    Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, MemberCounts,
+    Met, Missed, Node, ResetIdentity, SettingsSummary, Status,
 };
 use peerage_proto::api::settings::{
     Conflict, Document, Edit, FieldMeta, Fields, GetDocument, GetHistory, HistoryEntry,
@@ -299,7 +299,17 @@ impl Service for Fake {
         }
         let datacenter = self.state().datacenter.insert(named("lab")).clone();
         let node = named(request.name.as_deref().unwrap_or("pve-1"));
-        Ok(Joined { datacenter, node, seed: "pve-2".into(), members: 2 })
+        Ok(Joined { datacenter, node, seed: "pve-2".into(), members: 2, already: false })
+    }
+
+    async fn meet(&self, _: &Caller, request: Meet) -> Answer<Met> {
+        let datacenter = self.state().datacenter.clone();
+        let datacenter = datacenter.filter(|_| request.token == TOKEN).ok_or_else(|| {
+            ApiError::new(ErrorCode::Refused, "this node is a member of another Data Center")
+        })?;
+        let Named { name, id } = named("pve-3");
+        let missed = Missed { name, id, message: "pve-3 at 192.0.2.9:4747: no answer".into() };
+        Ok(Met { datacenter, met: vec![named("pve-2")], missed: vec![missed] })
     }
 
     async fn reset_identity(&self, _: &Caller, _: ResetIdentity) -> Answer<IdentityReset> {
@@ -415,6 +425,7 @@ impl Service for Fake {
             secret: request.token != TOKEN_WITHOUT_SECRET,
             valid: true,
             message: None,
+            already: false,
         })
     }
 

@@ -117,6 +117,16 @@ pub enum Refusal {
         /// How many others were measured.
         peers: usize,
     },
+    /// An agent with the joiner's key is a member already, and is alive.
+    #[error(
+        "an agent with the same node.key is {name} already, and is alive {place}: a disk or an image was copied"
+    )]
+    Copy {
+        /// The name of that member.
+        name: String,
+        /// Where it is, as it stands in a sentence.
+        place: String,
+    },
     /// The joiner's key was put out.
     #[error("this node was removed from the Data Center by {who} on {by}, and its key stays out")]
     Removed {
@@ -209,6 +219,7 @@ impl Refusal {
             Self::BadName(_) => "bad_name",
             Self::ClockOff { .. } => "clock_off",
             Self::SeedClockOff { .. } => "seed_clock_off",
+            Self::Copy { .. } => "copy",
             Self::Removed { .. } => "removed",
             Self::Version { .. } => "version",
             Self::Unreachable { .. } => "unreachable",
@@ -266,6 +277,13 @@ impl Refusal {
                 "set the clock of {member} (timedatectl set-ntp true) and paste the same string \
                  again, or make one on another node: `peerage invite`"
             ),
+            Self::Copy { .. } => {
+                "if this host is the copy, give it an identity of its own: `peerage reset \
+                 --identity`, then paste the same string again; if it is the one to stay, stop the \
+                 other for good, do the same here, and take the name over by `peerage join \
+                 --replace`"
+                    .into()
+            }
             Self::Removed { .. } => {
                 "to join again, give this host a new identity: `peerage reset --identity`; then use \
                  new Join Information"

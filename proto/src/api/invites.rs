@@ -133,6 +133,10 @@ pub struct Inspection {
     pub valid: bool,
     /// Why it cannot be used.
     pub message: Option<String>,
+    /// Whether this node is a member of that Data Center already: to join by it is to meet its seeds,
+    /// whatever became of the invitation.
+    #[serde(default)]
+    pub already: bool,
 }
 
 /// A node that admits.

@@ -204,6 +204,48 @@ pub struct Joined {
     pub seed: String,
     /// How many members there are now, this node included.
     pub members: u32,
+    /// Whether it was a member before: then it kept everything, and met the seed.
+    #[serde(default)]
+    pub already: bool,
+}
+
+/// Connects with the seeds of Join Information of the Data Center that this node is a member of, for
+/// where neither side finds the other any more. The node keeps everything; whether the invitation
+/// still admits does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meet {
+    /// The Join Information, as `invite` printed it.
+    pub token: String,
+}
+
+impl Operation for Meet {
+    type Output = Met;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "meet";
+    const ACTION: Action = Action::Write;
+}
+
+/// Whom this node met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// The Data Center.
+    pub datacenter: Named,
+    /// The seeds that it is connected with now; at least one.
+    pub met: Vec<Named>,
+    /// Those that it is not.
+    pub missed: Vec<Missed>,
+}
+
+/// A seed that was not met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// Its name, or the beginning of its id where no name is known here.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// Why.
+    pub message: String,
 }
 
 /// Leaves the Data Center. The node is standalone afterwards. Where no other member confirms that it

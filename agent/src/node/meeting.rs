@@ -1,0 +1,104 @@
+//! Meeting members by Join Information, where neither side can find the other any more: all had new
+//! addresses at once, say. A member keeps everything; the string only tells it where to look.
+//!
+//! So it does not matter whether the invitation still admits anybody: who may be met is decided by
+//! the hellos, in which both sides show that they are members.
+
+use std::net::SocketAddr;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use peerage_proto::admission::invitation::{JoinInformation, Seed};
+use peerage_proto::id::NodeId;
+use tracing::info;
+
+use super::{Node, NodeError};
+use crate::mesh::DialError;
+
+/// Whom a member met by Join Information.
+#[derive(Debug)]
+pub struct Meeting {
+    /// Those that it is connected with now; at least one.
+    pub met: Vec<NodeId>,
+    /// Those that it is not, each with the cause.
+    pub missed: Vec<(NodeId, String)>,
+}
+
+/// Why none of the seeds was met. The node is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MeetError {
+    /// It names only the node itself.
+    #[error("this Join Information was made on this very node, and names nobody else to meet")]
+    OnlyItself,
+    /// None answers.
+    #[error("no seed of the Join Information can be reached: {}", .0.join("; "))]
+    Unreachable(Vec<String>),
+    /// One answered and said no.
+    #[error("{by} refused: {cause}")]
+    Refused {
+        /// Its name, or its id where it has none here.
+        by: String,
+        /// What it said.
+        cause: String,
+    },
+}
+
+impl Node {
+    /// Connects with the seeds of Join Information of the Data Center that this node is a member of,
+    /// and catches up with them.
+    ///
+    /// # Errors
+    /// [`NodeError::Meet`], or that it is not a member of that Data Center.
+    pub async fn meet(&self, token: &str) -> Result<Meeting, NodeError> {
+        if let Some(notice) = &*self.twin.borrow() {
+            return Err(NodeError::Twin(notice.message.clone()));
+        }
+        let membership = self.membership().ok_or(NodeError::Standalone)?;
+        let information = JoinInformation::parse(token)?;
+        let terms = information.invitation.terms();
+        if terms.datacenter != membership.datacenter {
+            return Err(self.already_member(&membership));
+        }
+        let me = self.id();
+        let meeting = |seed: &Seed| {
+            let (node, addresses, mesh) = (seed.node, seed.addresses.clone(), &membership.mesh);
+            async move { (node, addresses.clone(), mesh.meet(node, &addresses).await) }
+        };
+        let others = terms.seeds.iter().filter(|seed| seed.node != me);
+        let mut meetings: FuturesUnordered<_> = others.map(meeting).collect();
+        if meetings.is_empty() {
+            return Err(MeetError::OnlyItself.into());
+        }
+        let (mut met, mut missed, mut refused) = (Vec::new(), Vec::new(), None);
+        while let Some((node, addresses, outcome)) = meetings.next().await {
+            let name = || membership.roster().name_of(&node);
+            match outcome {
+                Ok(()) => {
+                    info!(peer = name(), "met by Join Information");
+                    // It tells where all the others are, as far as it has heard.
+                    let _ = membership.synchronise(node).await;
+                    met.push(node);
+                }
+                Err(error) => {
+                    if let DialError::Refused(refusal) = &error {
+                        let cause = refusal.to_string();
+                        refused = Some(MeetError::Refused { by: name(), cause });
+                    }
+                    missed.push((node, format!("{} {}: {error}", name(), at(&addresses))));
+                }
+            }
+        }
+        if met.is_empty() {
+            let causes = missed.into_iter().map(|(_, cause)| cause).collect();
+            return Err(refused.unwrap_or(MeetError::Unreachable(causes)).into());
+        }
+        let names: Vec<_> = met.iter().map(|node| membership.roster().name_of(node)).collect();
+        self.tell("met", format!("{} met {} by Join Information", self.name(), names.join(", ")));
+        Ok(Meeting { met, missed })
+    }
+}
+
+fn at(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    format!("at {}", addresses.join(", "))
+}
