@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peerage_proto::admission::exchange::{
@@ -103,13 +103,17 @@ pub enum Presence {
 
 /// The admissions that are under way, as uses of their invitations.
 #[derive(Debug, Default)]
-pub struct Pending(Mutex<BTreeMap<InviteId, BTreeMap<NodeId, Instant>>>);
+pub struct Pending {
+    invites: Mutex<BTreeMap<InviteId, BTreeMap<NodeId, Instant>>>,
+    /// Those that are being served here, from where, and how many times.
+    served: Mutex<BTreeMap<NodeId, (SocketAddr, usize)>>,
+}
 
 impl Pending {
     /// Notes that a node is about to be admitted; tells which others are, of the same invitation.
     fn note(&self, invite: InviteId, joiner: NodeId) -> Vec<NodeId> {
         let now = Instant::now();
-        let mut invites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut invites = self.invites.lock().unwrap_or_else(PoisonError::into_inner);
         for joiners in invites.values_mut() {
             joiners.retain(|_, until| *until > now);
         }
@@ -119,11 +123,43 @@ impl Pending {
         joiners.keys().filter(|node| **node != joiner).take(LISTED_MAX).copied().collect()
     }
 
+    /// Begins to serve a joiner; `None` while another host with its key is being served, which may be
+    /// a copy of it. One that asks again from where it did is the same.
+    fn serve(&self, joiner: NodeId, remote: SocketAddr) -> Option<Served<'_>> {
+        let mut served = self.served();
+        let (first, times) = served.entry(joiner).or_insert((remote, 0));
+        let is_the_same = *first == remote;
+        *times += usize::from(is_the_same);
+        is_the_same.then_some(Served { pending: self, joiner })
+    }
+
+    fn served(&self) -> MutexGuard<'_, BTreeMap<NodeId, (SocketAddr, usize)>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets one that is over.
     fn forget(&self, invite: InviteId, joiner: NodeId) {
-        let mut invites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut invites = self.invites.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(joiners) = invites.get_mut(&invite) {
             joiners.remove(&joiner);
+        }
+    }
+}
+
+/// A joiner that is being served, until this is dropped.
+struct Served<'a> {
+    pending: &'a Pending,
+    joiner: NodeId,
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        let mut served = self.pending.served();
+        if let Some((_, times)) = served.get_mut(&self.joiner) {
+            *times -= 1;
+            if *times == 0 {
+                served.remove(&self.joiner);
+            }
         }
     }
 }
@@ -208,6 +244,10 @@ impl<S: Surroundings> Admitter<S> {
         let (request, binding) = match first_request(connection, &mut recv).await? {
             Ok(request) => request,
             Err(refusal) => return refuse(&mut send, refusal).await,
+        };
+        let Some(_served) = self.pending.serve(joiner, connection.remote_address()) else {
+            let cause = "another host with this node's key is just being let in".to_owned();
+            return refuse(&mut send, Refusal::Busy(cause)).await;
         };
         match self.admit(&mut send, &mut recv, &request, joiner, &binding).await {
             Ok(judged) => {

@@ -203,7 +203,7 @@ fn what_could_not_be_put_aside_is_put_aside_before_anything_takes_its_place() {
     let backups = node.data().join("backup");
     fs::write(&backups, "in the way").unwrap();
 
-    node.cli(&["leave"]).exits(1).says(&["standalone now", "could not be put aside"]);
+    node.cli(&["leave", "--force"]).exits(1).says(&["standalone now", "could not be put aside"]);
     node.cli(&["create", "south"]).exits(1).says(&["could not be put aside"]);
     node.stop();
     node.restart();

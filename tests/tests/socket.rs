@@ -120,6 +120,7 @@ fn who_is_neither_root_nor_in_the_group_looks_but_does_not_touch() {
         &["remove", "pve-1"],
         &["create", "south"],
         &["join", &token, "--yes"],
+        &["meet", &token],
     ] {
         as_nobody(&agent, args).exits(4);
     }

@@ -365,6 +365,73 @@ async fn nodes_are_renamed_and_removed_and_a_node_leaves() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_leaving_asks_and_what_would_be_lost_is_asked_for_by_name() {
+    let agent = Agent::start().await;
+    agent.run("create lab").await;
+    let no = agent.run_with("leave", "n\n", TERMINAL).await;
+    assert_eq!(no.exit, Exit::Refused, "{no:?}");
+    assert!(no.err.contains("lab (lab-0000)") && no.err.contains("Leave? [y/N]"), "{no:?}");
+    assert_eq!(agent.run_with("leave", "y\n", TERMINAL).await.exit, Exit::Done);
+
+    agent.run("create lab").await;
+    agent.fake.make_last();
+    let script = agent.run("leave").await;
+    assert_eq!(script.exit, Exit::Refused);
+    assert_eq!(script.err, "peerage: this node is the last member of lab\n  --force\n");
+    let json: Value = serde_json::from_str(&agent.run("leave --json").await.err).unwrap();
+    assert_eq!(json["code"], "needs_force");
+    for (words, input) in [("leave", "y\ny\n"), ("leave", "y\n"), ("leave --yes", "yes\n")] {
+        let said = agent.run_with(words, input, TERMINAL).await;
+        assert_eq!(said.exit, Exit::Refused, "{words}: {said:?}");
+        assert!(said.err.contains("last member of lab"), "{said:?}");
+        assert!(said.err.contains("To go on all the same, type lab: "), "{said:?}");
+    }
+    let named = agent.run_with("leave --yes", "lab\n", TERMINAL).await;
+    assert_eq!(named.exit, Exit::Done, "{named:?}");
+    agent.run("create lab").await;
+    let forced = agent.run_with("leave --force", "", TERMINAL).await;
+    assert!(forced.exit == Exit::Done && !forced.err.contains('?'), "{forced:?}");
+}
+
+#[tokio::test]
+async fn on_a_terminal_removing_a_member_that_lives_asks_and_elsewhere_it_does_as_told() {
+    let agent = Agent::start().await;
+    agent.run("create lab").await;
+    let down = agent.run_with("remove pve-2", "", TERMINAL).await;
+    assert!(down.exit == Exit::Done && !down.err.contains('?'), "{down:?}");
+    agent.fake.bring_up_pve_2();
+    for (words, input, exit) in [
+        ("remove pve-2", "n\n", Exit::Refused),
+        ("remove pve-2-000", "\n", Exit::Refused),
+        ("remove pve-2", "y\n", Exit::Done),
+        ("remove pve-9", "", Exit::NotFound),
+    ] {
+        let said = agent.run_with(words, input, TERMINAL).await;
+        assert_eq!(said.exit, exit, "{words}: {said:?}");
+        let asks = said.err.contains("192.0.2.7:4747") && said.err.contains("for good? [y/N]");
+        assert_eq!(asks, exit != Exit::NotFound, "{words}: {said:?}");
+    }
+    for words in ["remove pve-2 --yes", "remove pve-2 --force"] {
+        assert_eq!(agent.run_with(words, "", TERMINAL).await.exit, Exit::Done, "{words}");
+    }
+    assert_eq!(agent.run("remove pve-2").await.exit, Exit::Done);
+}
+
+#[tokio::test]
+async fn members_are_met_by_a_token_from_everywhere_that_one_comes_from() {
+    let agent = Agent::start().await;
+    agent.run("create lab").await;
+    let said = agent.run(&format!("meet {TOKEN}")).await;
+    let words = "met pve-2 of lab\nnot met: pve-3 at 192.0.2.9:4747: no answer\n";
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, words));
+    let by_stdin =
+        agent.run_with("meet - --json", &format!("{TOKEN}\n"), Terminal::default()).await;
+    assert_eq!(by_stdin.json()["met"][0]["name"], "pve-2", "{by_stdin:?}");
+    assert_eq!(agent.run("meet peerage1-other").await.exit, Exit::Refused);
+    assert_eq!(CommandLine::read(words_of("meet")).unwrap_err(), Exit::Usage);
+}
+
+#[tokio::test]
 async fn conflicts_show_both_edits_and_the_whole_change_that_lost() {
     let agent = Agent::start().await;
     let said = agent.run("settings conflicts").await;

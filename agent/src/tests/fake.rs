@@ -76,6 +76,7 @@ struct State {
     /// How many of the changes a watcher that comes is no longer told.
     forgotten: usize,
     pve_2_is_up: bool,
+    is_last: bool,
     links: Option<SetLinks>,
 }
 
@@ -92,6 +93,11 @@ impl Fake {
     /// Makes the second member answer.
     pub(super) fn bring_up_pve_2(&self) {
         self.state().pve_2_is_up = true;
+    }
+
+    /// Leaves nobody who holds what this node holds.
+    pub(super) fn make_last(&self) {
+        self.state().is_last = true;
     }
 
     /// Ends all streams, as a service does that stops.
@@ -316,7 +322,11 @@ impl Service for Fake {
         Err(ApiError::new(ErrorCode::Refused, "this node is a member of Home Lab"))
     }
 
-    async fn leave(&self, _: &Caller, _: Leave) -> Answer<Departure> {
+    async fn leave(&self, _: &Caller, request: Leave) -> Answer<Departure> {
+        if self.state().is_last && !request.force {
+            let message = "this node is the last member of lab";
+            return Err(ApiError::new(ErrorCode::NeedsForce, message).hint("--force"));
+        }
         match self.state().datacenter.take() {
             Some(datacenter) => {
                 Ok(Departure { datacenter, told: vec![], backup: "/b".into(), notice: None })

@@ -35,7 +35,10 @@ async fn every_path_of_the_contract_answers() {
         ("DELETE /api/v1/members/pve-2", "", 200),
         ("DELETE /api/v1/members/pve-3", "", 404),
         ("POST /api/v1/create", r#"{"name": "other"}"#, 409),
-        ("POST /api/v1/leave", "", 200),
+        ("POST /api/v1/meet", r#"{"token": "peerage1-fake"}"#, 200),
+        ("DELETE /api/v1/members/pve-2?force=true", "", 200),
+        ("POST /api/v1/leave?force=maybe", "", 400),
+        ("POST /api/v1/leave?force=true", "", 200),
         ("POST /api/v1/join", r#"{"token": "peerage1-fake", "name": null}"#, 200),
         ("GET /api/v1/events?follow=false", "", 200),
     ] {
