@@ -38,6 +38,11 @@ fn who_leaves_while_nobody_is_reached_is_told_what_only_it_has() {
     let mut fleet = Fleet::found(2);
     fleet[0].set("dns", json!({"x": 1}));
     fleet.all_read("dns", &json!({"x": 1}));
+    fleet.converged();
+    // It says hello with what it holds.
+    fleet.kill(&[1]);
+    fleet[1].restart();
+    fleet.all_see_all();
     fleet.kill(&[1]);
     fleet.all_see("pve-2", &["down"], LATER);
     fleet[0].set("storage/nas1", json!({"x": 1}));

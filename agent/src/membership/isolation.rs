@@ -1,14 +1,19 @@
 //! What this node can tell of its own place among the others: see [`peerage_proto::isolation`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use peerage_proto::isolation::{Network, Sight};
 use peerage_proto::liveness::State;
+use peerage_proto::notice::{self, NoticeKind};
 
 use super::Membership;
 use crate::liveness::Standings;
+
+/// How often this host's network is looked at while it seems to be cut off.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long one that is doubted may take to show that it is there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
@@ -43,5 +48,21 @@ impl Membership {
         // Agents that are reached on their own host only need no card.
         let is_told = self.hello.borrow().addresses.iter().any(|at| !at.ip().is_loopback());
         if is_missed && is_told { (self.network)() } else { Network::Unknown }
+    }
+}
+
+/// Says so where this node may be cut off, for as long as it may.
+pub(super) async fn follow_sight(this: Arc<Membership>) {
+    let mut standings = this.liveness.standings();
+    loop {
+        standings.borrow_and_update();
+        let isolation = this.sight().isolation;
+        let is_alone = isolation.is_some();
+        let state = isolation.map(|i| notice::State::new(i.to_string(), i.hint()));
+        this.notices.set(NoticeKind::Peers, state);
+        tokio::select! {
+            changed = standings.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_AGAIN), if is_alone => {}
+        }
     }
 }

@@ -61,6 +61,7 @@ use addresses::follow_addresses;
 use comparing::{compare_digests, tell_vitals};
 use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
+use isolation::follow_sight;
 use notices::{OF_A_MEMBER, follow_notices};
 use objections::{Objections, call_those_put_out};
 use openings::Openings;
@@ -351,6 +352,7 @@ impl Membership {
         self.spawn(follow_roster(this(), members, happenings, clock, self.ended.clone()));
         self.spawn(tell_vitals(this()));
         self.spawn(follow_notices(this()));
+        self.spawn(follow_sight(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this(), inbound.digests));
         self.spawn(follow_addresses(this(), addresses));
