@@ -62,6 +62,16 @@ fn the_configuration_is_shown_with_its_sources() {
     assert!(err(&output).contains("\"groop\"") && err(&output).contains(&name), "{}", err(&output));
 }
 
+#[test]
+fn a_variable_of_another_program_is_warned_of_and_stops_nothing() {
+    let variables = [("PEERAGE_PORT_4747_UDP", "udp://10.96.0.7:4747"), ("PEERAGE_LOG", "debug")];
+    let output = peerage(&["config", "show", "--json", "--config", "/dev/null"], &variables);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(err(&output).contains("PEERAGE_PORT_4747_UDP"), "{}", err(&output));
+    assert!(!err(&output).contains("PEERAGE_LOG"), "{}", err(&output));
+    assert!(out(&output).contains("\"debug\""), "{}", out(&output));
+}
+
 /// Runs the binary with these variables of ours and no other.
 fn peerage(words: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peerage"));

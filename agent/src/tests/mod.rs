@@ -2,6 +2,8 @@
 
 mod commands;
 mod fake;
+mod gaps;
+mod handed_in;
 mod over_http;
 
 use std::io::{self, Read, Write};
