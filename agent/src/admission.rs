@@ -130,7 +130,7 @@ impl Pending {
         let (first, times) = served.entry(joiner).or_insert((remote, 0));
         let is_the_same = *first == remote;
         *times += usize::from(is_the_same);
-        is_the_same.then_some(Served { pending: self, joiner })
+        is_the_same.then(|| Served { pending: self, joiner })
     }
 
     fn served(&self) -> MutexGuard<'_, BTreeMap<NodeId, (SocketAddr, usize)>> {
