@@ -426,13 +426,15 @@ impl Membership {
         roster.others(self.me).filter(alive).collect()
     }
 
-    /// The current members that answer, or may still, without this node.
+    /// The current members that answer, or may: all but those that are known to be away. This node
+    /// is not among them.
     pub fn reached(&self) -> BTreeSet<NodeId> {
         let standings = self.liveness.standings().borrow().clone();
         let roster = self.roster();
-        let reached = |id: &NodeId| {
-            standings.get(id).is_some_and(|s| matches!(s.state, State::Alive | State::Suspect))
+        let is_away = |id: &NodeId| {
+            standings.get(id).is_some_and(|s| matches!(s.state, State::Down | State::Left))
         };
+        let reached = |id: &NodeId| !is_away(id) || self.mesh.is_connected(*id);
         roster.others(self.me).filter(reached).collect()
     }
 
