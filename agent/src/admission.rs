@@ -580,3 +580,23 @@ async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, AdmissionError> 
 async fn within<T>(step: impl Future<Output = T>) -> Result<T, AdmissionError> {
     timeout(FRAME_TIMEOUT, step).await.map_err(|_| AdmissionError::Joiner("fell silent"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two hosts with one key were both let in, as one member, and one was refused a second later.
+    #[test]
+    fn of_two_hosts_with_one_key_one_is_served_at_a_time_and_the_same_may_ask_again() {
+        let (pending, joiner) = (Pending::default(), NodeId([1; 32]));
+        let at = |n: u8| SocketAddr::from(([192, 0, 2, n], 4747));
+        let first = pending.serve(joiner, at(1)).expect("nobody else is there");
+        assert!(pending.serve(joiner, at(2)).is_none());
+        let again = pending.serve(joiner, at(1)).expect("it hung up and comes again");
+        assert!(pending.serve(NodeId([2; 32]), at(2)).is_some(), "another key");
+        drop(first);
+        assert!(pending.serve(joiner, at(2)).is_none());
+        drop(again);
+        assert!(pending.serve(joiner, at(2)).is_some());
+    }
+}
