@@ -22,6 +22,7 @@ use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
 use peerage_proto::roster::{ADDRESSES_MAX, Roster, member_path};
 use peerage_proto::skew::ClockOff;
+use peerage_proto::time::HowLong;
 use peerage_proto::wire::{StreamKind, WIRE_VERSION};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
@@ -429,7 +430,7 @@ impl<S: Surroundings> Admitter<S> {
             dialling.spawn(async move {
                 let dialled = timeout(DIAL_BACK_TIMEOUT, surroundings.dial_back(joiner, address));
                 dialled.await.unwrap_or_else(|_| {
-                    Err(format!("no answer within {} s", DIAL_BACK_TIMEOUT.as_secs()))
+                    Err(format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT)))
                 })
             });
         }

@@ -11,10 +11,12 @@ mod links;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::value::Value;
+use peerage_proto::api::SOCKET_PATH_BYTES_MAX;
 use peerage_proto::links::Link;
 use peerage_proto::roster::{NameError, NodeName};
 use serde::Deserialize;
@@ -261,6 +263,15 @@ impl Config {
                 return Err(wrong(key, "it is empty".to_owned()));
             }
         }
+        let length = raw.socket.as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            let message = format!(
+                "the path is {length} bytes long, and Linux takes {SOCKET_PATH_BYTES_MAX} at most \
+                 for a socket: give a shorter one, and the same to the commands (--socket or \
+                 PEERAGE_SOCKET)"
+            );
+            return Err(wrong("socket", message));
+        }
         Ok(Self {
             data_dir: raw.data_dir,
             socket: raw.socket,
@@ -323,10 +334,17 @@ impl Config {
     }
 }
 
-/// The host's name up to its first dot.
+/// The host's name up to its first dot, as it is now. It may be none that a node can have.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.split('.').next().unwrap_or_default().to_owned()
+    short_name(&name).to_owned()
+}
+
+/// The first label of a host's name: `web1` of `web1.example.org`. An address is no name of labels,
+/// and stays whole.
+fn short_name(name: &str) -> &str {
+    let is_address = name.parse::<IpAddr>().is_ok();
+    if is_address { name } else { name.split('.').next().unwrap_or_default() }
 }
 
 /// The socket that a client talks to: what the flag says, else the environment, else the file as

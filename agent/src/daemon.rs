@@ -2,6 +2,8 @@
 
 mod assembly;
 
+use std::fs::{self, Metadata};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
-use peerage_proto::roster::NodeName;
+use peerage_proto::roster::one_name;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,7 +25,7 @@ use crate::config::{self, Config, Listen};
 use crate::http;
 use crate::links::{LinksHandle, META_LINKS, Wishes, host_network};
 use crate::mesh::Underlay;
-use crate::node::{KeyPlace, reset_stopped};
+use crate::node::{KeyPlace, OwnName, reset_stopped};
 use crate::notices::watch_descriptors;
 use crate::signals::{Reload, Signals};
 use crate::store::{Folder, Image, Store, node_key};
@@ -69,9 +71,10 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
 /// may go on as it is.
 ///
 /// # Errors
-/// What kept it from that, with what to do instead.
+/// That it is no agent's folder, or may not be looked into; what kept it from going on as its owner.
+/// With what to do instead.
 pub fn become_owner(folder: &Path) -> Result<(), ApiError> {
-    let Ok(found) = folder.metadata() else { return Ok(()) };
+    let found = looked_into(folder)?;
     let owner = found.uid();
     if !rustix::process::geteuid().is_root() || owner == 0 {
         return Ok(());
@@ -81,6 +84,37 @@ pub fn become_owner(folder: &Path) -> Result<(), ApiError> {
     let message = format!("{} belongs to user {owner}: {error}", folder.display());
     Err(ApiError::new(ErrorCode::Failed, message)
         .hint(format!("run this command as that user: `sudo -u '#{owner}' peerage reset ...`")))
+}
+
+/// Looks whether a folder holds an agent's data. That it may not be looked into is not that it holds
+/// none.
+fn looked_into(folder: &Path) -> Result<Metadata, ApiError> {
+    let shown = folder.display();
+    let refused = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            ApiError::new(ErrorCode::NotFound, format!("there is no folder {shown}"))
+                .hint("`peerage config show` tells an agent's data_dir")
+        }
+        io::ErrorKind::PermissionDenied => {
+            let message = format!("you may not look into {shown}, so what it holds is not known");
+            ApiError::new(ErrorCode::Forbidden, message)
+                .hint("run this as root (sudo); it acts there as the user whose folder it is")
+        }
+        io::ErrorKind::NotADirectory => {
+            ApiError::new(ErrorCode::BadRequest, format!("{shown} is no folder"))
+        }
+        _ => ApiError::new(ErrorCode::Failed, format!("cannot look into {shown}: {error}")),
+    };
+    let names = fs::read_dir(folder).and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()
+    });
+    let names = names.map_err(refused)?;
+    if !names.iter().any(|name| name == "node.key" || name == "journal") {
+        let message = format!("there is no agent's data in {shown}");
+        return Err(ApiError::new(ErrorCode::NotFound, message)
+            .hint("`peerage config show` tells an agent's data_dir"));
+    }
+    folder.metadata().map_err(refused)
 }
 
 /// This program with its arguments.
@@ -99,10 +133,6 @@ pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
     let failed = |message: String| ApiError::new(ErrorCode::Failed, message);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-    if !["node.key", "journal"].iter().any(|name| folder.join(name).exists()) {
-        let message = format!("there is no agent's data in {}", folder.display());
-        return Err(ApiError::new(ErrorCode::NotFound, message));
-    }
     let renewed = runtime.block_on(reset_stopped(folder)).map_err(|e| failed(e.to_string()))?;
     Ok(IdentityReset {
         node: Named { name: config::host_name(), id: renewed.is.to_string() },
@@ -129,7 +159,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let (replaced, mut renewals) = mpsc::channel(1);
     let ground = Ground {
         key,
-        name: own_name(&config)?,
+        name: own_name(&config),
         addresses: links.addresses(),
         clock,
         look: Sample::of_this_host,
@@ -150,8 +180,9 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
         tokio::spawn(unattended::join(node.clone(), source, config.name.clone(), config.replace));
     }
     let addresses: Vec<_> = node.addresses().iter().map(SocketAddr::to_string).collect();
-    if let Some(name) =
-        config.name.filter(|name| node.membership().is_some() && name.as_str() != node.name())
+    if let Some(name) = config
+        .name
+        .filter(|name| node.membership().is_some() && !one_name(name.as_str(), &node.name()))
     {
         let is = node.name();
         warn!(
@@ -208,9 +239,6 @@ fn bind(listen: Listen, image: &Image) -> anyhow::Result<Underlay> {
 }
 
 /// The name that is configured, or the host's.
-fn own_name(config: &Config) -> anyhow::Result<NodeName> {
-    match &config.name {
-        Some(name) => Ok(name.clone()),
-        None => config::host_name().parse().context("give the node another name with --name"),
-    }
+fn own_name(config: &Config) -> OwnName {
+    config.name.clone().map_or(OwnName::OfHost(config::host_name), OwnName::Given)
 }

@@ -17,6 +17,7 @@ use futures_util::future::try_join_all;
 use peerage_proto::api::invites::CreateInvite;
 use peerage_proto::api::node::{Create, Join};
 use peerage_proto::api::settings::SetFields;
+use peerage_proto::api::{HowLong, SOCKET_PATH_BYTES_MAX};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,7 +82,15 @@ struct Demo {
 impl Demo {
     fn new(count: u32) -> anyhow::Result<Self> {
         let folder = Folder::new().context("no temporary folder can be made")?;
-        let nodes = (1..=count).map(|i| Node::new(&format!("pve-{i}"), folder.path())).collect();
+        let nodes: Vec<_> =
+            (1..=count).map(|i| Node::new(&format!("pve-{i}"), folder.path())).collect();
+        let longest = nodes.iter().map(|node| node.socket().as_os_str().len()).max();
+        anyhow::ensure!(
+            longest.is_none_or(|bytes| bytes <= SOCKET_PATH_BYTES_MAX),
+            "the temporary folder {} has too long a name for the agents' sockets, whose paths may be \
+             {SOCKET_PATH_BYTES_MAX} bytes long: set TMPDIR to a shorter one",
+            folder.path().display()
+        );
         Ok(Self { nodes, folder })
     }
 
@@ -242,7 +251,7 @@ async fn until(
 async fn within<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(STEP_BOUND, work).await {
         Ok(done) => done,
-        Err(_) => bail!("not within {} s: {what}", STEP_BOUND.as_secs()),
+        Err(_) => bail!("not within {}: {what}", HowLong(STEP_BOUND)),
     }
 }
 

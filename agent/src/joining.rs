@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use peerage_proto::admission::exchange::{JoinerFrame, MemberFrame};
 use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Seed};
-use peerage_proto::admission::refusal::{Refusal, span};
+use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{JoinRequest, prove};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};
 use peerage_proto::replica::{Limits, Outputs, Replica};
 use peerage_proto::roster::Roster;
+use peerage_proto::time::HowLong;
 use peerage_proto::wire::WIRE_VERSION;
 use quinn::{Connection, RecvStream, SendStream};
 use rand::RngExt;
@@ -44,7 +45,7 @@ const BUSY_WAIT_MS: std::ops::Range<u64> = 50..500;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// No seed answers.
-    #[error("no seed of the Join Information can be reached; tried for {}: {}", span(.after.as_millis() as u64), .tried.join("; "))]
+    #[error("no seed of the Join Information can be reached; tried for {}: {}", HowLong(*.after), .tried.join("; "))]
     Unreachable {
         /// Each address with what came of it.
         tried: Vec<String>,
@@ -272,7 +273,7 @@ impl Joiner {
 async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
     let dial = |address: SocketAddr| async move {
         let dialled = timeout(DIAL_TIMEOUT, dialler.dial(seed.node, address)).await;
-        let silent = || Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()));
+        let silent = || Err(format!("no answer within {}", HowLong(DIAL_TIMEOUT)));
         (address, dialled.unwrap_or_else(|_| silent()))
     };
     let mut dialling: futures_util::stream::FuturesUnordered<_> =

@@ -10,6 +10,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
 use peerage_proto::skew::ClockOff;
+use peerage_proto::time::HowLong;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -158,9 +159,9 @@ impl Surroundings for MeshSurroundings {
             }
             State::Left if since < RESTART_MAX => {
                 return Presence::Lately(format!(
-                    "its agent was stopped {} s ago, and it counts as gone after {} s",
-                    since.as_secs(),
-                    RESTART_MAX.as_secs()
+                    "its agent was stopped {} ago, and it counts as gone after {}",
+                    HowLong(since),
+                    HowLong(RESTART_MAX)
                 ));
             }
             State::Down | State::Left => {}

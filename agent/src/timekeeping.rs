@@ -12,7 +12,7 @@ use std::time::Duration;
 use peerage_proto::id::NodeId;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::skew::{ClockOff, Estimate, Level, Off, Skew};
-use peerage_proto::time::Now;
+use peerage_proto::time::{HowLong, Now};
 use peerage_proto::wire::{ClockReading, StreamKind};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -148,7 +148,10 @@ impl Timekeeper {
                     let before = std::mem::replace(&mut offset_ms, self::offset_ms(self.clock.now()));
                     let was_set = before.abs_diff(offset_ms) >= SET_BY_MS;
                     if was_set {
-                        info!(by_ms = offset_ms - before, "the clock of this host was set");
+                        let by_ms = offset_ms - before;
+                        let way = if by_ms < 0 { "back" } else { "forward" };
+                        let by = HowLong::ms(by_ms.unsigned_abs());
+                        info!("the clock of this host was set {way} by {by}");
                         self.era += 1;
                         self.skew.was_set();
                     }

@@ -222,6 +222,7 @@ mod tests {
             machine: None,
             only_looks: false,
             digest: None,
+            version: None,
         }
     }
 

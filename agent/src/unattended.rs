@@ -156,7 +156,8 @@ async fn read(path: &Path) -> Result<String, String> {
 fn may_pass(error: &NodeError) -> bool {
     match error {
         NodeError::Join(JoinError::Refused { refusal, .. }) => refusal.may_pass(),
-        NodeError::Join(_) | NodeError::Store(_) => true,
+        // A host may be given its name while it starts.
+        NodeError::Join(_) | NodeError::Store(_) | NodeError::Nameless(_) => true,
         _ => false,
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -33,9 +33,17 @@ pub enum NameError {
     /// Not the name of a node.
     #[error(
         "{0:?} cannot name a node: take 1 to 63 letters, digits, '-', '_' or '.', the first a \
-         letter or digit"
+         letter or digit, without a '.' at the end or two in a row"
     )]
     Node(String),
+    /// What every host calls itself.
+    #[error(
+        "{0:?} cannot name a node: every host calls itself so; take a name that is this one's alone"
+    )]
+    OfEveryHost(String),
+    /// An address, or what programs read as one.
+    #[error("{0:?} cannot name a node: it reads as an address; take a name with a letter in it")]
+    Address(String),
     /// Not the name of a Data Center.
     #[error(
         "{0:?} cannot name a Data Center: take 1 to 64 characters, none of them control characters"
@@ -43,7 +51,13 @@ pub enum NameError {
     DataCenter(String),
 }
 
-/// A node's name: unique in its Data Center, and changeable.
+/// What every host calls itself, up to the first dot and in lower case: `localhost.localdomain`, too.
+const OF_EVERY_HOST: [&str; 5] =
+    ["localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+
+/// A node's name: unique in its Data Center, and changeable. It shows as it was given; `Web1` and
+/// `web1` are one name ([`one_name`]), as they are to DNS (RFC 4343). It may be a name of several
+/// labels (`web1.example.org`), and have an underscore, which hosts have though RFC 1123 does not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(String);
@@ -59,11 +73,35 @@ impl FromStr for NodeName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.parse::<IpAddr>().is_ok() || is_number(text) {
+            return Err(NameError::Address(cut(text)));
+        }
         let fits = text.len() <= NODE_NAME_BYTES_MAX
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if fits { Ok(Self(text.to_owned())) } else { Err(NameError::Node(cut(text))) }
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !text.ends_with('.')
+            && !text.contains("..");
+        if !fits {
+            return Err(NameError::Node(cut(text)));
+        }
+        let label = text.split('.').next().unwrap_or_default();
+        if OF_EVERY_HOST.iter().any(|name| one_name(name, label)) {
+            return Err(NameError::OfEveryHost(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
     }
+}
+
+/// Whether a text is nothing but a number, or several with dots: `ping 10` asks 0.0.0.10, and a
+/// browser reads a URL's host so.
+fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+/// Whether two texts are one name: letters count without their case.
+pub fn one_name(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
 }
 
 impl TryFrom<String> for NodeName {
@@ -218,7 +256,7 @@ pub struct Roster {
 impl Roster {
     /// Reads the roster out of a replica.
     pub fn of(replica: &Replica) -> Self {
-        let records = ["@member", "@invite"].map(|kind| replica.documents(kind));
+        let records = ["@member/", "@invite/"].map(|kind| replica.documents(kind));
         let paths = records.into_iter().flatten().map(|(path, _)| path);
         Self::default().after(replica, paths.chain([&datacenter_path()]))
     }
@@ -254,14 +292,16 @@ impl Roster {
 
     /// Gives every name to the earliest of the members that were given it.
     fn settle_names(&mut self) {
-        let mut holders: BTreeMap<&str, (Hlc, NodeId)> = BTreeMap::new();
+        // Without their case: these are one name.
+        let folded = |member: &Member| member.given_name.to_ascii_lowercase();
+        let mut holders: BTreeMap<String, (Hlc, NodeId)> = BTreeMap::new();
         for member in self.current() {
             let claim = (member.since, member.id);
-            let holder = holders.entry(&member.given_name).or_insert(claim);
+            let holder = holders.entry(folded(member)).or_insert(claim);
             *holder = (*holder).min(claim);
         }
         let renamed = |member: &Member| {
-            let holder = holders.get(&*member.given_name);
+            let holder = holders.get(&folded(member));
             let clashes = member.is_current() && holder.is_some_and(|(_, id)| *id != member.id);
             if clashes {
                 // No name has a '~', so this one is nobody else's.
@@ -312,15 +352,17 @@ impl Roster {
 
     /// The current member that has a name, or else one that was given it.
     pub fn holder_of(&self, name: &str) -> Option<&Member> {
-        let given = || self.current().find(|m| m.given_name == name);
-        self.current().find(|m| m.name == name).or_else(given)
+        let given = || self.current().find(|m| one_name(&m.given_name, name));
+        self.current().find(|m| one_name(&m.name, name)).or_else(given)
     }
 
     /// The member that shows the name which this one was given, too; `None` where it shows it
     /// itself, or does not belong.
     pub fn holder_above(&self, member: &Member) -> Option<&Member> {
         let clashes = member.is_current() && member.name != member.given_name;
-        clashes.then(|| self.current().find(|other| other.name == member.given_name)).flatten()
+        clashes
+            .then(|| self.current().find(|other| one_name(&other.name, &member.given_name)))
+            .flatten()
     }
 
     /// The member that a person means by a name, an id, or the beginning of an id. Of those that
@@ -329,13 +371,14 @@ impl Roster {
     /// # Errors
     /// [`ResolveError`].
     pub fn resolve(&self, text: &str) -> Result<&Member, ResolveError> {
-        let named = |m: &&Member| m.name == text;
+        let named = |m: &&Member| one_name(&m.name, text);
         let by_name = self.current().find(named).or_else(|| self.all().filter(named).last());
         if let Some(member) = by_name {
             return Ok(member);
         }
-        let by_id: Vec<_> =
-            self.all().filter(|m| text.len() >= 4 && m.id.to_string().starts_with(text)).collect();
+        let start = text.to_ascii_lowercase();
+        let by_id = self.all().filter(|m| m.id.to_string().starts_with(&start));
+        let by_id: Vec<_> = by_id.filter(|_| text.len() >= 4).collect();
         match by_id[..] {
             [member] => Ok(member),
             [] => Err(ResolveError::Nobody(cut(text))),
@@ -592,7 +635,7 @@ pub fn ending_of(replica: &Replica, node: &NodeId) -> Option<SignedChange> {
 /// The admissions of current members that a node wrote, at most `most`: the latest, in the order in
 /// which they were written.
 pub fn admissions_by(replica: &Replica, node: &NodeId, most: usize) -> Vec<SignedChange> {
-    let documents = replica.documents("@member");
+    let documents = replica.documents("@member/");
     let standing = documents.filter(|(path, document)| {
         member_at(path).and_then(|id| member(id, document)).is_some_and(|m| m.is_current())
     });
@@ -658,19 +701,42 @@ mod tests {
         assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
     }
 
+    #[test]
+    fn names_that_differ_in_case_only_are_one_name() {
+        let (mut a, mut b) = (replica(1), replica(2));
+        let later = admit(&mut a, 3, "Web1", 2000);
+        let earlier = admit(&mut b, 4, "web1", 1000);
+        merge(&mut a, earlier);
+        merge(&mut b, later);
+        let [earlier, later] = [4, 3].map(|n| Keypair::from_seed([n; 32]).node_id());
+        for replica in [&a, &b] {
+            let roster = Roster::of(replica);
+            assert_eq!(roster.member(&earlier).unwrap().name, "web1", "as it was given");
+            let shown = format!("Web1~{}", later.short());
+            assert_eq!(roster.member(&later).unwrap().name, shown);
+            for text in ["web1", "WEB1"] {
+                assert_eq!(roster.holder_of(text).map(|m| m.id), Some(earlier), "{text}");
+                assert_eq!(roster.resolve(text).map(|m| m.id), Ok(earlier), "{text}");
+            }
+            assert_eq!(roster.resolve(&shown.to_lowercase()).map(|m| m.id), Ok(later));
+            let above = roster.holder_above(roster.member(&later).unwrap());
+            assert_eq!(above.map(|m| m.id), Some(earlier));
+        }
+    }
+
     proptest! {
         /// Each step is of one of three nodes with one of two names, so that names clash and are
         /// free again.
         #[test]
         fn a_roster_that_follows_each_change_is_the_one_that_reads_all(
-            steps in prop::collection::vec((0..6u8, 3..6u8, 0..2usize), 1..30),
+            steps in prop::collection::vec((0..6u8, 3..6u8, 0..3usize), 1..30),
         ) {
             let mut a = replica(1);
             let mut roster = Roster::default();
             for (at, (what, n, name)) in steps.into_iter().enumerate() {
                 let id = Keypair::from_seed([n; 32]).node_id();
                 let wall_ms = 1000 + at as u64;
-                let (name, member) = (["pve-3", "pve-4"][name], member_path(&id));
+                let (name, member) = (["pve-3", "pve-4", "PVE-3"][name], member_path(&id));
                 let known = roster.member(&id).is_some();
                 let (path, edit) = match what {
                     0 => (datacenter_path(), Roster::founding(name, wall_ms)),
@@ -793,11 +859,33 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for good in ["pve-1", "a", "node_1.example.org", "0x"] {
+        for good in [
+            "pve-1",
+            "a",
+            "Web1",
+            "node_1.example.org",
+            "0x",
+            "1a",
+            "10.0.0.1.example.org",
+            "local",
+        ] {
             assert!(good.parse::<NodeName>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a b", "a~b", "é", &"a".repeat(64)] {
-            assert!(bad.parse::<NodeName>().is_err(), "{bad}");
+        for bad in ["", "-a", "a b", "a~b", "é", "a.", "a..b", ".", "(none)", &"a".repeat(64)] {
+            assert!(matches!(bad.parse::<NodeName>(), Err(NameError::Node(_))), "{bad}");
+        }
+        for address in ["10.0.0.1", "10", "10.0", "1234", "fd00::1", "::1", "127.0.0.1"] {
+            assert!(matches!(address.parse::<NodeName>(), Err(NameError::Address(_))), "{address}");
+        }
+        for every in [
+            "localhost",
+            "LocalHost",
+            "localhost.localdomain",
+            "localhost4",
+            "localhost6.localdomain6",
+            "ip6-localhost",
+        ] {
+            assert!(matches!(every.parse::<NodeName>(), Err(NameError::OfEveryHost(_))), "{every}");
         }
         assert_eq!(datacenter_name("  Home Lab ").unwrap(), "Home Lab");
         assert!(datacenter_name(" \t").is_err());

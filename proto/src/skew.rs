@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::id::NodeId;
-use crate::time::DRIFT_MAX;
+use crate::time::{DRIFT_MAX, HowLong};
 
 /// From how far off on a node is warned of its clock.
 pub const WARN_AT: Duration = Duration::from_secs(1);
@@ -53,13 +53,13 @@ impl fmt::Display for ClockOff {
     }
 }
 
-/// How far a clock is off, in words: `61.2 s ahead of`, `1.5 s behind`.
+/// How far a clock is off, in words: `1 min 2 s ahead of`, `1.5 s behind`, `56 years behind`.
 pub struct Off(pub i64);
 
 impl fmt::Display for Off {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.unsigned_abs() as f64 / 1000.0;
-        write!(f, "{seconds:.1} s {}", if self.0 < 0 { "behind" } else { "ahead of" })
+        let way = if self.0 < 0 { "behind" } else { "ahead of" };
+        write!(f, "{} {way}", HowLong::ms(self.0.unsigned_abs()))
     }
 }
 
@@ -234,11 +234,15 @@ mod tests {
         let off = |ahead_ms, peers| ClockOff { estimate: Estimate { ahead_ms, peers } }.to_string();
         assert_eq!(
             off(120_040, 2),
-            "this node's clock is 120.0 s ahead of the median of 2 other nodes"
+            "this node's clock is 2 min ahead of the median of 2 other nodes"
         );
         assert_eq!(
             off(-61_500, 3),
-            "this node's clock is 61.5 s behind the median of 3 other nodes"
+            "this node's clock is 1 min 1 s behind the median of 3 other nodes"
+        );
+        assert_eq!(
+            off(-1_795_721_663_500, 2),
+            "this node's clock is 56 years behind the median of 2 other nodes"
         );
     }
 

@@ -4,10 +4,14 @@
 //! a stamp from elsewhere may drag it: a host whose clock is wrong by an hour must not move the
 //! others by an hour.
 
+mod how_long;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use how_long::HowLong;
 
 /// How far ahead of the local wall clock a stamp from elsewhere may move the local clock.
 pub const DRIFT_MAX: Duration = Duration::from_secs(60);

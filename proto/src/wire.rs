@@ -48,6 +48,9 @@ pub const MACHINE_BYTES_MAX: usize = 64;
 /// How long the digest of a replica may be.
 pub const DIGEST_BYTES_MAX: usize = 64;
 
+/// How long a version of an agent may be, in bytes.
+pub const VERSION_BYTES_MAX: usize = 64;
+
 /// How long the message of a refusal or of a close may be; a longer one is cut.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
@@ -98,6 +101,10 @@ pub struct Hello {
     /// nothing to catch up with. A version before this field says nothing.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The version of the sender's agent, at most [`VERSION_BYTES_MAX`]; for people. A version
+    /// before this field says nothing.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// One start of an agent. Of two that are alive at once with one key, the later has to go.
@@ -134,7 +141,8 @@ impl Hello {
         within(self.name.len(), NAME_BYTES_MAX)?;
         within(self.machine.as_ref().map_or(0, |m| m.len()), MACHINE_BYTES_MAX)?;
         within(self.addresses.len(), ADDRESSES_MAX)?;
-        within(self.digest.as_ref().map_or(0, String::len), DIGEST_BYTES_MAX)
+        within(self.digest.as_ref().map_or(0, String::len), DIGEST_BYTES_MAX)?;
+        within(self.version.as_ref().map_or(0, String::len), VERSION_BYTES_MAX)
     }
 }
 
@@ -450,6 +458,7 @@ mod tests {
                         machine: machine.map(|m| ByteBuf::from(m.to_vec())),
                         only_looks,
                         digest: boot.is_multiple_of(5).then(|| format!("{wall_ms:016x}")),
+                        version: boot.is_multiple_of(7).then(|| format!("0.{wall_ms}.0")),
                     }
                 },
             )
@@ -520,7 +529,7 @@ mod tests {
                 && hello.name.is_empty()
         );
         assert_eq!((hello.start(), hello.machine, hello.only_looks), (None, None, false));
-        assert_eq!(hello.digest, None);
+        assert_eq!((hello.digest, hello.version), (None, None));
     }
 
     #[test]
@@ -539,6 +548,7 @@ mod tests {
             machine: Some(ByteBuf::from(vec![0; MACHINE_BYTES_MAX + 1])),
             only_looks: false,
             digest: None,
+            version: None,
         };
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.machine = None;
@@ -551,6 +561,9 @@ mod tests {
         hello.digest = Some("0".repeat(DIGEST_BYTES_MAX + 1));
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.digest = None;
+        hello.version = Some("1".repeat(VERSION_BYTES_MAX + 1));
+        assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
+        hello.version = None;
         hello.proof = vec![ByteBuf::from(vec![0; HELLO_BYTES_MAX])];
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         // 'é' has two bytes, so the bound falls inside a character.

@@ -49,13 +49,13 @@ fn a_clock_two_minutes_off_refuses_writes_with_the_figure_until_it_is_right() {
     let fleet = fleet_of(3, &library);
     fleet[0].set("a/b", json!({"x": 0}));
 
-    for (shift, figure) in [("+120s", "s ahead of"), ("-120s", "s behind")] {
+    for (shift, figure) in [("+130s", "ahead of"), ("-130s", "behind")] {
         fleet[2].set_clock(shift);
         let refusing = || fleet[2].status()["clock"]["refusing"].clone();
         until("it refuses to write", JUDGED, refusing, |refusing| refusing == true);
 
         let refused = fleet[2].cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED);
-        refused.says(&["clock", figure, "the median of 2 other nodes", "timedatectl"]);
+        refused.says(&["clock", "2 min", figure, "the median of 2 other nodes", "timedatectl"]);
         fleet[2].cli(&["rename", "pve-1", "other"]).exits(REFUSED).says(&["clock"]);
         // It takes in what the others write, who are not even warned.
         fleet[0].set("c/d", json!({ "shift": shift }));

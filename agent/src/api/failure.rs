@@ -10,7 +10,7 @@ use peerage_proto::roster::ResolveError;
 use crate::events::NoPlace;
 use crate::joining::JoinError;
 use crate::membership::Membership;
-use crate::node::{MeetError, Node, NodeError, TWIN_HINT};
+use crate::node::{MeetError, NAMELESS_HINT, Node, NodeError, TWIN_HINT};
 use crate::replica::WriteFailure;
 use crate::timekeeping::CLOCK_HINT;
 
@@ -89,6 +89,7 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
         NodeError::Loss(loss) => ApiError::new(ErrorCode::NeedsForce, message).hint(loss.hint()),
         NodeError::NoKeyPlace => ApiError::new(ErrorCode::Refused, message),
         NodeError::Standalone => standalone(),
+        NodeError::Nameless(_) => ApiError::new(ErrorCode::Refused, message).hint(NAMELESS_HINT),
         NodeError::Name(_) => ApiError::new(ErrorCode::BadRequest, message),
         NodeError::Token(TokenError::Password) => ApiError::new(ErrorCode::Refused, message)
             .hint("`peerage invite --no-secret` printed it beside the string"),

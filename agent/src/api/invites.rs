@@ -6,7 +6,6 @@ use peerage_proto::access::Caller;
 use peerage_proto::admission::invitation::{
     Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
 };
-use peerage_proto::admission::refusal::span;
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
 };
@@ -14,6 +13,7 @@ use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
 use peerage_proto::links::best_of;
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
+use peerage_proto::time::HowLong;
 
 use super::Answer;
 use super::failure::{member, not_written};
@@ -178,7 +178,7 @@ pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
     let member_of_it = membership.as_ref().filter(|m| m.datacenter == terms.datacenter);
     let record = member_of_it.map(|m| m.roster()).and_then(|r| r.invite(&terms.invite).cloned());
     let message = if terms.expires_ms <= now_ms {
-        Some(format!("expired {} ago", span(now_ms - terms.expires_ms)))
+        Some(format!("expired {} ago", HowLong::ms(now_ms - terms.expires_ms)))
     } else if record.is_some_and(|record| record.revoked) {
         Some("revoked".into())
     } else if member_of_it.is_some() {

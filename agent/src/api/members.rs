@@ -150,7 +150,10 @@ impl<'a> View<'a> {
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
             state: word(state).into(),
-            version: vitals.and_then(|v| v.version.clone()),
+            // Its hello tells at once what its vitals tell later; the later word counts.
+            version: vitals
+                .and_then(|v| v.version.clone())
+                .or_else(|| peer.as_ref().and_then(|peer| peer.hello.version.clone())),
             rtt_ms: rtt.filter(|_| alive).map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
             path: match (alive, through) {
                 (true, Some(other)) => format!("via {}", self.roster.name_of(&other)),

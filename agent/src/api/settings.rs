@@ -65,18 +65,23 @@ pub(super) async fn set(node: &Node, caller: &Caller, request: SetFields) -> Ans
     if set.is_empty() && unset.is_empty() {
         return Err(ApiError::new(ErrorCode::BadRequest, "no field to set or to unset was given"));
     }
-    if let Some(both) = unset.iter().find(|field| set.contains_key(*field)) {
-        let message = format!("{both} is both to be set and to be taken away");
-        return Err(ApiError::new(ErrorCode::BadRequest, message));
+    let mut edit = replica::Edit { if_stamp: if_match, ..replica::Edit::default() };
+    for (name, value) in set {
+        let field = Field::named(&name).map_err(|e| bad_name(&e))?;
+        if let Some(_other) = edit.set.insert(field, value) {
+            // As texts they differ: one is written with an accent, one with the letter that has it.
+            let message = format!("the field {name:?} is set twice, in two ways of writing it");
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
     }
-    let field = |name: String| name.parse::<Field>().map_err(|e| bad_name(&e));
-    let set = set.into_iter().map(|(name, value)| Ok((field(name)?, value)));
-    let edit = replica::Edit {
-        set: set.collect::<Answer<_>>()?,
-        unset: unset.into_iter().map(field).collect::<Answer<_>>()?,
-        remove: false,
-        if_stamp: if_match,
-    };
+    for name in unset {
+        let field = Field::named(&name).map_err(|e| bad_name(&e))?;
+        if edit.set.contains_key(&field) {
+            let message = format!("{field} is both to be set and to be taken away");
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+        edit.unset.insert(field);
+    }
     write(node, caller, &path, edit, wait, timeout).await
 }
 

@@ -46,6 +46,7 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
         (None, _) => "standalone",
     };
     let clock = membership.as_ref().map(|membership| *membership.time.borrow());
+    node.look_at_name();
     let notices: Vec<Notice> = node.notices().board().borrow().standing().map(standing).collect();
     let totals = node.mesh().totals();
     Ok(Status {

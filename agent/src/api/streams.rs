@@ -43,7 +43,7 @@ pub(super) fn watch(node: Arc<Node>, request: WatchSettings) -> Answer<Items<Wat
     let from = last_event_id.unwrap_or_else(|| node.changes().latest());
     let followed = node.changes().follow(Some(&from), true).map_err(|e| no_place(&e))?;
     Ok(told(followed, move |numbered: Numbered<SignedChange>| {
-        let wanted = numbered.thing.path.is_below(&prefix);
+        let wanted = numbered.thing.path.begins_with(&prefix);
         let node = node.clone();
         async move { if wanted { Some(watched(&node, numbered).await) } else { None } }
     }))

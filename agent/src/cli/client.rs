@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::reaching::unreachable;
 use super::sse::Subscription;
 
 /// The longest answer: far above all settings of a Data Center, and a bound all the same.
@@ -112,24 +113,9 @@ impl Client {
                     }
                     sleep(CONNECT_EVERY).await;
                 }
-                connected => return connected.map_err(|e| self.unreachable(&e)),
+                connected => return connected.map_err(|error| unreachable(&self.socket, &error)),
             }
         }
-    }
-
-    fn unreachable(&self, error: &io::Error) -> ApiError {
-        let socket = self.socket.display();
-        let message = match error.kind() {
-            io::ErrorKind::NotFound => format!("no agent runs here: there is no socket {socket}"),
-            io::ErrorKind::ConnectionRefused => {
-                format!("no agent runs here: nobody answers on the socket {socket}")
-            }
-            _ => format!("the agent cannot be reached on the socket {socket}: {error}"),
-        };
-        ApiError::new(ErrorCode::Unreachable, message).hint(
-            "start it with `systemctl start peerage` or `peerage agent`; \
-             if it uses another socket, name it with --socket or PEERAGE_SOCKET",
-        )
     }
 
     fn broken(&self, error: &hyper::Error) -> ApiError {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use peerage_proto::api::{ApiError, ErrorCode, Exit, text};
+use peerage_proto::api::{ApiError, ErrorCode, Exit, HowLong, text};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -209,8 +209,8 @@ impl Console {
                 done = &mut work => break done,
                 _ = ticks.tick() => {
                     told = true;
-                    let seconds = begun.elapsed().as_secs();
-                    let _ = write!(self.err, "{CLEAR_LINE}{doing} ... {seconds} s");
+                    let passed = HowLong(Duration::from_secs(begun.elapsed().as_secs()));
+                    let _ = write!(self.err, "{CLEAR_LINE}{doing} ... {passed}");
                     let _ = self.err.flush();
                 }
             }

@@ -3,16 +3,27 @@
 use std::time::Duration;
 
 use clap::Args;
+use peerage_proto::api::events::{Event, FollowEvents};
 use peerage_proto::api::members::{ListMembers, Member, RemoveMember, RenameMember};
 use peerage_proto::api::{ApiError, ErrorCode};
+use tokio::time::{sleep, timeout};
 
 use super::follow::{again, may_pass};
+use super::sse::Subscription;
 use super::table::Table;
 use super::text::{UNKNOWN, age, or_unknown, short};
 use super::{Client, Console, Outcome};
 
-/// How often `--watch` looks.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// How often `--watch` looks without an event: for a person, who sees ages and round trips; and for a
+/// program, which is told of what no event tells, such as a member's own word of its clock.
+const REFRESH_SHOWN: Duration = Duration::from_secs(2);
+const REFRESH_UNSEEN: Duration = Duration::from_secs(10);
+
+/// How long a stream of events is left closed that ended, or could not be opened.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+
+/// For how long further events are waited for after one, so that those of one moment are one look.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// How much of an id names a member.
 const ID_MIN: usize = 4;
@@ -66,20 +77,23 @@ fn path(member: &Member) -> String {
 /// Prints the list anew whenever something in it changes that does not change by itself.
 async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console) -> Outcome {
     let mut shown = None;
+    // To a person the ages are shown as they grow; a program is told of changes only.
+    let ages_too = console.shows_to_a_person() && !console.wants_json();
+    let refresh = if ages_too { REFRESH_SHOWN } else { REFRESH_UNSEEN };
+    let mut news = News::default();
     loop {
-        let news = news(&members);
-        // To a person the ages are shown as they grow; a program is told of changes only.
-        let ages_too = console.shows_to_a_person() && !console.wants_json();
-        if ages_too || shown.as_ref() != Some(&news) {
+        let fresh = worth_telling(&members);
+        if ages_too || shown.as_ref() != Some(&fresh) {
             if console.wants_json() {
                 console.json_line(&members)?;
             } else {
                 console.clear_screen()?;
                 show(&members, console)?;
             }
-            shown = Some(news);
+            shown = Some(fresh);
         }
-        tokio::time::sleep(WATCH_EVERY).await;
+        // What ends the waiting is of no interest: after each the list is asked for.
+        let _ = timeout(refresh, news.come(client)).await;
         let ask = async || client.call(&ListMembers {}).await;
         members = match ask().await {
             Err(error) if may_pass(&error) => again(ask, console).await?,
@@ -88,8 +102,70 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
     }
 }
 
+/// The events of the agent, as reasons to look at the members again.
+#[derive(Default)]
+struct News {
+    events: Option<Subscription<Event>>,
+    /// The last that came: a stream that broke off goes on behind it.
+    last: Option<String>,
+    /// Whether a stream has ended that is not opened anew yet.
+    ended: bool,
+}
+
+impl News {
+    /// Returns once something happened, and what happened with it has been read as well, or once
+    /// the stream ended, which happens when the agent stops. May be dropped at any time.
+    async fn come(&mut self, client: &Client) {
+        while !self.open(client).await {
+            sleep(REOPEN_AFTER).await;
+        }
+        if self.next().await {
+            // Whoever looks at each of a thousand events looks too often.
+            let _ = timeout(SETTLE, async { while self.next().await {} }).await;
+        }
+    }
+
+    /// Opens the stream, if it is not; `false` where that fails.
+    async fn open(&mut self, client: &Client) -> bool {
+        if self.events.is_none() {
+            if self.ended {
+                sleep(REOPEN_AFTER).await;
+                self.ended = false;
+            }
+            let from = FollowEvents { follow: true, last_event_id: self.last.clone() };
+            match client.follow(&from).await {
+                Ok(events) => self.events = Some(events),
+                Err(error) => {
+                    // What is no longer held is no loss: the list tells how things stand.
+                    if error.code == ErrorCode::Gone {
+                        self.last = None;
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether another event came; where not, the stream has ended.
+    async fn next(&mut self) -> bool {
+        let Some(events) = &mut self.events else { return false };
+        match events.next().await {
+            // A gap is a reason to look like any other.
+            Ok(Some(_)) => {
+                self.last = events.place().map(str::to_owned);
+                true
+            }
+            _ => {
+                (self.events, self.ended) = (None, true);
+                false
+            }
+        }
+    }
+}
+
 /// What of the members is worth telling.
-fn news(members: &[Member]) -> Vec<[String; 7]> {
+fn worth_telling(members: &[Member]) -> Vec<[String; 7]> {
     let row = |member: &Member| {
         let Member { id, name, state, path, link, version, message, .. } = member.clone();
         let [link, version, message] = [link, version, message].map(Option::unwrap_or_default);

@@ -30,11 +30,14 @@ pub struct ResetArgs {
 }
 
 pub(super) async fn reset(args: ResetArgs, client: &Client, console: &mut Console) -> Outcome {
-    let status = client.call(&GetStatus {}).await.map_err(|error| match error.code {
-        ErrorCode::Unreachable => error.hint(
-            "start the agent, or reset its folder while it is stopped: `peerage reset --identity \
-             --data-dir FOLDER`",
-        ),
+    let status = client.call(&GetStatus {}).await.map_err(|error| match (error.code, &error.hint) {
+        (ErrorCode::Unreachable, Some(first)) => {
+            let hint = format!(
+                "{first}; of an agent that is stopped `peerage reset --identity --data-dir FOLDER` \
+                 resets the folder"
+            );
+            error.hint(hint)
+        }
         _ => error,
     })?;
     let mut about = Table::default();

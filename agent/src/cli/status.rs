@@ -1,5 +1,6 @@
 //! `peerage status`.
 
+use peerage_proto::api::HowLong;
 use peerage_proto::api::node::{
     ClockStatus, GetStatus, MemberCounts, Notice, SettingsSummary, Status,
 };
@@ -65,7 +66,7 @@ fn clock(clock: &ClockStatus) -> String {
     let (off, peers) = (clock.ahead_ms, count(clock.peers.into(), "other node"));
     let way = if off < 0 { "behind" } else { "ahead of" };
     let writes = if clock.refusing { ", no writes" } else { "" };
-    format!("{:.1} s {way} {peers}{writes}", off.unsigned_abs() as f64 / 1000.0)
+    format!("{} {way} {peers}{writes}", HowLong::ms(off.unsigned_abs()))
 }
 
 /// Alive is told always, the others only where there are any.

@@ -41,14 +41,16 @@ pub(super) fn or_unknown(text: Option<&str>) -> &str {
     text.filter(|text| !text.is_empty()).unwrap_or(UNKNOWN)
 }
 
-/// An age in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
+/// An age in its largest unit, for a cell of a table: `0.4s`, `12s`, `5m`, `3h`, `2d`, `3y`. What
+/// stands in a sentence is told by `HowLong`.
 pub(super) fn age(seconds: f64) -> String {
     match seconds.max(0.0) {
         s if s < 9.95 => format!("{s:.1}s"),
         s if s < 120.0 => format!("{s:.0}s"),
         s if s < 7_200.0 => format!("{:.0}m", s / 60.0),
         s if s < 172_800.0 => format!("{:.0}h", s / 3_600.0),
-        s => format!("{:.0}d", s / 86_400.0),
+        s if s < 63_072_000.0 => format!("{:.0}d", s / 86_400.0),
+        s => format!("{:.0}y", s / 31_536_000.0),
     }
 }
 
@@ -111,8 +113,8 @@ mod tests {
 
     #[test]
     fn an_age_is_told_in_its_largest_unit() {
-        let told = [0.04, 9.94, 12.4, 119.0, 300.0, 10_800.0, 864_000.0].map(age);
-        assert_eq!(told, ["0.0s", "9.9s", "12s", "119s", "5m", "3h", "10d"]);
+        let told = [0.04, 9.94, 12.4, 119.0, 300.0, 10_800.0, 864_000.0, 1_795_721_663.0].map(age);
+        assert_eq!(told, ["0.0s", "9.9s", "12s", "119s", "5m", "3h", "10d", "57y"]);
         assert_eq!(age(-1.0), "0.0s");
     }
 

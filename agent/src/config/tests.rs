@@ -2,7 +2,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Environment, Flags, JoinSource, Listen, client_socket};
+use super::{
+    Config, ConfigError, Environment, Flags, JoinSource, Listen, client_socket, short_name,
+};
 
 #[test]
 fn the_later_layer_wins_value_by_value() {
@@ -107,6 +109,37 @@ fn what_changed_is_told_with_when_it_holds() {
         before.told_of(&load()),
         "the log is at \"debug\" now; what changed of name, join holds from the next start"
     );
+}
+
+#[test]
+fn a_nodes_name_is_the_first_label_of_its_hosts_and_never_a_part_of_an_address() {
+    for (host, name) in [
+        ("web1", "web1"),
+        ("web1.example.org", "web1"),
+        ("Web1.", "Web1"),
+        ("localhost.localdomain", "localhost"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("fd00::1", "fd00::1"),
+        ("", ""),
+    ] {
+        assert_eq!(short_name(host), name);
+    }
+}
+
+#[test]
+fn a_socket_whose_path_is_too_long_is_told_by_its_length_and_its_source() {
+    let text = format!("socket = '/{}'\n", "x".repeat(107));
+    let (_folder, file) = written(&text);
+    let name = file.display().to_string();
+    let error = load(file, &[]).unwrap_err();
+    for word in ["socket", &name, "108 bytes", "107 at most", "--socket"] {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+    let long = text.trim_start_matches("socket = '").trim_end_matches("'\n").to_owned();
+    let error = Config::load(&Flags::default(), &environment(&[("PEERAGE_SOCKET", &long)]));
+    assert!(error.unwrap_err().to_string().contains("PEERAGE_SOCKET"));
+    let fits = Flags { socket: Some(long[..107].into()), ..Flags::default() };
+    assert!(Config::load(&fits, &Environment::new()).is_ok());
 }
 
 #[test]

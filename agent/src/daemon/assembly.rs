@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::Context;
 use peerage_proto::identity::Keypair;
 use peerage_proto::notice::{NoticeKind, State};
-use peerage_proto::roster::NodeName;
 use peerage_proto::wire::StreamKind;
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::info;
@@ -20,7 +19,7 @@ use crate::gate::NodeGate;
 use crate::links::NetworkLook;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Router, Underlay};
-use crate::node::{KeyPlace, Node, NodeParts};
+use crate::node::{KeyPlace, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
 use crate::seed::serve_joiners;
 use crate::store::{Image, Store, StoreError, Write};
@@ -46,7 +45,7 @@ pub struct Ground {
     /// Who it is.
     pub key: Keypair,
     /// The name that it takes where nobody says otherwise.
-    pub name: NodeName,
+    pub name: OwnName,
     /// Where the others are told to find it, now and later, the best first.
     pub addresses: watch::Receiver<Vec<SocketAddr>>,
     /// The time.

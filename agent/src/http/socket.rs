@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use peerage_proto::api::SOCKET_PATH_BYTES_MAX;
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -29,6 +30,13 @@ pub enum BindError {
     /// What is there is not a socket, so it is left alone.
     #[error("{} is there already and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// The kernel takes no path of this length.
+    #[error(
+        "the socket's path is {} bytes long, and Linux takes {SOCKET_PATH_BYTES_MAX} at most: {}; \
+         give a shorter one with --socket",
+        .0.as_os_str().len(), .0.display()
+    )]
+    TooLong(PathBuf),
     /// The file system said no.
     #[error("the socket {} cannot be made", .path.display())]
     Io {
@@ -62,6 +70,9 @@ impl Socket {
     /// # Errors
     /// [`BindError`]; what was there before is there still.
     pub async fn bind(path: &Path) -> Result<Self, BindError> {
+        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(BindError::TooLong(path.to_owned()));
+        }
         let io_error = |source| BindError::Io { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::DirBuilder::new()
@@ -180,6 +191,19 @@ mod tests {
         fs::write(&path, "dear diary").unwrap();
         assert!(matches!(Socket::bind(&path).await, Err(BindError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
+    }
+
+    /// Before anything is made of it, such as its folder.
+    #[tokio::test]
+    async fn a_path_that_is_too_long_is_refused_with_its_length() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("x".repeat(SOCKET_PATH_BYTES_MAX));
+        let path = folder.join("s");
+        let error = Socket::bind(&path).await.unwrap_err().to_string();
+        let length = path.as_os_str().len();
+        assert!(error.contains(&format!("{length} bytes long")), "{error}");
+        assert!(error.contains("107 at most") && error.contains("--socket"), "{error}");
+        assert!(!folder.exists());
     }
 
     #[tokio::test]

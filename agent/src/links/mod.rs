@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use peerage_proto::isolation::Network;
 use peerage_proto::links::{Link, Priority, Steadiness, canonical};
+use peerage_proto::time::HowLong;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -351,8 +352,8 @@ impl HostChanges {
     }
 
     fn untold(error: io::Error) -> Self {
-        let every = LOOK_EVERY.as_secs();
-        warn!(%error, "the kernel does not tell of changed addresses: they are read every {every} s");
+        let every = HowLong(LOOK_EVERY);
+        warn!(%error, "the kernel does not tell of changed addresses: they are read every {every}");
         Self::Untold
     }
 

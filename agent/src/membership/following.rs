@@ -142,7 +142,16 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
         match events.recv().await {
             Ok(mesh::Event::Connected { peer, hello }) => meet(peer, hello.digest.clone()),
             Ok(mesh::Event::Moved { peer, from, to, lossy }) => {
-                info!(peer = this.roster().name_of(&peer), %from, %to, "reached another way");
+                let roster = this.roster();
+                let name = roster.name_of(&peer);
+                let way = |path: mesh::Path| match path {
+                    mesh::Path::Direct(address) => address.to_string(),
+                    mesh::Path::Through(other) => format!("through {}", roster.name_of(&other)),
+                };
+                let (from, to) = (way(from), way(to));
+                let message = format!("{name} is reached another way: {to}, and before {from}");
+                info!("{message}");
+                this.tell("path", &name, message);
                 if lossy {
                     // What was pushed on the former path may be lost.
                     let membership = this.clone();

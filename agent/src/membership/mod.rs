@@ -255,7 +255,7 @@ impl Membership {
             datagrams,
         );
         let own = Vitals {
-            version: Some(parts.version),
+            version: Some(parts.version.clone()),
             boot: Some(boot),
             started_ms: Some(started_ms(clock.now())),
             addresses: parts.addresses.borrow().iter().map(SocketAddr::to_string).collect(),
@@ -285,6 +285,7 @@ impl Membership {
             machine: parts.machine.map(ByteBuf::from),
             only_looks: false,
             digest: None,
+            version: Some(parts.version),
         };
         let (time, time_rx) = watch::channel(ClockStanding::default());
         let this = Arc::new(Self {

@@ -16,7 +16,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode};
 
-use super::hello::{HELLO_TIMEOUT, welcome};
+use super::hello::{GreetError, HELLO_TIMEOUT, welcome};
 use super::peer::Peer;
 use super::pool::Pool;
 use super::router::IncomingJoin;
@@ -189,7 +189,14 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
         Err(error) => {
             pool.counters.refused.add(1);
             let remote = pool.detours.path(connection.remote_address());
-            tracing::info!(peer = %peer.short(), %remote, %error, "a peer was not let in");
+            let peer = peer.short();
+            match error {
+                // It dialled elsewhere at the same time, or stopped, or this node did.
+                GreetError::Connection(_) | GreetError::Standalone => {
+                    tracing::debug!(%peer, %remote, %error, "a peer hung up at the door");
+                }
+                _ => tracing::info!("{peer} at {remote} was not let in: {error}"),
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 
 use peerage_proto::id::NodeId;
 use peerage_proto::roster::ADDRESSES_MAX;
+use peerage_proto::time::HowLong;
 use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
@@ -81,7 +82,7 @@ pub enum DialError {
     #[error("reached, but {0}")]
     NoHello(String),
     /// The last dial failed a moment ago; the next may begin after the rest of the backoff.
-    #[error("not tried again for {} ms: {last}", wait.as_millis())]
+    #[error("not tried again for {}: {last}", HowLong(*.wait))]
     Resting {
         /// How long from now.
         wait: Duration,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use peerage_proto::codec::DecodeError;
 use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
+use peerage_proto::time::HowLong;
 use peerage_proto::wire::{
     Answer, CloseCode, HELLO_BYTES_MAX, Hello, Refusal, RefusalCode, WIRE_VERSION_OLDEST,
 };
@@ -147,7 +148,7 @@ pub(super) enum GreetError {
     RefusedByPeer(Refusal),
     #[error("refused here: {0}")]
     RefusedHere(Refusal),
-    #[error("no answer to the hello within {HELLO_TIMEOUT:?}")]
+    #[error("no answer to the hello within {}", HowLong(HELLO_TIMEOUT))]
     TooSlow,
     #[error("not a hello: {0}")]
     Malformed(String),

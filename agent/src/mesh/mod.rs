@@ -38,6 +38,7 @@ mod tending;
 mod tests;
 mod timer;
 mod tls;
+mod unsent;
 mod waiting;
 mod ways;
 

@@ -31,6 +31,8 @@ use tokio::time::{Sleep, sleep};
 
 use peerage_proto::links::canonical;
 
+use super::unsent::Unsent;
+
 /// Refusals that wait to be looked at; of more, the oldest are forgotten.
 pub(super) const REFUSALS_MAX: usize = 64;
 
@@ -83,6 +85,8 @@ pub(super) struct HearingSocket {
     waiting: Mutex<Option<Waiting>>,
     /// Whether the last send found the buffer full.
     full: AtomicBool,
+    /// What was said of packets that were not taken.
+    unsent: Unsent,
 }
 
 impl HearingSocket {
@@ -106,6 +110,7 @@ impl HearingSocket {
             refusals,
             waiting: Mutex::new(None),
             full: AtomicBool::new(false),
+            unsent: Unsent::default(),
         })
     }
 
@@ -160,8 +165,14 @@ impl AsyncUdpSocket for HearingSocket {
                 }
             }
         }
-        // The last try takes what it cannot send for lost, and says so in the journal.
-        let result = self.state.send((&*self.io).into(), transmit);
+        // The last try takes what it cannot send for lost.
+        let result = match self.state.try_send((&*self.io).into(), transmit) {
+            Err(error) if !full(&error) => {
+                self.unsent.tell(transmit.destination, &error);
+                Ok(())
+            }
+            result => result,
+        };
         self.full.store(result.is_err(), Ordering::Relaxed);
         result
     }

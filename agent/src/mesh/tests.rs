@@ -674,6 +674,7 @@ impl World {
             machine: None,
             only_looks: false,
             digest: None,
+            version: None,
         };
         let gate = Arc::new(TestGate {
             hello: Mutex::new(Some(hello)),

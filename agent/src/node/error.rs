@@ -43,6 +43,9 @@ pub enum NodeError {
     /// Not a name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Its host's name is none that a node can have, and nobody gave it another.
+    #[error("this node has no name yet: by the name of its host, {0}")]
+    Nameless(NameError),
     /// Not Join Information, or not its password.
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -7,6 +7,7 @@ mod disk;
 mod error;
 mod leaving;
 mod meeting;
+mod own_name;
 mod renewal;
 
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ use crate::vitals::host::Look;
 pub use error::NodeError;
 pub use leaving::Farewell;
 pub use meeting::{MeetError, Meeting};
+pub use own_name::{NAMELESS_HINT, OwnName};
 pub use renewal::{KeyPlace, Renewed, reset_stopped};
 
 use disk::{StoreDisk, loaded};
@@ -97,7 +99,7 @@ pub struct NodeParts {
     /// The number of this start of the agent.
     pub boot: u64,
     /// The name that it takes where nobody says otherwise.
-    pub name: NodeName,
+    pub name: OwnName,
     /// Where it is reached, now and later, the best first.
     pub addresses: watch::Receiver<Vec<SocketAddr>>,
     /// The version of the agent.
@@ -228,7 +230,7 @@ impl Node {
     pub fn name(&self) -> String {
         match self.membership() {
             Some(membership) => membership.roster().name_of(&self.id()),
-            None => self.parts.name.to_string(),
+            None => self.parts.name.shown(),
         }
     }
 
@@ -287,6 +289,14 @@ impl Node {
         &self.happenings
     }
 
+    /// The name that it takes where nobody gives it another.
+    ///
+    /// # Errors
+    /// [`NodeError::Nameless`]: its host's name cannot name a node.
+    pub fn own_name(&self) -> Result<NodeName, NodeError> {
+        self.parts.name.read().map_err(NodeError::Nameless)
+    }
+
     /// Founds a Data Center.
     ///
     /// # Errors
@@ -295,18 +305,13 @@ impl Node {
         let mut turn = self.turning.lock().await;
         self.check_standalone()?;
         let name = datacenter_name(name)?;
+        let own = self.own_name()?;
         self.make_room(&mut turn).await?;
         let datacenter = DataCenterId(rand::random());
         let mut replica = Replica::new(datacenter, self.parts.key.clone(), self.limits.clone());
         let (me, now) = (self.id(), self.now());
-        let admission = Roster::default().admission(
-            &me,
-            &self.parts.name,
-            &self.addresses(),
-            me,
-            None,
-            now.wall_ms,
-        );
+        let admission =
+            Roster::default().admission(&me, &own, &self.addresses(), me, None, now.wall_ms);
         let founding = Roster::founding(&name, now.wall_ms);
         let mut outputs = Outputs::default();
         let mut write = |path: Path, edit: Edit| -> Result<(), WriteError> {
@@ -318,7 +323,7 @@ impl Node {
         write(datacenter_path(), founding)?;
         write(member_path(&me), admission)?;
         self.enter(replica, &outputs).await?;
-        let message = format!("{who} founded {name} on {}", self.parts.name);
+        let message = format!("{who} founded {name} on {own}");
         self.tell("created", message);
         self.membership().ok_or(NodeError::Standalone)
     }
@@ -348,7 +353,7 @@ impl Node {
         }
         let name = match name {
             Some(name) => name.parse::<NodeName>()?,
-            None => self.parts.name.clone(),
+            None => self.own_name()?,
         };
         self.make_room(&mut turn).await?;
         let joiner = Joiner {
@@ -582,6 +587,17 @@ impl Node {
         };
         self.notices.show(NoticeKind::Copy, state(&self.twin));
         self.notices.show(NoticeKind::Ended, state(&self.notice));
+        self.look_at_name();
+    }
+
+    /// Finds out whether a node that belongs nowhere has a name to take, which its host may be given
+    /// at any time. A member's name is looked at by its membership.
+    pub fn look_at_name(&self) {
+        if self.membership().is_none() {
+            let nameless = self.own_name().err();
+            let nameless = nameless.map(|error| State::new(error.to_string(), NAMELESS_HINT));
+            self.notices.set(NoticeKind::Name, nameless);
+        }
     }
 
     fn disk(&self, datacenter: DataCenterId) -> StoreDisk {

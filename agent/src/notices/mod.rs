@@ -12,6 +12,7 @@ mod disk;
 use std::sync::Arc;
 
 use peerage_proto::notice::{Board, NoticeKind, Said, State};
+use peerage_proto::time::HowLong;
 use serde_json::json;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -95,10 +96,10 @@ impl Notices {
                 self.tell(kind, words, "begins");
             }
             Some(Said::Again { message, times, lasted }) => {
-                warn!("{message} ({times} times in {})", humantime::format_duration(whole(lasted)));
+                warn!("{message} ({times} times in {})", HowLong(lasted));
             }
             Some(Said::Ends { times, lasted }) => {
-                let lasted = humantime::format_duration(whole(lasted));
+                let lasted = HowLong(lasted);
                 let times = if times > 1 { format!(", {times} times") } else { String::new() };
                 info!("{} (it lasted {lasted}{times})", kind.over());
                 self.tell(kind, kind.over().to_owned(), "ends");
@@ -111,11 +112,6 @@ impl Notices {
         let happening = Happening { data: json!({ "notice": notice }), ..happening };
         self.happenings.tell(happening, self.clock.now().wall_ms);
     }
-}
-
-/// Without fractions of a second, which tell nobody anything here.
-fn whole(lasted: std::time::Duration) -> std::time::Duration {
-    std::time::Duration::from_secs(lasted.as_secs())
 }
 
 #[cfg(test)]

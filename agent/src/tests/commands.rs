@@ -434,6 +434,7 @@ async fn a_watch_of_the_members_tells_changes_only() {
     );
     let story = async {
         until("the members are told", || out.text().lines().count() == 1).await;
+        until("the events are followed", || agent.fake.followers() == 1).await;
         agent.fake.bring_up_pve_2();
         until("the change is told", || out.text().lines().count() == 2).await;
     };

@@ -60,6 +60,21 @@ pub(super) const PASSWORD: &str = "open sesame";
 
 const AT: &str = "2026-01-02T03:04:05Z";
 
+/// What has happened before anyone asks.
+const EVENTS: usize = 3;
+
+fn event(n: usize) -> Step<Event> {
+    let event = Event {
+        id: n.to_string(),
+        at: AT.into(),
+        kind: "member-down".into(),
+        node: Some("pve-2".into()),
+        message: format!("event {n}"),
+        data: Value::Null,
+    };
+    Step { id: n.to_string(), told: Some(Told::Item(event)) }
+}
+
 /// The service, with all it knows.
 #[derive(Debug, Default)]
 pub(super) struct Fake {
@@ -75,6 +90,7 @@ struct State {
     watchers: Vec<mpsc::Sender<Step<WatchedChange>>>,
     /// How many of the changes a watcher that comes is no longer told.
     forgotten: usize,
+    followers: Vec<mpsc::Sender<Step<Event>>>,
     pve_2_is_up: bool,
     is_last: bool,
     links: Option<SetLinks>,
@@ -90,9 +106,19 @@ impl Fake {
         self.state().watchers.iter().filter(|watcher| !watcher.is_closed()).count()
     }
 
-    /// Makes the second member answer.
+    /// How many follow the events still.
+    pub(super) fn followers(&self) -> usize {
+        self.state().followers.iter().filter(|follower| !follower.is_closed()).count()
+    }
+
+    /// Makes the second member answer, and tells that something happened.
     pub(super) fn bring_up_pve_2(&self) {
-        self.state().pve_2_is_up = true;
+        let mut state = self.state();
+        state.pve_2_is_up = true;
+        for follower in &state.followers {
+            // Who hung up hears nothing.
+            let _ = follower.try_send(event(EVENTS + 1));
+        }
     }
 
     /// Leaves nobody who holds what this node holds.
@@ -507,17 +533,11 @@ impl Service for Fake {
     async fn events(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {
         let (sender, receiver) = mpsc::channel(8);
         let after: usize = request.last_event_id.map_or(0, |id| id.parse().unwrap_or(0));
-        for n in after + 1..=3 {
-            let event = Event {
-                id: n.to_string(),
-                at: AT.into(),
-                kind: "member-down".into(),
-                node: Some("pve-2".into()),
-                message: format!("event {n}"),
-                data: Value::Null,
-            };
-            let step = Step { id: n.to_string(), told: Some(Told::Item(event)) };
-            sender.try_send(step).expect("the channel holds them all");
+        for n in after + 1..=EVENTS {
+            sender.try_send(event(n)).expect("the channel holds them all");
+        }
+        if request.follow {
+            self.state().followers.push(sender);
         }
         Ok(receiver)
     }

@@ -19,6 +19,7 @@ use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
 };
 use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::time::HowLong;
 use peerage_proto::vitals::Vitals;
 use rand::seq::IndexedRandom;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -243,7 +244,7 @@ impl Task {
                     if started.elapsed() >= SOUND_AFTER {
                         wait = RESPAWN_FIRST;
                     }
-                    tracing::error!(%error, retry_in = ?wait, "the exchange of vitals died");
+                    tracing::error!(%error, retry_in = %HowLong(wait), "the exchange of vitals died");
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         _ = handles.recv() => return,

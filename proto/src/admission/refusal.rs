@@ -99,7 +99,7 @@ pub enum Refusal {
     #[error("{0}")]
     BadName(String),
     /// The joiner's clock is wrong, or the member's.
-    #[error("the clocks differ by {} s: this node's clock is {} that of {member}", .ahead_ms.unsigned_abs() / 1000, if *.ahead_ms > 0 { "ahead of" } else { "behind" })]
+    #[error("this node's clock is {} that of {member}", Off(*.ahead_ms))]
     ClockOff {
         /// How far the joiner's is ahead, in milliseconds.
         ahead_ms: i64,
@@ -314,22 +314,4 @@ fn elsewhere(found: Option<&str>, ended: Option<&str>) -> String {
         (None, Some(name)) => format!("belongs to {name}"),
         (None, None) => "belongs to none".to_owned(),
     }
-}
-
-/// A length of time for people: its two largest units.
-pub fn span(ms: u64) -> String {
-    let s = ms / 1000;
-    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let parts = units.iter().scan(s, |rest, (unit, letter)| {
-        let count = *rest / unit;
-        *rest %= unit;
-        Some((count, letter))
-    });
-    let parts: Vec<_> = parts
-        .skip_while(|(count, _)| *count == 0)
-        .take(2)
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, letter)| format!("{count}{letter}"))
-        .collect();
-    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
 }

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::invitation::{Invitation, Terms};
-use super::refusal::{Refusal, span};
+use super::refusal::Refusal;
 use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
 use crate::roster::{ADDRESSES_MAX, NodeName, Roster, Standing};
 use crate::skew::{ClockOff, Estimate};
+use crate::time::HowLong;
 
 /// How far a joiner's clock may be from that of the member it asks.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
@@ -187,7 +188,7 @@ fn judge_terms(
         return Err(Refusal::Revoked);
     }
     if wall_ms >= terms.expires_ms {
-        return Err(Refusal::Expired { ago: span(wall_ms - terms.expires_ms) });
+        return Err(Refusal::Expired { ago: HowLong::ms(wall_ms - terms.expires_ms).to_string() });
     }
     uses_left(terms, roster.admitted_with(&terms.invite).count())?;
     let name: NodeName = request
@@ -195,7 +196,7 @@ fn judge_terms(
         .parse()
         .map_err(|e: crate::roster::NameError| Refusal::BadName(e.to_string()))?;
     if let Some(pattern) = &terms.node_name
-        && !WildMatch::new(pattern).matches(name.as_str())
+        && !admits_name(pattern, name.as_str())
     {
         return Err(Refusal::NamePattern { pattern: pattern.clone(), name: name.to_string() });
     }
@@ -206,6 +207,11 @@ fn judge_terms(
         }
         None => Ok((name, None)),
     }
+}
+
+/// Whether a pattern of an invitation goes with a name; as between names, the case does not count.
+fn admits_name(pattern: &str, name: &str) -> bool {
+    WildMatch::new_case_insensitive(pattern).matches(name)
 }
 
 /// Whether the Data Center's own record of an invitation says what its terms say.
@@ -375,7 +381,7 @@ mod tests {
         let mut scene = Scene::new();
         scene.terms.expires_ms = WALL_MS - 7_500_000;
         let expired = scene.judged(2, "pve-2").unwrap_err();
-        assert_eq!(expired.to_string(), "the Join Information expired 2h 5m ago");
+        assert_eq!(expired.to_string(), "the Join Information expired 2 h 5 min ago");
         let mut scene = Scene::new();
         scene.terms.datacenter = crate::id::DataCenterId([9; 16]);
         assert_eq!(code(scene.judged(2, "pve-2")), "wrong_datacenter");
@@ -408,7 +414,7 @@ mod tests {
             assert_eq!(refusal.code(), "seed_clock_off");
             assert!(refusal.is_of_this_member() && refusal.may_pass());
             let told = refusal.to_string();
-            let says = ["pve-1", "7200.0 s ahead of", "2 other nodes"];
+            let says = ["pve-1", "2 h ahead of", "2 other nodes"];
             assert!(says.iter().all(|part| told.contains(part)), "{told}");
         }
     }
@@ -480,9 +486,22 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_short() {
-        let shown = [0, 999, 61_000, 3_600_000, 90_061_000].map(span);
-        assert_eq!(shown, ["0s", "0s", "1m 1s", "1h", "1d 1h"]);
+    fn a_pattern_admits_names_whatever_their_case() {
+        for (pattern, name) in
+            [("pve-*", "pve-7"), ("pve-*", "PVE-7"), ("Web?", "web1"), ("*", "A")]
+        {
+            assert!(admits_name(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("pve-*", "web1"), ("web?", "web10"), ("web", "web1")] {
+            assert!(!admits_name(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_differs_from_a_members_in_case_only_is_taken() {
+        let scene = Scene::new();
+        let refusal = scene.judged(2, "PVE-1").unwrap_err();
+        assert_eq!(refusal.code(), "name_taken");
     }
 
     proptest! {

@@ -138,7 +138,8 @@ pub struct Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchSettings {
-    /// Only documents whose path begins so.
+    /// Only documents whose path begins so, letter by letter: `g` for `g1` and `gateway/lan`,
+    /// `storage/` for all below storage.
     pub prefix: String,
     /// Only what came after this change.
     pub last_event_id: Option<String>,

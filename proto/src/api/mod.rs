@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::Action;
 
 pub use crate::{text, values};
+pub use crate::replica::composed;
+pub use crate::time::HowLong;
 pub use error::{ApiError, ErrorCode, Exit};
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};
@@ -52,6 +54,9 @@ pub const WRITING_MAX: Duration = Duration::from_secs(60);
 
 /// How long a write waits for the others where its request does not say.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long the path of a socket may be, in bytes: Linux keeps 108, the last for a zero (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// The HTTP method of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

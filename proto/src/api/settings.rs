@@ -16,7 +16,8 @@ pub type Fields = BTreeMap<String, Value>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListDocuments {
-    /// Only those whose path begins so.
+    /// Only those whose path begins so, letter by letter: `g` for `g1` and `gateway/lan`,
+    /// `storage/` for all below storage.
     pub prefix: String,
     /// Whether to tell of each field who wrote it and when.
     #[serde(deserialize_with = "flag")]

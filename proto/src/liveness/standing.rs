@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::id::NodeId;
+use crate::time::HowLong;
 
 /// What is believed of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,12 +113,12 @@ impl Why {
                 if after.is_zero() {
                     format!("back before it was missed: {how}")
                 } else {
-                    format!("back after {}: {how}", Span(*after))
+                    format!("back after {}: {how}", HowLong(*after))
                 }
             }
             Self::NoAnswer { tried } => tried.in_words(name),
             Self::Told { by, silent: Some(silent) } => {
-                format!("found by {}; not heard from here for {}", name(by), Span(*silent))
+                format!("found by {}; not heard from here for {}", name(by), HowLong(*silent))
             }
             Self::Told { by, silent: None } => {
                 format!("found by {}; never heard from here", name(by))
@@ -139,28 +140,14 @@ impl Tried {
     fn in_words(&self, name: impl Fn(&NodeId) -> String) -> String {
         let mut words = match self.probes {
             0 => "no answer".to_owned(),
-            1 => format!("no answer to a probe over {}", Span(self.over)),
-            probes => format!("no answer to {probes} probes over {}", Span(self.over)),
+            1 => format!("no answer to a probe over {}", HowLong(self.over)),
+            probes => format!("no answer to {probes} probes over {}", HowLong(self.over)),
         };
         if !self.through.is_empty() {
             let through: Vec<String> = self.through.iter().map(name).collect();
             words += &format!(", nor through {}", through.join(", "));
         }
         words
-    }
-}
-
-/// A span of time, as exact as it is of interest.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_secs() {
-            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
-            seconds @ 10..120 => write!(f, "{seconds} s"),
-            seconds @ 120..7_200 => write!(f, "{} min", seconds / 60),
-            seconds => write!(f, "{} h", seconds / 3_600),
-        }
     }
 }
 

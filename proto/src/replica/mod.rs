@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
 pub use document::{Conflict, Document, Side};
-pub use path::{Field, NameError, Path};
+pub use path::{Field, NameError, Path, composed};
 use vector::digest;
 pub use vector::{Dot, Vector, Writer};
 
@@ -522,22 +522,20 @@ impl Replica {
         self.documents.get(path)
     }
 
-    /// The documents at or below a prefix that show any field, in the order of their paths; the
-    /// Data Center's own records only where the prefix names them.
+    /// The documents whose path begins with a prefix ([`Path::begins_with`]) and that show any
+    /// field, in the order of their paths; the Data Center's own records only where the prefix names
+    /// them.
     pub fn documents(&self, prefix: &str) -> impl Iterator<Item = (&Path, &Document)> {
         let reserved = prefix.starts_with('@');
-        let from = prefix.trim_end_matches('/').to_owned();
-        let below = self.documents.range::<str, _>((
+        let from = composed(prefix).into_owned();
+        let beginning = self.documents.range::<str, _>((
             std::ops::Bound::Included(from.as_str()),
             std::ops::Bound::Unbounded,
         ));
-        let prefix = from.clone();
         let stop = from.clone();
-        below.take_while(move |(path, _)| path.as_str().starts_with(&stop)).filter(
-            move |(path, document)| {
-                path.is_below(&prefix) && path.is_reserved() == reserved && document.exists()
-            },
-        )
+        beginning
+            .take_while(move |(path, _)| path.as_str().starts_with(&stop))
+            .filter(move |(path, document)| path.is_reserved() == reserved && document.exists())
     }
 
     /// The settings that have a conflict, with their conflicts.

@@ -1,10 +1,22 @@
 //! The names of documents and of their fields.
+//!
+//! They are of any script, in Unicode's composed form (NFC, UAX #15), so that what reads as one name
+//! is one name: an `é` typed as one character and one typed as `e` with an accent are the same. What
+//! a person or a program gives is composed on its way in ([`Path::setting`], [`Field::named`]);
+//! what a node sends is composed already, and else refused. What shows nothing is refused, too: two
+//! names that look the same must not be two documents. So are the joiners of some scripts (ZWJ and
+//! ZWNJ): a word without them still reads, and a name is no prose.
 
-use std::borrow::Borrow;
+mod characters;
+
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+use characters::{is_invisible, is_mark};
 
 /// How long a path may be, in bytes.
 pub const PATH_BYTES_MAX: usize = 512;
@@ -45,6 +57,33 @@ pub enum NameError {
         /// The character.
         found: char,
     },
+    /// A character that shows nothing.
+    #[error(
+        "{what} {text:?} holds the invisible character U+{:04X}: write it without that",
+        u32::from(*.found)
+    )]
+    Invisible {
+        /// A path or a field name.
+        what: &'static str,
+        /// The whole text.
+        text: String,
+        /// The character.
+        found: char,
+    },
+    /// A mark, such as an accent, on nothing.
+    #[error("{what} {text:?} has the mark U+{:04X} where there is no letter to bear it", u32::from(*.found))]
+    Mark {
+        /// A path or a field name.
+        what: &'static str,
+        /// The whole text.
+        text: String,
+        /// The mark.
+        found: char,
+    },
+    /// Letters and accents apart that have one character. Only another node can give such a name:
+    /// what a person or a program gives is composed.
+    #[error("{0} {1:?} is not in the composed form of Unicode (NFC)")]
+    NotComposed(&'static str, String),
     /// Two slashes in a row, one at an end, or a part `.` or `..`.
     #[error("the path {0:?} has an empty part, or one that is only dots; write it as storage/nas1")]
     Part(String),
@@ -59,12 +98,13 @@ pub enum NameError {
 pub struct Path(Box<str>);
 
 impl Path {
-    /// The path of a setting: any but the reserved ones.
+    /// The path of a setting: any but the reserved ones. It is composed first, and its bound holds
+    /// for what comes of that.
     ///
     /// # Errors
     /// [`NameError`], with what to write instead.
     pub fn setting(text: &str) -> Result<Self, NameError> {
-        let path = text.parse::<Self>()?;
+        let path = composed(text).parse::<Self>()?;
         if path.is_reserved() { Err(NameError::Reserved) } else { Ok(path) }
     }
 
@@ -78,14 +118,10 @@ impl Path {
         &self.0
     }
 
-    /// Whether the path lies at or below a prefix of whole parts; every path is below the empty
-    /// prefix.
-    pub fn is_below(&self, prefix: &str) -> bool {
-        let prefix = prefix.trim_end_matches('/');
-        match self.0.strip_prefix(prefix) {
-            Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
-            None => false,
-        }
+    /// Whether the path begins so, letter by letter: `g` begins `g1` and `gateway/lan`, and
+    /// `storage/` what is below storage and nothing else. Every path begins with nothing.
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        self.0.starts_with(&*composed(prefix))
     }
 }
 
@@ -133,6 +169,15 @@ impl fmt::Display for Path {
 pub struct Field(Box<str>);
 
 impl Field {
+    /// The field that a person or a program names. It is composed first, and its bound holds for
+    /// what comes of that.
+    ///
+    /// # Errors
+    /// [`NameError`], with what to write instead.
+    pub fn named(text: &str) -> Result<Self, NameError> {
+        composed(text).parse()
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -174,6 +219,23 @@ impl fmt::Display for Field {
     }
 }
 
+/// A text in Unicode's composed form (NFC), as all names of documents and fields are.
+pub fn composed(text: &str) -> Cow<'_, str> {
+    match is_composed(text) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.nfc().collect()),
+    }
+}
+
+fn is_composed(text: &str) -> bool {
+    text.is_ascii()
+        || match is_nfc_quick(text.chars()) {
+            IsNormalized::Yes => true,
+            IsNormalized::No => false,
+            IsNormalized::Maybe => text.nfc().eq(text.chars()),
+        }
+}
+
 fn check(
     text: &str,
     what: &'static str,
@@ -186,11 +248,28 @@ fn check(
     if text.len() > bound {
         return Err(NameError::TooLong { what, found: text.len(), bound });
     }
-    let allowed = |c: char| c.is_alphanumeric() || "._-:+=,~@".contains(c) || also(c);
-    match text.chars().find(|c| !allowed(*c)) {
-        Some(found) => Err(NameError::Character { what, text: text.to_owned(), found }),
-        None => Ok(()),
+    // Whether a mark may come next: after a letter, a digit or another mark.
+    let mut bears = false;
+    for found in text.chars() {
+        let wrong = |error: fn(&'static str, String, char) -> NameError| {
+            Err(error(what, text.to_owned(), found))
+        };
+        if is_invisible(found) {
+            return wrong(|what, text, found| NameError::Invisible { what, text, found });
+        }
+        let is_letter = found.is_alphanumeric();
+        if !is_letter && is_mark(found) {
+            if !bears {
+                return wrong(|what, text, found| NameError::Mark { what, text, found });
+            }
+            continue;
+        }
+        if !(is_letter || "._-:+=,~@".contains(found) || also(found)) {
+            return wrong(|what, text, found| NameError::Character { what, text, found });
+        }
+        bears = is_letter;
     }
+    if is_composed(text) { Ok(()) } else { Err(NameError::NotComposed(what, text.to_owned())) }
 }
 
 #[cfg(test)]
@@ -210,14 +289,119 @@ mod tests {
     }
 
     #[test]
-    fn below_means_whole_parts() {
-        let path = Path::setting("storage/nas1").unwrap();
-        for above in ["", "storage", "storage/", "storage/nas1"] {
-            assert!(path.is_below(above), "{above}");
+    fn a_path_begins_with_its_first_letters_and_not_with_whole_parts_only() {
+        let path = Path::setting("storage/caf\u{e9}1").unwrap();
+        for start in ["", "s", "stor", "storage", "storage/", "storage/cafe\u{301}", path.as_str()]
+        {
+            assert!(path.begins_with(start), "{start}");
         }
-        for beside in ["stor", "storage/nas", "storage/nas1/x"] {
-            assert!(!path.is_below(beside), "{beside}");
+        for other in ["t", "orage", "storage/nas", "/storage", "storage/caf\u{e9}1/x"] {
+            assert!(!path.begins_with(other), "{other}");
         }
+    }
+
+    #[test]
+    fn names_are_of_any_script_with_its_marks() {
+        for good in [
+            "ห้องเซิร์ฟเวอร์/ตู้1",
+            "सर्वर/दिल्ली",
+            "cafe\u{301}/nai\u{308}f",
+            "q\u{307}\u{323}",
+            "한글/서버",
+        ] {
+            let path = Path::setting(good).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(path.as_str(), &*composed(good));
+            let field = good.split('/').next().unwrap();
+            assert_eq!(Field::named(field).unwrap().as_str(), &*composed(field));
+        }
+    }
+
+    #[test]
+    fn what_reads_as_one_name_is_one_name() {
+        assert_eq!(Path::setting("caf\u{e9}"), Path::setting("cafe\u{301}"));
+        assert_eq!(Field::named("\u{212b}"), Field::named("A\u{30a}"));
+        // Two marks in either order.
+        assert_eq!(Field::named("q\u{323}\u{307}"), Field::named("q\u{307}\u{323}"));
+    }
+
+    /// From another node a name is taken as it is, or not at all: two nodes that compose it each in
+    /// its own way would hold two documents.
+    #[test]
+    fn a_name_from_elsewhere_that_is_not_composed_is_refused() {
+        for apart in ["cafe\u{301}", "q\u{307}\u{323}", "\u{1100}\u{1161}"] {
+            let error = apart.parse::<Path>().unwrap_err();
+            assert!(matches!(error, NameError::NotComposed(..)), "{error}");
+            assert!(serde_json::from_value::<Path>(apart.into()).is_err());
+            assert!(serde_json::from_value::<Field>(apart.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_shows_nothing_is_refused_by_its_number() {
+        for invisible in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{17b5}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{e0041}',
+            '\u{e0100}',
+        ] {
+            let error = Path::setting(&format!("a{invisible}b")).unwrap_err().to_string();
+            let number = format!("U+{:04X}", u32::from(invisible));
+            assert!(error.contains("invisible") && error.contains(&number), "{error}");
+            assert!(Field::named(&format!("a{invisible}b")).is_err());
+        }
+    }
+
+    #[test]
+    fn controls_private_characters_and_those_that_are_none_are_refused() {
+        for bad in [
+            '\0',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{2028}',
+            '\u{e000}',
+            '\u{f8ff}',
+            '\u{fdd0}',
+            '\u{ffff}',
+            '\u{10ffff}',
+        ] {
+            assert!(Path::setting(&format!("a{bad}b")).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_needs_a_letter_to_bear_it() {
+        for bad in ["\u{301}a", "a/\u{301}b", "a.\u{e48}"] {
+            assert!(matches!(Path::setting(bad), Err(NameError::Mark { .. })), "{bad:?}");
+        }
+    }
+
+    /// A letter that has no composed character of its own grows: its parts are what counts.
+    #[test]
+    fn the_bound_holds_for_the_composed_name() {
+        let apart = "e\u{301}".repeat(200);
+        assert_eq!((apart.len(), composed(&apart).len()), (600, 400));
+        assert!(Path::setting(&apart).is_ok());
+        let grows = "\u{fb2c}".repeat(100);
+        assert_eq!((grows.len(), composed(&grows).len()), (300, 600));
+        assert!(matches!(Path::setting(&grows), Err(NameError::TooLong { found: 600, .. })));
+        assert!(matches!(Field::named(&"e\u{301}".repeat(65)), Err(NameError::TooLong { .. })));
     }
 
     #[test]

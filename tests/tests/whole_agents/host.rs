@@ -10,7 +10,7 @@ use peerage::api::{Agent, Answer, Service};
 use peerage::clock::Clock;
 use peerage::daemon::{Ground, assemble};
 use peerage::links::{LinksHandle, META_LINKS, Wishes};
-use peerage::node::Node;
+use peerage::node::{Node, OwnName};
 use peerage::store::{Disk, Store};
 use peerage::vitals::host::Sample;
 use peerage_proto::access::Caller;
@@ -239,7 +239,7 @@ impl Host {
         let links = LinksHandle::spawn(wishes, store.clone(), clock);
         let ground = Ground {
             key: self.key.clone(),
-            name: self.name().parse()?,
+            name: OwnName::Given(self.name().parse()?),
             addresses: links.addresses(),
             clock,
             look: Sample::default,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use peerage_proto::api::settings::{Document, Fields, GetDocument, ListDocuments, SetFields};
 use peerage_proto::api::values::SentError;
-use peerage_proto::api::{ApiError, ErrorCode, text, values};
+use peerage_proto::api::{ApiError, ErrorCode, composed, text, values};
 use serde::Serialize;
 
 use super::super::source::read_text;
@@ -98,7 +98,7 @@ async fn apply_one(
 ) -> Result<(Applied, Result<(), Stop>), ApiError> {
     let Document { path, fields: mut set, .. } = document;
     let there = fields_of(&path, client).await?;
-    set.retain(|field, value| there.get(field) != Some(value));
+    set.retain(|field, value| there.get(&*composed(field)) != Some(value));
     let names = set.keys().cloned().collect();
     if set.is_empty() {
         return Ok((Applied { path, stamp: None, set: names }, Ok(())));

@@ -7,7 +7,7 @@ use peerage_proto::api::settings::{
     Conflict, Edit, FieldMeta, Fields, GetDocument, GetHistory, ListConflicts, ListDocuments,
     LosingEdit,
 };
-use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::api::{ApiError, ErrorCode, composed};
 
 use super::super::table::Table;
 use super::super::text::{bare, change, count, one_line, printable, value};
@@ -16,7 +16,8 @@ use super::{Client, Console, Outcome};
 /// List documents with their fields.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only documents whose path begins so
+    /// Only documents whose path begins so, letter by letter: g for g1 and gateway/lan, storage/
+    /// for all below storage
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
     /// Tell of each field who wrote it and when
@@ -80,7 +81,7 @@ pub(super) async fn get(args: GetArgs, client: &Client, console: &mut Console) -
         }
         return console.table(&fields(&document.fields, document.meta.as_ref()));
     };
-    let Some(found) = document.fields.get(&field) else {
+    let Some(found) = document.fields.get(&*composed(&field)) else {
         let message = format!("there is no field {field:?} in {}", document.path);
         let fields: Vec<&str> = document.fields.keys().map(String::as_str).collect();
         let hint = format!("it has: {}", fields.join(", "));

@@ -10,7 +10,8 @@ use super::{Client, Console, Outcome};
 /// Print each change as it comes.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Only documents whose path begins so
+    /// Only documents whose path begins so, letter by letter: g for g1 and gateway/lan, storage/
+    /// for all below storage
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
     #[command(flatten)]

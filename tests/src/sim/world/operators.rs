@@ -17,8 +17,8 @@ use crate::sim::promise::{Broken, Promise, hold};
 const PATHS: [&str; 3] = ["storage/nas1", "options", "users/ann"];
 const FIELDS: [&str; 3] = ["server", "size", "enabled"];
 
-/// Names are few, so that they are taken twice.
-const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+/// Names are few, so that they are taken twice; some differ in case only, and are one name.
+const NAMES: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "A", "B"];
 
 impl World {
     /// Writes on a node. It may be refused for what the write asks, never for want of others.

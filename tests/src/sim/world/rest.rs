@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use peerage_proto::replica::{Dot, Path, Replica};
-use peerage_proto::roster::Standing;
+use peerage_proto::roster::{Standing, one_name};
 
 use super::World;
 use crate::sim::host::Fate;
@@ -123,10 +123,11 @@ fn the_removed_are_out(world: &World, id: HostId, process: &Process) -> Result<(
 fn names_are_unique(id: HostId, process: &Process) -> Result<(), Broken> {
     let mut taken = BTreeSet::new();
     for member in process.roster().current() {
-        hold(Promise::NamesAreUnique, taken.insert(&member.name), || {
+        hold(Promise::NamesAreUnique, taken.insert(member.name.to_ascii_lowercase()), || {
             format!("{id} shows two members as {}", member.name)
         })?;
-        let mut claims = process.roster().current().filter(|m| m.given_name == member.given_name);
+        let mut claims =
+            process.roster().current().filter(|m| one_name(&m.given_name, &member.given_name));
         let earlier = claims.any(|m| m.admitted < member.admitted);
         hold(Promise::NamesAreUnique, earlier != (member.name == member.given_name), || {
             format!("{id} shows {} as {}", member.given_name, member.name)
