@@ -8,7 +8,7 @@ use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::roster::Standing;
 use peerage_proto::wire::{Hello, Refusal, RefusalCode};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::clock::Clock;
 use crate::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, take_in};
@@ -106,7 +106,11 @@ impl Gate for NodeGate {
         let Some(membership) = self.membership() else { return };
         tokio::spawn(async move {
             let name = membership.roster().name_of(&peer);
-            info!(peer = name, cause = %refusal, "refused");
+            match refusal.code {
+                // It left, or is just joining: what there is to know of that comes as an event.
+                RefusalCode::Standalone => debug!("{name} does not take this node in: {refusal}"),
+                _ => info!("{name} does not take this node in: {refusal}"),
+            }
             take_in(&membership, peer, &refusal).await;
             let is_twin = refusal.code == RefusalCode::DuplicateIdentity;
             if is_twin && membership.roster().is_current(&peer) {

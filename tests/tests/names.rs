@@ -1,9 +1,12 @@
 //! Names: changed while the fleet runs, and settled where two nodes were given the same.
 
+use std::process::{Command, Stdio};
 use std::thread;
 
+use peerage_tests::agent::die_with_parent;
+use peerage_tests::command::clean;
 use peerage_tests::patience::{LATER, SOON, until};
-use peerage_tests::{Agent, Fleet};
+use peerage_tests::{Agent, Fleet, Ran, binary, command, skipped};
 use serde_json::{Value, json};
 
 /// How often two nodes are given one name at the same time.
@@ -116,6 +119,81 @@ fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_rena
         let renamed = ["pve-1", "pve-2", "web", "web-2"];
         until("the new name is on all", SOON, || names(agent), |names| *names == renamed);
     }
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_one_name() {
+    let mut fleet = Fleet::found(2);
+    let token = fleet[0].invite(json!({"node_name": "PVE-*"}));
+    let taken = Agent::start("PVE-2");
+    let refused = taken.join(&token).unwrap_err();
+    assert!(format!("{refused:?}").contains("taken"), "{refused:?}");
+    let third = Agent::start("Pve-3");
+    third.join(&token).expect("the pattern is for names of any case");
+    fleet.push(third);
+    fleet.all_see_all();
+
+    fleet[0].cli(&["rename", "pve-3", "PVE-1"]).exits(4).says(&["taken"]);
+    // Its own in another case it may take.
+    fleet[0].cli(&["rename", "PVE-3", "pve-3"]).exits(0).says(&["pve-3"]);
+    for agent in fleet.iter() {
+        let renamed = ["pve-1", "pve-2", "pve-3"];
+        until("the new name is on all", SOON, || names(agent), |names| *names == renamed);
+    }
+}
+
+#[test]
+fn what_every_host_is_called_and_what_reads_as_an_address_names_no_node() {
+    let fleet = Fleet::found(1);
+    let token = fleet[0].invite(json!({}));
+    let joiner = Agent::start("web1");
+    for name in ["localhost", "LOCALHOST", "localhost.localdomain", "localhost4"] {
+        let refused = joiner.cli(&["join", &token, "--yes", "--name", name]).exits(2);
+        refused.says(&["every host calls itself so"]);
+    }
+    for name in ["10.0.0.1", "10", "fd00::1"] {
+        joiner.cli(&["join", &token, "--yes", "--name", name]).exits(2).says(&["address"]);
+        fleet[0].cli(&["rename", "pve-1", name]).exits(2).says(&["address"]);
+    }
+    let mut agent = Agent::named("localhost");
+    let ran = agent.run_to_end();
+    assert_eq!(ran.code, 2, "the configuration says so: {}", ran.stderr);
+    ran.says(&["--name", "every host calls itself so"]);
+}
+
+/// It did not start, and a host that gets its name a moment later had no agent.
+#[test]
+fn an_agent_on_a_host_without_a_name_of_its_own_runs_and_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("s");
+    let mut host = Command::new("unshare");
+    host.args(["--uts", "sh", "-c", "hostname localhost && exec \"$0\" \"$@\""]);
+    clean(&mut host);
+    let works = Command::new("unshare").args(["--uts", "hostname", "localhost"]).output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        return skipped("only root can give a host another name (unshare, hostname)");
+    }
+    host.arg(binary::peerage()).args(["agent", "--listen", "127.0.0.1:0", "--socket"]);
+    host.arg(&socket).arg("--data-dir").arg(home.path().join("data")).stderr(Stdio::null());
+    die_with_parent(&mut host);
+    let mut host = host.spawn().unwrap();
+    let ask =
+        |args: &[&str]| Ran::run(command::peerage().arg("--socket").arg(&socket).args(args), "");
+
+    let status = || ask(&["status", "--json"]);
+    let status = until("it answers", SOON, status, |ran| ran.code == 0).json();
+    assert_eq!(status["node"]["name"], "localhost");
+    let notice = status["notices"][0].to_string();
+    assert!(notice.contains("every host calls itself so"), "{notice}");
+    ask(&["create", "north"]).exits(4).says(&["localhost", "hostnamectl set-hostname", "name ="]);
+    let fleet = Fleet::found(1);
+    let token = fleet[0].invite(json!({}));
+    ask(&["join", &token, "--yes"]).exits(4).says(&["localhost", "peerage join --name"]);
+    ask(&["join", &token, "--yes", "--name", "web1"]).exits(0);
+    let notices = ask(&["status", "--json"]).exits(0).json()["notices"].clone();
+    assert_eq!(notices, json!([]), "it has a name now");
+    host.kill().unwrap();
+    host.wait().unwrap();
 }
 
 /// The names of the members, in order.

@@ -64,8 +64,45 @@ fn a_list_is_in_order_and_can_be_cut_to_a_prefix() {
     };
     assert_eq!(paths(&[]), ["network/lan", "storage/nas1", "storage/nas2"]);
     assert_eq!(paths(&["storage/"]), ["storage/nas1", "storage/nas2"]);
+    // Letter by letter, as the help says.
+    assert_eq!(paths(&["s"]), ["storage/nas1", "storage/nas2"]);
+    assert_eq!(paths(&["storage/nas1"]), ["storage/nas1"]);
+    assert_eq!(paths(&["torage"]), Vec::<Value>::new());
+    let over_http = node.client().get("settings?prefix=n").unwrap();
+    assert_eq!(over_http[0]["path"], "network/lan");
+    let mut watch = node.events("watch?prefix=sto");
+    node.set("network/lan", json!({"of": 1}));
+    node.set("storage/nas2", json!({"of": 2}));
+    assert_eq!(watch.next(SOON).expect("it begins so").data["path"], "storage/nas2");
     let full = node.cli(&["settings", "list", "--full", "--json"]).exits(0).json();
     assert_eq!(full[0]["meta"]["of"]["writer"], "pve-1");
+}
+
+#[test]
+fn a_name_is_the_same_however_it_was_typed_and_may_be_of_any_script() {
+    let fleet = Fleet::found(2);
+    let (whole, apart) = ("caf\u{e9}/t\u{ea}te", "cafe\u{301}/te\u{302}te");
+    fleet[0].cli(&["settings", "set", apart, "cle\u{301}=1"]).exits(0);
+    fleet.all_read(whole, &json!({"cl\u{e9}": 1}));
+    fleet[1].cli(&["settings", "set", whole, "cl\u{e9}=2"]).exits(0);
+    fleet.all_read(whole, &json!({"cl\u{e9}": 2}));
+    let get = fleet[0].cli(&["settings", "get", apart, "cle\u{301}"]).exits(0);
+    assert_eq!(get.stdout, "2\n");
+    let listed = fleet[0].cli(&["--json", "settings", "list", "cafe\u{301}"]).exits(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+
+    // Over HTTP, as by the command; two ways of writing one field are no two fields.
+    let twice = fleet[0].try_set("a/b", json!({"cl\u{e9}": 1, "cle\u{301}": 2})).unwrap_err();
+    assert!(format!("{twice:?}").contains("twice"), "{twice:?}");
+    for path in ["ห้องเซิร์ฟเวอร์/ตู้1", "सर्वर/दिल्ली"]
+    {
+        fleet[0].cli(&["settings", "set", path, "x=1"]).exits(0);
+        fleet.all_read(path, &json!({"x": 1}));
+    }
+    for invisible in ["a\u{200b}b", "a\u{202e}b", "a\u{ad}b", "a\u{200d}b", "a\u{3164}b"] {
+        let refused = fleet[0].cli(&["settings", "set", invisible, "x=1"]).exits(2);
+        refused.says(&["invisible", "U+"]);
+    }
 }
 
 #[test]

@@ -130,6 +130,70 @@ fn who_is_neither_root_nor_in_the_group_looks_but_does_not_touch() {
     assert_eq!(invites.as_array().unwrap().len(), 1, "no secret was handed out: {invites}");
 }
 
+/// It was told to start an agent that runs.
+#[test]
+fn who_may_not_reach_the_socket_is_told_so_and_how_it_may() {
+    let mut agent = Agent::named("pve-1");
+    let Some(as_nobody) = nobody(&agent) else {
+        return skipped("only root can run a command as another user (setpriv)");
+    };
+    agent.restart();
+    let socket = agent.socket();
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    as_nobody(&agent, &["status"]).exits(0);
+
+    mode(&socket, 0o600);
+    let refused = as_nobody(&agent, &["status"]).exits(5);
+    refused.says(&["may not speak to the agent", "root (sudo)"]);
+    assert!(!refused.stderr.contains("systemctl"), "it runs: {}", refused.stderr);
+    mode(&socket, 0o666);
+
+    // The binary lies in the home, so the socket's folder is another one.
+    let folder = agent.file("closed");
+    fs::create_dir(&folder).unwrap();
+    mode(&folder, 0o700);
+    let behind = folder.join("peerage.sock");
+    let command = ["--socket", behind.to_str().unwrap(), "status"];
+    let refused = as_nobody(&agent, &command).exits(5);
+    refused.says(&["may not enter", folder.to_str().unwrap(), "root (sudo)"]);
+    assert!(!refused.stderr.contains("systemctl"), "it may run: {}", refused.stderr);
+}
+
+/// It said that there were no agent's data.
+#[test]
+fn who_may_not_look_into_a_data_folder_is_not_told_that_it_is_empty() {
+    let mut agent = Agent::named("pve-1");
+    let Some(as_nobody) = nobody(&agent) else {
+        return skipped("only root can run a command as another user (setpriv)");
+    };
+    agent.restart();
+    agent.stop();
+    let data = agent.data().to_str().unwrap().to_owned();
+    let reset =
+        |folder: &str| as_nobody(&agent, &["reset", "--identity", "--yes", "--data-dir", folder]);
+    reset(&data).exits(4).says(&["may not look into", &data, "root"]);
+    reset(&format!("{data}-2")).exits(3).says(&["there is no folder", "peerage config show"]);
+    let empty = agent.file("empty");
+    fs::create_dir(&empty).unwrap();
+    reset(empty.to_str().unwrap()).exits(3).says(&["no agent's data"]);
+}
+
+#[test]
+fn a_socket_whose_path_is_too_long_is_told_by_its_length_to_the_agent_and_to_the_command() {
+    let long = format!("/tmp/{}.sock", "x".repeat(110));
+    let told = ["120 bytes long", "107 at most", "--socket"];
+    let home = tempfile::tempdir().unwrap();
+    let mut agent = command::peerage();
+    agent.args(["agent", "--listen", "127.0.0.1:0", "--socket", &long, "--data-dir"]);
+    Ran::run(agent.arg(home.path()), "").exits(2).says(&told);
+    let mut command = command::peerage();
+    Ran::run(command.args(["--socket", &long, "status"]), "").exits(5).says(&told);
+    let mut command = command::peerage();
+    Ran::run(command.env("PEERAGE_SOCKET", &long).arg("status"), "").exits(5).says(&told);
+}
+
 #[test]
 fn the_key_and_the_data_are_for_the_agent_alone() {
     let agent = Agent::start("pve-1");

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
-use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode};
+use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode, RefusalCode};
 
 use super::hello::{GreetError, HELLO_TIMEOUT, welcome};
 use super::peer::Peer;
@@ -194,6 +194,10 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
                 // It dialled elsewhere at the same time, or stopped, or this node did.
                 GreetError::Connection(_) | GreetError::Standalone => {
                     tracing::debug!(%peer, %remote, %error, "a peer hung up at the door");
+                }
+                // One that left is looked for until the others have heard that it did.
+                GreetError::RefusedHere(refusal) if refusal.code == RefusalCode::Standalone => {
+                    tracing::debug!(%peer, %remote, %refusal, "this node belongs nowhere");
                 }
                 _ => tracing::info!("{peer} at {remote} was not let in: {error}"),
             }

@@ -267,6 +267,8 @@ mod tests {
     use std::future::poll_fn;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(5);
@@ -332,6 +334,40 @@ mod tests {
             }
             let first = tokio::time::timeout(BOUND, told.recv()).await.expect("it is told");
             assert_eq!(first.unwrap(), canonical(dead));
+        }
+    }
+
+    /// A broadcast address, which nobody may send to who did not ask for it, stands for all that
+    /// the kernel does not take.
+    #[tokio::test]
+    async fn a_packet_that_the_kernel_does_not_take_is_lost_and_told_once_in_plain_words() {
+        let (socket, _) = socket((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Lines(lines.clone());
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer.with_ansi(false));
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..5 {
+                send(&socket, (Ipv4Addr::BROADCAST, 9).into(), b"to all");
+            }
+        });
+        let lines = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains("nothing out to 255.255.255.255"), "{lines}");
+        assert!(!lines.contains("sendmsg") && !lines.contains("Os {"), "{lines}");
+    }
+
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 
