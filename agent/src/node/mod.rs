@@ -171,7 +171,7 @@ impl Node {
             let me = parts.key.node_id();
             move || match &*membership.borrow() {
                 Some(membership) => membership.roster().name_of(&me),
-                None => name.to_string(),
+                None => name.shown(),
             }
         };
         let node = Arc::new(Self {
