@@ -29,9 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Action;
 
-pub use crate::{text, values};
 pub use crate::replica::composed;
 pub use crate::time::HowLong;
+pub use crate::{text, values};
 pub use error::{ApiError, ErrorCode, Exit};
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};
