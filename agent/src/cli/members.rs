@@ -135,11 +135,9 @@ impl News {
             let from = FollowEvents { follow: true, last_event_id: self.last.clone() };
             match client.follow(&from).await {
                 Ok(events) => self.events = Some(events),
-                Err(error) => {
-                    // What is no longer held is no loss: the list tells how things stand.
-                    if error.code == ErrorCode::Gone {
-                        self.last = None;
-                    }
+                Err(_) => {
+                    // Another start of the agent knows no such place; the list tells how things stand.
+                    self.last = None;
                     return false;
                 }
             }
