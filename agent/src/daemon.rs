@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
+use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::one_name;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,16 +26,14 @@ use crate::config::{self, Config, Listen};
 use crate::http;
 use crate::links::{LinksHandle, META_LINKS, Wishes, host_network};
 use crate::mesh::Underlay;
-use crate::node::{KeyPlace, OwnName, reset_stopped};
+use crate::node::{KeyPlace, META_PORT, OwnName, mend, reset_stopped};
 use crate::notices::watch_descriptors;
 use crate::signals::{Reload, Signals};
-use crate::store::{Folder, Image, Store, node_key};
+use crate::store::{Folder, Home, Image};
 use crate::vitals::host::Sample;
-use crate::{supervision, unattended};
+use crate::{label, supervision, unattended};
 
 pub use assembly::{Ground, assemble};
-
-use assembly::META_PORT;
 
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,7 +108,8 @@ fn looked_into(folder: &Path) -> Result<Metadata, ApiError> {
         entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()
     });
     let names = names.map_err(refused)?;
-    if !names.iter().any(|name| name == "node.key" || name == "journal") {
+    let ours = ["node.key", "journal", "node.about", "node.key.new"];
+    if !names.iter().any(|name| ours.iter().any(|ours| name == *ours)) {
         let message = format!("there is no agent's data in {shown}");
         return Err(ApiError::new(ErrorCode::NotFound, message)
             .hint("`peerage config show` tells an agent's data_dir"));
@@ -136,9 +136,9 @@ pub fn reset_identity(folder: &Path) -> Result<IdentityReset, ApiError> {
     let renewed = runtime.block_on(reset_stopped(folder)).map_err(|e| failed(e.to_string()))?;
     Ok(IdentityReset {
         node: Named { name: config::host_name(), id: renewed.is.to_string() },
-        was: renewed.was.to_string(),
+        was: renewed.was.map(|was| was.to_string()),
         backup: renewed.backup.map(|backup| backup.display().to_string()),
-        old_key: renewed.old_key.display().to_string(),
+        old_key: renewed.old_key.map(|key| key.display().to_string()),
     })
 }
 
@@ -147,8 +147,10 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let mut signals = Signals::catch(reload).context("the signals cannot be caught")?;
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
-    let key = node_key(&folder)?;
-    let (store, image) = Store::open(folder)?;
+    let name = own_name(&config);
+    let mut home = Home::open(folder)?;
+    let mended = mend(&mut home, name.read().ok(), clock.now()).await?;
+    let Home { key, store, image, .. } = home;
     let socket = http::Socket::bind(&config.socket).await?;
     let underlay = bind(config.listen, &image)?;
     let bound = underlay.local_address().context("the mesh's own address")?;
@@ -159,18 +161,24 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let (replaced, mut renewals) = mpsc::channel(1);
     let ground = Ground {
         key,
-        name: own_name(&config),
+        name,
         addresses: links.addresses(),
         clock,
         look: Sample::of_this_host,
         network: host_network,
         underlay,
         bind: Arc::new(Underlay::bind),
-        store,
+        store: store.clone(),
         image,
         key_place: Some(KeyPlace { folder: config.data_dir.clone(), replaced }),
     };
     let (node, mut breaks) = assemble(ground).await?;
+    tokio::spawn(label::keep(node.clone(), store));
+    if !mended.is_empty() {
+        let hint = "check the disk (`dmesg`): this stands until the next look at the whole journal";
+        let state = State::new(mended.join("; "), hint);
+        node.notices().set(NoticeKind::Journal, Some(state));
+    }
     let shutdown = CancellationToken::new();
     let service = Arc::new(Agent::new(node.clone(), links));
     let router = http::router(service, shutdown.clone());

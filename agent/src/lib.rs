@@ -18,6 +18,7 @@ pub mod gate;
 pub mod happening;
 pub mod http;
 pub mod joining;
+pub mod label;
 pub mod links;
 pub mod liveness;
 pub mod log;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use peerage::cli::config::{ConfigCommand, Setting};
 use peerage::cli::{self, AgentArgs, Command, CommandLine, Console, DemoArgs};
 use peerage::config::{self, Config, ConfigError, Environment, Flags};
+use peerage::store::StoreError;
 use peerage::{daemon, demo, log};
 use peerage_proto::api::{ApiError, ErrorCode, Exit};
 use serde_json::Value;
@@ -120,7 +121,10 @@ fn misconfigured(error: ConfigError) -> ApiError {
         .hint("`peerage config show` tells what is in force and where it comes from")
 }
 
-/// The whole chain of causes in one line.
+/// The whole chain of causes in one line. What no new start can change is refused, so that whoever
+/// supervises the agent does not start it again and again.
 fn failed(error: anyhow::Error) -> ApiError {
-    ApiError::new(ErrorCode::Failed, format!("{error:#}"))
+    let needs_somebody = error.downcast_ref().is_some_and(StoreError::needs_somebody);
+    let code = if needs_somebody { ErrorCode::Refused } else { ErrorCode::Failed };
+    ApiError::new(code, format!("{error:#}"))
 }

@@ -6,8 +6,8 @@
 
 use peerage_proto::codec;
 use peerage_proto::id::{DataCenterId, NodeId};
-use peerage_proto::replica::Replica;
-use peerage_proto::roster::{admissions_by, ending_of};
+use peerage_proto::replica::{Replica, SignedChange};
+use peerage_proto::roster::{admissions_by, ending_of, member_path};
 use peerage_proto::wire::{Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -50,6 +50,14 @@ impl Past {
         codec::decode(bytes, PAST_BYTES_MAX).ok()
     }
 
+    /// Whether it ended by a removal of the node, as the change that ended it says.
+    pub fn says_removed(&self, node: &NodeId) -> bool {
+        let end = self.evidence.last().map(|bytes| SignedChange::trust(bytes.to_vec().into()));
+        end.is_some_and(|end| {
+            end.is_ok_and(|end| end.path == member_path(node) && end.set.contains_key("removed"))
+        })
+    }
+
     /// What someone hears who takes this node for a member of that Data Center.
     pub fn refusal(&self, code: RefusalCode) -> Refusal {
         let evidence = self.evidence.clone();
@@ -62,8 +70,8 @@ mod tests {
     use std::time::Duration;
 
     use peerage_proto::identity::Keypair;
-    use peerage_proto::replica::{Actor, Edit, Limits, SignedChange};
-    use peerage_proto::roster::{Roster, member_path};
+    use peerage_proto::replica::{Actor, Edit, Limits};
+    use peerage_proto::roster::Roster;
     use peerage_proto::time::Now;
 
     use super::*;

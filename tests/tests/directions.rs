@@ -63,6 +63,8 @@ const AGENT: &[(&str, &[&str])] = &[
     // A record, which no task owns.
     ("past", &[]),
     ("links", TASKS),
+    // It writes beside the journal what the membership shows.
+    ("label", &["membership", "node", "store"]),
     ("joining", TASKS),
     ("node", TASKS),
     ("seed", TASKS),

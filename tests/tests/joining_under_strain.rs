@@ -99,9 +99,13 @@ fn a_member_that_lost_its_data_and_joins_again_uses_no_second_invitation() {
     let [first, second] =
         ["pve-*", "*-2"].map(|names| seed.invite(json!({"uses": 1, "node_name": names})));
     let mut node = Agent::start("pve-2");
+    node.stop();
+    let disk = node.file("disk");
+    node.save_disk(&disk);
+    node.restart();
     node.join(&first).unwrap();
     node.kill();
-    fs::remove_file(node.data().join("journal")).unwrap();
+    node.restore_disk(&disk);
     node.restart();
 
     node.join(&second).unwrap();

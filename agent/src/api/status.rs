@@ -159,9 +159,9 @@ pub(super) async fn reset_identity(node: &Node, request: ResetIdentity) -> Answe
     let renewed = node.reset_identity().await.map_err(not_turned)?;
     Ok(IdentityReset {
         node: Named { name: node.name(), id: renewed.is.to_string() },
-        was: renewed.was.to_string(),
+        was: renewed.was.map(|was| was.to_string()),
         backup: renewed.backup.map(|backup| backup.display().to_string()),
-        old_key: renewed.old_key.display().to_string(),
+        old_key: renewed.old_key.map(|key| key.display().to_string()),
     })
 }
 

@@ -84,15 +84,16 @@ fn show(reset: &IdentityReset, console: &mut Console) -> Outcome {
     if console.wants_json() {
         return console.json(reset);
     }
-    let (was, is) = (short(&reset.was), short(&reset.node.id));
+    let (was, is) = (reset.was.as_deref().map_or("nobody any more", short), short(&reset.node.id));
     console.say(format_args!("this host was {was} and is {is} now; it can join as a new node"));
     if let Some(backup) = &reset.backup {
         console.say(format_args!("what it had is kept in {backup}"));
     }
-    console.say(format_args!(
-        "its old key is kept in {}; delete it where another host has the same",
-        reset.old_key
-    ));
+    if let Some(old_key) = &reset.old_key {
+        console.say(format_args!(
+            "its old key is kept in {old_key}; delete it where another host has the same"
+        ));
+    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::gate::NodeGate;
 use crate::links::NetworkLook;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Router, Underlay};
-use crate::node::{KeyPlace, Node, NodeParts, OwnName};
+use crate::node::{KeyPlace, META_BOOT, META_PORT, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
 use crate::seed::serve_joiners;
 use crate::store::{Image, Store, StoreError, Write};
@@ -35,10 +35,6 @@ const JOINERS_MAX: usize = 128;
 
 /// How often the whole journal is read back and verified.
 const SELF_CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
-
-/// Under which names the store keeps what is the agent's own.
-const META_BOOT: &str = "boot";
-pub(super) const META_PORT: &str = "port";
 
 /// What an agent stands on.
 pub struct Ground {
@@ -154,9 +150,9 @@ async fn check_journal(store: Store, notices: Notices) {
                 None
             }
             Ok(report) => Some(State::new(
-                format!("the journal is damaged: {:?}", report.damage),
-                "check the disk; what the agent has in memory goes on, and changes that are damaged \
-                 come back from the other nodes at the next start",
+                format!("the journal is damaged: {}", report.damage),
+                "check the disk; what the agent has in memory goes on, and the next start mends what \
+                 it can and takes the rest from the other members",
             )),
             Err(StoreError::Closed) => return,
             Err(error) => Some(State::new(error.what(), error.remedy())),

@@ -3,10 +3,13 @@
 //! Founding, joining, leaving and being put out take turns here. Each is one commit on disk, so a
 //! crash finds the node on one side or on the other.
 
+#[cfg(test)]
+mod damage;
 mod disk;
 mod error;
 mod leaving;
 mod meeting;
+mod mending;
 mod own_name;
 mod renewal;
 
@@ -49,6 +52,7 @@ use crate::vitals::host::Look;
 pub use error::NodeError;
 pub use leaving::Farewell;
 pub use meeting::{MeetError, Meeting};
+pub use mending::{META_BOOT, META_PORT, mend};
 pub use own_name::{NAMELESS_HINT, OwnName};
 pub use renewal::{KeyPlace, Renewed, reset_stopped};
 
@@ -56,6 +60,10 @@ use disk::{StoreDisk, loaded};
 
 /// What a node that left can do.
 const LEFT_HINT: &str = "join again with new Join Information (`peerage invite` on a member)";
+
+/// What a node that was removed can do.
+const REMOVED_HINT: &str = "to join again it needs a new identity: `peerage reset --identity`, then \
+                            new Join Information";
 
 /// What to do about a disk that was copied.
 pub const TWIN_HINT: &str = "if this host is the copy, give it an identity of its own: \
@@ -83,7 +91,12 @@ pub struct Notice {
 
 impl Notice {
     fn write(&self, name: &'static str) -> Write {
-        Write::Meta { name, value: serde_json::to_vec(self).expect("a notice is plain text") }
+        Write::Meta { name, value: self.bytes() }
+    }
+
+    /// Its form on disk.
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a notice is plain text")
     }
 
     /// The one that a disk holds under a name.
@@ -214,6 +227,11 @@ impl Node {
     /// The membership; none while standalone.
     pub fn membership(&self) -> Option<Arc<Membership>> {
         self.parts.membership.borrow().clone()
+    }
+
+    /// The membership as it is and will be.
+    pub fn memberships(&self) -> watch::Receiver<Option<Arc<Membership>>> {
+        self.parts.membership.subscribe()
     }
 
     /// This node's id.
@@ -411,9 +429,7 @@ impl Node {
                     "this node was removed from {datacenter} by {} on {on} at {at}",
                     ending.who
                 ),
-                hint: "to join again it needs a new identity: `peerage reset --identity`, then \
-                       new Join Information"
-                    .into(),
+                hint: REMOVED_HINT.into(),
                 removed,
             }
         } else {

@@ -20,7 +20,7 @@ use super::{
     LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Node, NodeError, Notice,
 };
 use crate::clock::{Clock, rfc3339};
-use crate::store::{Folder, Store, StoreError, Write, node_key, replace_key};
+use crate::store::{Folder, Home, NewKey, SetAside, StoreError, Write};
 
 /// Why what a node had is put aside, in the name of the backup.
 const REASON: &str = "reset";
@@ -37,14 +37,14 @@ pub struct KeyPlace {
 /// A host that has a new identity.
 #[derive(Debug, Clone)]
 pub struct Renewed {
-    /// The node that it was.
-    pub was: NodeId,
+    /// The node that it was, where that could be read.
+    pub was: Option<NodeId>,
     /// The node that it is.
     pub is: NodeId,
     /// Where what it had in its Data Center is kept, if there was anything.
     pub backup: Option<PathBuf>,
-    /// Where its old key is kept.
-    pub old_key: PathBuf,
+    /// Where its old key is kept, if there was one.
+    pub old_key: Option<PathBuf>,
 }
 
 impl Node {
@@ -67,38 +67,67 @@ impl Node {
             true => Some(self.put_aside(&mut turn, REASON).await?),
             false => None,
         };
-        let (key, old_key) = replace_key(&place.folder, self.key())?;
-        // Nothing begins any more under the old one.
+        let new = NewKey::prepare(&place.folder)?;
+        self.parts.store.rebind(new.node_id()).await?;
+        // From here on the folder is the new node's, whatever happens: nothing begins any more under
+        // the old key.
         self.stopping.cancel();
+        let (key, old_key) = new.publish()?;
         warn!(was = %self.id().short(), is = %key.node_id().short(), "this host has a new identity");
         // It is told already if this is full.
         let _ = place.replaced.try_send(());
-        Ok(Renewed { was: self.id(), is: key.node_id(), backup, old_key })
+        Ok(Renewed { was: Some(self.id()), is: key.node_id(), backup, old_key })
     }
 }
 
 /// Gives the host of a data folder a new identity while its agent does not run; a member becomes
-/// standalone, and the others see it go down.
+/// standalone, and the others see it go down. A folder that makes no node any more is put aside as
+/// it is.
 ///
 /// # Errors
 /// [`StoreError`], such as that an agent runs on the folder; it can be tried again.
 pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
     let folder = Arc::new(Folder::open(data_dir)?);
-    let was = node_key(&folder)?;
-    let (store, image) = Store::open(folder.clone())?;
+    let at = rfc3339(Clock::start().now().wall_ms).replace(':', "");
+    let name = format!("{REASON}-{at}");
+    let home = match Home::open(folder.clone()) {
+        Err(error) if error.needs_somebody() => {
+            warn!("{error}");
+            return begin_anew(folder, &name).await;
+        }
+        Ok(home) if !home.image.damage.is_none() || home.is_behind => {
+            // Not closed, which would write to it: it is put aside as the disk left it.
+            drop(home);
+            return begin_anew(folder, &name).await;
+        }
+        opened => opened?,
+    };
     let outcome = async {
-        store.commit(forgetting(Notice::read(&image, META_NOTICE))).await?;
-        let at = rfc3339(Clock::start().now().wall_ms).replace(':', "");
+        let Home { store, image, key, .. } = &home;
+        store.commit(forgetting(Notice::read(image, META_NOTICE))).await?;
         let backup = match image.changes.is_empty() {
             true => None,
-            false => Some(store.archive(&format!("{REASON}-{at}")).await?),
+            false => Some(store.archive(&name).await?),
         };
-        let (key, old_key) = replace_key(folder.path(), &was)?;
-        Ok(Renewed { was: was.node_id(), is: key.node_id(), backup, old_key })
+        let new = NewKey::prepare(folder.path())?;
+        store.rebind(new.node_id()).await?;
+        let (is, old_key) = new.publish()?;
+        Ok(Renewed { was: Some(key.node_id()), is: is.node_id(), backup, old_key })
     };
     let outcome = outcome.await;
-    store.close().await;
+    home.store.close().await;
     outcome
+}
+
+/// Puts aside all that lies in a folder, and makes it a new node's.
+async fn begin_anew(folder: Arc<Folder>, name: &str) -> Result<Renewed, StoreError> {
+    let SetAside { was, backup, key, image } = Home::set_aside(&folder, name)?;
+    let home = Home::open(folder)?;
+    let notice = image.and_then(|image| Notice::read(&image, META_NOTICE));
+    let committed = home.store.commit(forgetting(notice)).await;
+    home.store.close().await;
+    committed?;
+    Ok(Renewed { was, is: home.key.node_id(), backup: Some(backup), old_key: key })
 }
 
 /// What makes a node standalone at its next start. That it was taken out of its Data Center stays
@@ -111,5 +140,7 @@ fn forgetting(notice: Option<Notice>) -> Vec<Write> {
     let mut writes: Vec<_> =
         [META_DATACENTER, META_PAST, META_TWIN].map(|name| Write::MetaDelete { name }).into();
     writes.push(kept.unwrap_or(forgotten));
+    // What was damaged is the old node's, and is kept in its backup.
+    writes.push(Write::Mended);
     writes
 }

@@ -6,10 +6,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::folder::sync_folder_of;
-use super::{Disk, StoreError, Write};
+use super::{Disk, Image, StoreError, Write, journal};
 
 /// How many backups are kept; the oldest goes first.
 pub const BACKUPS_MAX: usize = 5;
+
+/// The folder of the backups, in the data folder.
+pub(super) const BACKUPS: &str = "backup";
 
 /// A backup that is being written; one that a crash left is removed by the next.
 const PARTIAL: &str = ".partial";
@@ -33,6 +36,7 @@ pub(super) fn archive(
 /// The copy, durable, under a name that nobody takes for a backup.
 fn write_partial(disk: &mut impl Disk, backups: &Path) -> Result<PathBuf, StoreError> {
     let partial = backups.join(PARTIAL);
+    make_folder(backups)?;
     let attempt = || -> io::Result<()> {
         match fs::remove_dir_all(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -46,45 +50,103 @@ fn write_partial(disk: &mut impl Disk, backups: &Path) -> Result<PathBuf, StoreE
     Ok(partial)
 }
 
+/// Makes the folder of the backups, where it is missing; one that is elsewhere, by a link, is none.
+fn make_folder(backups: &Path) -> Result<(), StoreError> {
+    let attempt = || -> io::Result<()> {
+        match fs::symlink_metadata(backups) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no folder")),
+            Err(_) => {
+                DirBuilder::new().recursive(true).mode(0o700).create(backups)?;
+                sync_folder_of(backups)
+            }
+        }
+    };
+    attempt().map_err(|e| StoreError::io("use", backups, &e))
+}
+
 /// Gives the copy its name: from here on it is a backup, and a whole one.
 fn publish(partial: &Path, backups: &Path, name: &str) -> Result<PathBuf, StoreError> {
-    // A name comes from a Data Center's, which any member chose: it must stay one folder's name.
-    let name: String =
-        name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let name: String = name.chars().take(64).collect();
-    let backup = (1..)
-        .map(|n| backups.join(if n == 1 { name.clone() } else { format!("{name}-{n}") }))
-        .find(|path| !path.exists())
-        .expect("at most BACKUPS_MAX + 1 names are taken");
+    let backup = free_name(backups, name);
     fs::rename(partial, &backup)
         .and_then(|()| sync_folder_of(&backup))
         .map_err(|e| StoreError::io("create", &backup, &e))?;
     Ok(backup)
 }
 
+/// Moves files of the data folder into a backup, whatever they hold. A crash leaves some of them in
+/// one backup and the others where they were; the next call moves those into another.
+pub(super) fn set_aside(folder: &Path, name: &str, files: &[&str]) -> Result<PathBuf, StoreError> {
+    let backups = folder.join(BACKUPS);
+    make_folder(&backups)?;
+    let backup = free_name(&backups, name);
+    let attempt = || -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&backup)?;
+        sync_folder_of(&backup)?;
+        for file in files {
+            match fs::rename(folder.join(file), backup.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync_folder_of(&backup.join(PARTIAL))?;
+        sync_folder_of(&backups)
+    };
+    attempt().map_err(|e| StoreError::io("move into", &backup, &e))?;
+    if let Err(error) = prune(&backups) {
+        tracing::warn!(%error, "an old backup could not be removed");
+    }
+    Ok(backup)
+}
+
+/// The path of a backup that is not there yet.
+fn free_name(backups: &Path, name: &str) -> PathBuf {
+    // A name comes from a Data Center's, which any member chose: it must stay one folder's name.
+    let name: String =
+        name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let name: String = name.chars().take(64).collect();
+    (1..)
+        .map(|n| backups.join(if n == 1 { name.clone() } else { format!("{name}-{n}") }))
+        .find(|path| !path.exists())
+        .expect("at most BACKUPS_MAX + 1 names are taken")
+}
+
+/// What the backups hold that can be read, the newest first.
+pub(super) fn images(backups: &Path) -> impl Iterator<Item = Image> + use<> {
+    let kept = by_age(backups).unwrap_or_default();
+    kept.into_iter().rev().filter_map(|path| journal::read(&path.join(journal::NAME)).ok())
+}
+
 /// Removes all but the newest.
 fn prune(backups: &Path) -> Result<(), StoreError> {
     let attempt = || -> io::Result<()> {
-        let mut kept = Vec::new();
-        for entry in fs::read_dir(backups)? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|name| name != PARTIAL) {
-                kept.push((fs::metadata(path.join("journal"))?.modified()?, path));
-            }
-        }
-        kept.sort();
+        let mut kept = by_age(backups)?;
         let surplus = kept.len().saturating_sub(BACKUPS_MAX);
-        kept.drain(..surplus).try_for_each(|(_, path)| fs::remove_dir_all(path))
+        kept.drain(..surplus).try_for_each(fs::remove_dir_all)
     };
     attempt().map_err(|e| StoreError::io("tidy", backups, &e))
 }
 
+/// The backups, the oldest first.
+fn by_age(backups: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(backups)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name != PARTIAL) {
+            // What a reset moved here is as old as before, and may have no journal.
+            let journal = fs::symlink_metadata(path.join("journal"));
+            let made = fs::symlink_metadata(&path)?.modified()?;
+            let written = journal.and_then(|journal| journal.modified()).unwrap_or(made);
+            kept.push((made.max(written), path));
+        }
+    }
+    kept.sort();
+    Ok(kept.into_iter().map(|(_, path)| path).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::suite::{change, change_bytes};
-    use super::super::{Folder, Journal};
+    use super::super::suite::{change, change_bytes, journal};
     use super::*;
 
     #[test]
@@ -92,7 +154,7 @@ mod tests {
         for steps in 0..=3 {
             let dir = tempfile::tempdir().unwrap();
             let backups = dir.path().join("backup");
-            let open = || Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap();
+            let open = || journal(dir.path());
             let mut disk = open();
             disk.commit(&[change(1, 1), Write::Meta { name: "boot", value: vec![7] }]).unwrap();
             let before = disk.load().unwrap();
@@ -125,7 +187,7 @@ mod tests {
     fn only_the_newest_backups_stay() {
         let dir = tempfile::tempdir().unwrap();
         let backups = dir.path().join("backup");
-        let mut disk = Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap();
+        let mut disk = journal(dir.path());
         let mut made = Vec::new();
         for seq in 1..=BACKUPS_MAX as u64 + 2 {
             disk.commit(&[change(1, seq)]).unwrap();
@@ -143,7 +205,6 @@ mod tests {
     fn read_backup(backup: &Path) -> super::super::Image {
         let copy = tempfile::tempdir().unwrap();
         fs::copy(backup.join("journal"), copy.path().join("journal")).unwrap();
-        let mut disk = Journal::open(Arc::new(Folder::open(copy.path()).unwrap())).unwrap();
-        disk.load().unwrap()
+        journal(copy.path()).load().unwrap()
     }
 }

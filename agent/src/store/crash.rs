@@ -5,10 +5,9 @@ use std::env;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use super::suite::{change, change_bytes};
-use super::{Folder, Store};
+use super::Home;
+use super::suite::{change, change_bytes, home};
 
 /// Set for the process that is to be killed: its data folder.
 const CHILD: &str = "PEERAGE_TEST_STORE_CHILD";
@@ -40,7 +39,7 @@ fn everything_acknowledged_survives_a_kill_in_the_middle_of_commits() {
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged.extend(lines.map_while(Result::ok).filter_map(|line| kept(&line)));
-        let (store, image) = Store::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap();
+        let Home { store, image, .. } = home(dir.path());
         assert!(image.damage.is_none());
         let changes = BTreeSet::from_iter(image.changes);
         for (writer, seq) in &acknowledged {
@@ -59,7 +58,7 @@ fn kept(line: &str) -> Option<(u8, u64)> {
 
 /// Four writers at once, each going on where its last change on disk stands.
 fn write_until_killed(folder: &Path) -> ! {
-    let (store, image) = Store::open(Arc::new(Folder::open(folder).unwrap())).unwrap();
+    let Home { store, image, .. } = home(folder);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let changes = BTreeSet::from_iter(image.changes);
     runtime.block_on(async {

@@ -4,6 +4,10 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use super::header::FORMAT;
+
 /// Why the store refused. The same answer goes to all who waited for one commit, so it can be
 /// cloned; causes are kept as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,15 +49,35 @@ pub enum StoreError {
         /// The newest that we know.
         known: u16,
     },
-    /// A file is not what it should be, as a whole.
-    #[error("{} is damaged: {what}. {hint}", path.display())]
-    Damaged {
+    /// An older version of peerage wrote the file.
+    #[error(
+        "{} has format {found}, of an older version of peerage, and this version reads format \
+         {FORMAT}: install the older version again; or {}",
+        path.display(), new_node(folder)
+    )]
+    OlderFormat {
+        /// The data folder.
+        folder: PathBuf,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its format.
+        found: u16,
+    },
+    /// What lies in the data folder does not make a node, or does not belong together.
+    #[error(
+        "{what}. {}{bring}; or {}",
+        whose.as_ref().map(|whose| format!("The folder is that of {whose}. ")).unwrap_or_default(),
+        new_node(folder)
+    )]
+    Unfit {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is missing, damaged or does not fit.
         what: String,
-        /// What the operator can do.
-        hint: &'static str,
+        /// Whose folder it is, as far as that can be read.
+        whose: Option<String>,
+        /// What would make it whole.
+        bring: &'static str,
     },
     /// The operating system refused.
     #[error("cannot {attempt} {}: {cause}. {}", path.display(), failure.hint())]
@@ -93,6 +117,8 @@ pub enum Failure {
     ReadOnly,
     /// The agent may not.
     Denied,
+    /// It is a symbolic link, or no plain file.
+    Foreign,
     /// The device failed, or something that we do not know better.
     Device,
 }
@@ -112,6 +138,10 @@ impl Failure {
                  there: `systemctl edit peerage`, and name the folder in ReadWritePaths=."
             }
             Self::Denied => "Give the agent's user access to it, then restart the agent.",
+            Self::Foreign => {
+                "The agent follows no link in its data folder, and opens only plain files there: put \
+                 the file itself in its place, or remove what is not the agent's."
+            }
             Self::Device => {
                 "See `dmesg` for the health of the disk; restart the agent when it is well."
             }
@@ -134,8 +164,40 @@ impl StoreError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Failed { failure, .. } => failure.hint(),
-            Self::Damaged { hint, .. } => hint,
+            Self::Unfit { bring, .. } => bring,
             _ => Failure::Device.hint(),
+        }
+    }
+
+    /// What lies in a data folder does not make a node.
+    pub(super) fn unfit(folder: &Path, what: String, bring: &'static str) -> Self {
+        Self::Unfit { folder: folder.to_owned(), what, whose: None, bring }
+    }
+
+    /// The same, and whose folder it is.
+    pub(super) fn of(self, known: Option<String>) -> Self {
+        match self {
+            Self::Unfit { folder, what, whose, bring } => {
+                Self::Unfit { folder, what, whose: whose.or(known), bring }
+            }
+            other => other,
+        }
+    }
+
+    /// A file of another format than ours.
+    pub(super) fn format(folder: &Path, path: PathBuf, found: u16) -> Self {
+        match found > FORMAT {
+            true => Self::NewerFormat { path, found, known: FORMAT },
+            false => Self::OlderFormat { folder: folder.to_owned(), path, found },
+        }
+    }
+
+    /// Whether no further start can go better before somebody changed what lies in the folder.
+    pub fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Unfit { .. } | Self::OlderFormat { .. } | Self::NewerFormat { .. } => true,
+            Self::Failed { failure, .. } => *failure == Failure::Foreign,
+            _ => false,
         }
     }
 
@@ -146,6 +208,8 @@ impl StoreError {
             io::ErrorKind::FileTooLarge => Failure::TooLarge,
             io::ErrorKind::ReadOnlyFilesystem => Failure::ReadOnly,
             io::ErrorKind::PermissionDenied => Failure::Denied,
+            io::ErrorKind::InvalidInput => Failure::Foreign,
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Failure::Foreign,
             _ => Failure::Device,
         };
         let mut cause = error.to_string();
@@ -157,6 +221,16 @@ impl StoreError {
         }
         Self::Failed { attempt, path: path.to_owned(), failure, cause }
     }
+}
+
+/// How a host becomes a new node, whatever lies in its folder.
+fn new_node(folder: &Path) -> String {
+    format!(
+        "make this host a new node by `peerage reset --identity --data-dir {}`, which keeps all that \
+         lies there in its backup; it then joins again (`peerage join --replace` takes the old name \
+         over)",
+        folder.display()
+    )
 }
 
 /// What to do about a data folder, or a file in it, that is another user's. Root makes nothing its

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::{StoreError, files};
 
 /// Where `fsck` puts what it finds, on a file system of its own: it is root's, and not looked at.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -36,19 +36,16 @@ impl Folder {
             .map_err(|e| StoreError::io("create", path, &e))?;
         keep_private(path, 0)?;
         let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut lock = files::open(&lock_path, &mut options)
             .map_err(|e| StoreError::io("open", &lock_path, &e))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(&lock_path).ok();
-                let pid = pid.and_then(|text| text.trim().parse().ok());
+                let text = files::read_small(&lock_path).ok().flatten();
+                let text = text.and_then(|text| String::from_utf8(text).ok());
+                let pid = text.and_then(|text| text.trim().parse().ok());
                 return Err(StoreError::InUse { folder: path.to_owned(), pid });
             }
             Err(TryLockError::Error(e)) => return Err(StoreError::io("lock", &lock_path, &e)),

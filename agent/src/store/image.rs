@@ -1,6 +1,7 @@
 //! What a disk holds: the state that its records add up to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use peerage_proto::replica::{Dot, Writer};
@@ -29,12 +30,41 @@ pub struct Damage {
     /// Stretches of which not even the names can be read. Where there is one, anything can be
     /// missing: `seen` is then empty.
     pub unnamed: usize,
+    /// Whether the beginning of the file, which says whose it is, cannot be read. All else may be.
+    pub header: bool,
 }
 
 impl Damage {
     /// Whether everything could be read.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl fmt::Display for Damage {
+    /// Everything by its name, as far as that can be read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if self.header {
+            parts.push("its beginning, which says whose it is".to_owned());
+        }
+        if !self.meta.is_empty() {
+            parts.push(format!("what was kept as {}", self.meta.join(", ")));
+        }
+        if let [first, rest @ ..] = &self.changes[..] {
+            let Dot { writer, seq } = first;
+            let more = match rest.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            parts.push(format!("the change {} {seq}{more}", writer.node.short()));
+        }
+        if self.unnamed > 0 {
+            let stretches = if self.unnamed == 1 { "stretch" } else { "stretches" };
+            let unnamed = self.unnamed;
+            parts.push(format!("{unnamed} {stretches} of which not even the names can be read"));
+        }
+        f.write_str(&parts.join("; "))
     }
 }
 

@@ -1,25 +1,33 @@
 //! The file of the node's key: what makes the node the one that it is.
 //!
-//! One line of 64 hex digits, the Ed25519 seed. A file that others could read is closed to them
+//! A few lines of text: the Ed25519 seed, the node that it makes, and a checksum over both, so that
+//! a bit that the disk lost is never another node. A file that others could read is closed to them
 //! with a warning when the folder is opened, rather than refused: the folder around it was ours.
+//!
+//! The journal names its node, too, and decides: a key is in its place once the journal is its own.
+//! So a new key is first written under another name ([`NewKey`]), then the journal is made its own,
+//! and then it takes the place; a start after a crash goes on from there.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use data_encoding::HEXLOWER_PERMISSIVE;
+use data_encoding::HEXLOWER;
+use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::StoreError;
-use super::folder::{self, Folder};
+use super::header::FORMAT;
+use super::{StoreError, files, folder};
 
 /// The name of the file in the data folder.
-const NAME: &str = "node.key";
+pub(super) const NAME: &str = "node.key";
 
-/// The name of a new one until it is whole.
-const FRESH: &str = "node.key.new";
+/// The name of a new one until the journal is its own.
+pub(super) const FRESH: &str = "node.key.new";
+
+/// The name of that one until it is whole.
+const PARTIAL: &str = "node.key.part";
 
 /// Under which names those that were replaced are kept: this one, then `node.key.old-2` and on.
 const KEPT: &str = "node.key.old";
@@ -27,103 +35,152 @@ const KEPT: &str = "node.key.old";
 /// How many may be kept.
 const KEPT_MAX: usize = 1000;
 
-/// The node's key: the one in the folder, or a new one that is there from now on, durably. A crash
-/// while it is made leaves a whole key or none.
-///
-/// # Errors
-/// [`StoreError`]. A file that is no key is never overwritten.
-pub fn node_key(folder: &Folder) -> Result<Keypair, StoreError> {
-    let path = folder.path().join(NAME);
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(&path, &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path),
-        Err(error) => Err(StoreError::io("read", &path, &error)),
+/// How a key's file was found.
+#[derive(Debug)]
+pub(super) enum KeyFile {
+    Missing,
+    /// Its checksum does not hold, or it is no key at all.
+    Damaged,
+    /// One line of 64 hex digits, as format 1 had it.
+    Older,
+    Whole(Box<Keypair>),
+}
+
+impl KeyFile {
+    /// Looks at a file of the data folder.
+    pub(super) fn read(path: &Path) -> Result<Self, StoreError> {
+        let bytes = files::read_small(path).map_err(|e| StoreError::io("read", path, &e))?;
+        Ok(match bytes {
+            None => Self::Missing,
+            Some(bytes) => match parse(&bytes) {
+                Some(key) => Self::Whole(Box::new(key)),
+                None if is_older(&bytes) => Self::Older,
+                None => Self::Damaged,
+            },
+        })
+    }
+
+    /// The key, if it is whole and this node's.
+    pub(super) fn of(&self, node: &NodeId) -> Option<&Keypair> {
+        match self {
+            Self::Whole(key) if key.node_id() == *node => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
     }
 }
 
-/// Puts another key in the place of the folder's; tells where the old one is kept. Each that is
-/// replaced is kept under a name of its own, for good. The folder must be locked. A crash leaves the
-/// old key or the new one in its place, whole, and the old one kept before the new one is there.
-///
-/// # Errors
-/// [`StoreError`]; then the key is the old one.
-pub fn replace_key(folder: &Path, old: &Keypair) -> Result<(Keypair, PathBuf), StoreError> {
-    let kept = keep(folder, old)?;
-    Ok((create(&folder.join(NAME))?, kept))
+/// A new key, on disk, that is not in its place yet.
+#[derive(Debug)]
+pub struct NewKey {
+    key: Keypair,
+    folder: PathBuf,
 }
 
-/// Keeps a key that is to be replaced, where that was not done before a crash.
-fn keep(folder: &Path, old: &Keypair) -> Result<PathBuf, StoreError> {
+impl NewKey {
+    /// Makes a key and writes it beside the present one. The folder must be locked.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the present key stays what it is.
+    pub fn prepare(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FRESH);
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).map_err(|_| {
+            let none = io::Error::other("the operating system gave no random bytes");
+            StoreError::io("create", &path, &none)
+        })?;
+        let key = Keypair::from_seed(seed);
+        files::replace(&path, &folder.join(PARTIAL), text(&key).as_bytes())
+            .map_err(|e| StoreError::io("create", &path, &e))?;
+        Ok(Self { key, folder: folder.to_owned() })
+    }
+
+    /// The node that it makes.
+    pub fn node_id(&self) -> NodeId {
+        self.key.node_id()
+    }
+
+    /// Puts it in its place, now that the journal is its own. The key that was there is kept; tells
+    /// where.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the next start does it.
+    pub fn publish(self) -> Result<(Keypair, Option<PathBuf>), StoreError> {
+        let kept = publish(&self.folder)?;
+        Ok((self.key, kept))
+    }
+}
+
+/// Puts the new key in its place; the one that was there is kept under a name of its own, for good.
+pub(super) fn publish(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let (path, fresh) = (folder.join(NAME), folder.join(FRESH));
+    let kept = keep(folder)?;
+    fs::rename(&fresh, &path)
+        .and_then(|()| folder::sync_folder_of(&path))
+        .map_err(|e| StoreError::io("create", &path, &e))?;
+    Ok(kept)
+}
+
+/// Moves the key's file, whatever it holds, to a name under which it stays.
+pub(super) fn keep(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let path = folder.join(NAME);
+    let fail = |e: io::Error| StoreError::io("keep", &path, &e);
+    if !files::is_there(&path).map_err(fail)? {
+        return Ok(None);
+    }
     for number in 1..=KEPT_MAX {
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-        let path = folder.join(format!("{KEPT}{suffix}"));
-        match fs::read_to_string(&path) {
-            Ok(text) if parse(&path, &text).is_ok_and(|kept| kept.seed() == old.seed()) => {
-                return Ok(path);
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write(&path, &old.seed()).map_err(|e| StoreError::io("create", &path, &e))?;
-                return Ok(path);
-            }
-            Err(error) => return Err(StoreError::io("read", &path, &error)),
+        let kept = folder.join(format!("{KEPT}{suffix}"));
+        if !files::is_there(&kept).map_err(fail)? {
+            fs::rename(&path, &kept).and_then(|()| folder::sync_folder_of(&kept)).map_err(fail)?;
+            return Ok(Some(kept));
         }
     }
     let full = io::Error::other(format!("{KEPT_MAX} old keys are kept beside it: remove some"));
-    Err(StoreError::io("replace", &folder.join(NAME), &full))
+    Err(StoreError::io("replace", &path, &full))
 }
 
-fn create(path: &Path) -> Result<Keypair, StoreError> {
-    let mut seed = [0; 32];
-    SystemRandom::new().fill(&mut seed).map_err(|_| {
-        let none = io::Error::other("the operating system gave no random bytes");
-        StoreError::io("create", path, &none)
-    })?;
-    write(path, &seed).map_err(|e| StoreError::io("create", path, &e))?;
-    Ok(Keypair::from_seed(seed))
+fn text(key: &Keypair) -> String {
+    let seed = HEXLOWER.encode(&key.seed());
+    let node = key.node_id();
+    files::sealed(NAME, &format!("peerage node key, format {FORMAT}\nseed {seed}\nnode {node}\n"))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Keypair, StoreError> {
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).ok();
-    let seed = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    seed.map(Keypair::from_seed).ok_or_else(|| StoreError::Damaged {
-        path: path.to_owned(),
-        what: "a node's key is one line of 64 hex digits".into(),
-        hint: "Bring it back from a backup; or move it away, and the node is a new one that has \
-               to join again.",
-    })
+fn parse(bytes: &[u8]) -> Option<Keypair> {
+    let text = files::opened(NAME, bytes)?;
+    let seed = text.lines().find_map(|line| line.strip_prefix("seed "))?;
+    let seed = HEXLOWER.decode(seed.as_bytes()).ok()?.try_into().ok()?;
+    Some(Keypair::from_seed(seed))
 }
 
-fn write(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
-    let fresh = path.with_file_name(FRESH);
-    // A crash may have left one.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    writeln!(file, "{}", data_encoding::HEXLOWER.encode(seed))?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    folder::sync_folder_of(path)
+fn is_older(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii();
+    text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
+    use super::super::Folder;
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_is_ours_alone() {
+    fn a_key_is_ours_alone_and_not_in_its_place_before_it_is_put_there() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        fs::write(dir.path().join("node.key.new"), "half").unwrap();
-        let made = node_key(&folder).unwrap();
-        assert_eq!(node_key(&folder).unwrap().seed(), made.seed());
-        let mode = fs::metadata(dir.path().join(NAME)).unwrap().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(!dir.path().join("node.key.new").exists());
+        fs::write(dir.path().join(PARTIAL), "half").unwrap();
+        let made = NewKey::prepare(folder.path()).unwrap();
+        assert!(KeyFile::read(&dir.path().join(NAME)).unwrap().is_missing());
+        let (key, kept) = made.publish().unwrap();
+        assert_eq!(kept, None);
+        let found = KeyFile::read(&dir.path().join(NAME)).unwrap();
+        assert_eq!(found.of(&key.node_id()).unwrap().seed(), key.seed());
+        assert_eq!(fs::metadata(dir.path().join(NAME)).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the lock and the key");
     }
 
     /// The second new identity was written over the only copy of the first key.
@@ -131,44 +188,36 @@ mod tests {
     fn every_key_that_is_replaced_is_kept_beside_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let mut key = node_key(&folder).unwrap();
+        let (mut key, _) = NewKey::prepare(folder.path()).unwrap().publish().unwrap();
         let mut kept = Vec::new();
         for _ in 0..3 {
-            let (new, old) = replace_key(folder.path(), &key).unwrap();
-            assert_eq!(node_key(&folder).unwrap().seed(), new.seed());
+            let (new, old) = NewKey::prepare(folder.path()).unwrap().publish().unwrap();
+            let old = old.unwrap();
             assert_eq!(fs::metadata(&old).unwrap().mode() & 0o777, 0o600);
             kept.push((old, std::mem::replace(&mut key, new)));
         }
         for (path, key) in &kept {
-            let found = parse(path, &fs::read_to_string(path).unwrap()).unwrap();
-            assert_eq!(found.seed(), key.seed(), "{}", path.display());
+            let found = KeyFile::read(path).unwrap();
+            assert!(found.of(&key.node_id()).is_some(), "{}", path.display());
         }
     }
 
-    /// What a crash leaves after the old key was kept, and while the new one is made.
+    /// One flipped bit was another identity.
     #[test]
-    fn a_crash_leaves_the_old_key_in_its_place_and_replacing_it_goes_on() {
+    fn no_flipped_bit_and_no_cut_makes_another_key() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let old = node_key(&folder).unwrap();
-        keep(folder.path(), &old).unwrap();
-        fs::write(dir.path().join(FRESH), "half").unwrap();
-        assert_eq!(node_key(&folder).unwrap().seed(), old.seed());
-
-        let (new, kept) = replace_key(folder.path(), &old).unwrap();
-
-        assert_eq!(node_key(&folder).unwrap().seed(), new.seed());
-        assert_eq!(kept, dir.path().join(KEPT), "it is kept once");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the lock and the two keys");
-    }
-
-    #[test]
-    fn a_damaged_key_is_refused_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
-        fs::write(dir.path().join(NAME), "beef").unwrap();
-        let refused = node_key(&folder).unwrap_err();
-        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
-        assert_eq!(fs::read_to_string(dir.path().join(NAME)).unwrap(), "beef");
+        NewKey::prepare(folder.path()).unwrap().publish().unwrap();
+        let path = dir.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        let is_damaged = |bytes: &[u8]| parse(bytes).is_none() && !is_older(bytes);
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(is_damaged(&bytes), "bit {bit}");
+        }
+        assert!((0..whole.len()).all(|len| is_damaged(&whole[..len])));
+        fs::write(&path, format!("{}\n", "ab".repeat(32))).unwrap();
+        assert!(matches!(KeyFile::read(&path).unwrap(), KeyFile::Older));
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::journal::{create, image};
 use super::record::{self, Value};
 use super::replay::Contents;
+use peerage_proto::id::NodeId;
+
 use super::{Disk, Image, Report, StoreError, Write};
 
 /// What was committed, shared by all clones: a simulated agent that crashes drops its clone, and
@@ -65,7 +67,9 @@ impl Disk for MemoryDisk {
     }
 
     fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
-        create(path, &self.held().contents, |value| Ok(value.clone()))
+        let held = self.held();
+        // No host of a simulation has a folder that could be mistaken for another's.
+        create(path, &NodeId([0; 32]), held.commits, &held.contents, |value| Ok(value.clone()))
     }
 
     fn tidy(&mut self) -> Result<(), StoreError> {

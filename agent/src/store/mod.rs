@@ -11,9 +11,13 @@
 //! tears the last batch within a large value. An agent that holds everything in memory needs no
 //! index on disk, only the order of what happened.
 
+mod about;
 mod archive;
 mod error;
+mod files;
 mod folder;
+mod header;
+mod home;
 mod image;
 mod journal;
 mod key;
@@ -21,25 +25,30 @@ mod memory;
 mod record;
 mod replay;
 mod scan;
+mod whose;
 mod writer;
 
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 use std::path::Path;
 
+use peerage_proto::id::NodeId;
 use peerage_proto::replica::StoreOp;
 
+pub use about::{About, Label};
 pub use archive::BACKUPS_MAX;
 pub use error::{Failure, StoreError};
 pub use folder::Folder;
+pub use home::{Home, SetAside};
 pub use image::{Damage, Image, Report};
 pub use journal::Journal;
-pub use key::{node_key, replace_key};
+pub use key::NewKey;
 pub use memory::MemoryDisk;
 pub use record::{META_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+pub use whose::Trace;
 pub use writer::{DiskOwner, GROUP_BYTES_MAX, Health, QUEUE_MAX, Store};
 
 /// One thing to put on disk.
@@ -61,6 +70,8 @@ pub enum Write {
     },
     /// Forget all changes and all that was seen; what is kept under names stays.
     ClearReplica,
+    /// All damage that was found so far is dealt with: it is told no more.
+    Mended,
 }
 
 /// What a store needs of a disk. One owner calls it, from one thread.
@@ -98,4 +109,28 @@ pub trait Disk: Send + 'static {
     /// # Errors
     /// [`StoreError`]; what was committed stays as it was.
     fn tidy(&mut self) -> Result<(), StoreError>;
+
+    /// Says beside what is held whose it is. A disk that no host has as a folder need not.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what it said before may still be there.
+    fn label(&mut self, _label: &Label) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Makes all that is held another node's, durably.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whose it is after the next start is then unknown.
+    fn rebind(&mut self, _node: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Makes it known that nothing is under way, so that what cannot be read later was damaged.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is lost by it.
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

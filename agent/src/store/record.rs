@@ -8,13 +8,12 @@
 //!         8  u64  number of the commit, from 1
 //!        16  u32  index of the record in its commit, from 0
 //!        20  8 B  checksum of the value
-//!        28  8 B  checksum of its place in the file, bytes 0 to 27, and the key
+//!        28  8 B  checksum of the format, its place in the file, bytes 0 to 27, and the key
 //!        36       key, then value
 //! ```
 //! Numbers are big-endian; a checksum is the first 8 bytes of a SHA-256. The key has its own, so
 //! that a damaged value can be named; the place is in it, so that bytes that lie where they do not
-//! belong are no record. [`FORMAT`] goes up when any of this changes, and the reader of each older
-//! format stays: see `Journal::open`, where a migration has its place.
+//! belong are no record. [`super::header::FORMAT`] goes up when any of this changes.
 
 use std::sync::Arc;
 
@@ -22,13 +21,8 @@ use peerage_proto::id::NodeId;
 use peerage_proto::replica::{Dot, StoreOp, Writer};
 use sha2::{Digest, Sha256};
 
+use super::header::FORMAT;
 use super::{StoreError, Write};
-
-/// The format of the file that this version writes.
-pub(super) const FORMAT: u16 = 1;
-
-/// How a file begins: what it is, then its format.
-pub(super) const FILE_HEADER: [u8; 16] = *b"peerage-store\0\0\x01";
 
 /// How large a record's value may be: above the largest change.
 pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -52,6 +46,14 @@ pub(super) enum Kind {
     ClearReplica = 6,
     /// Says nothing; shows that what lies before it had been committed.
     Mark = 7,
+    /// Whose journal this is.
+    Owner = 8,
+    /// What was kept under a name was damaged, and nothing was kept under it since.
+    Lost = 9,
+    /// A stretch was unreadable before this file was written anew without it.
+    Gap = 10,
+    /// All damage before this was dealt with.
+    Mended = 11,
 }
 
 /// Where a record stands.
@@ -72,6 +74,10 @@ pub(super) enum Subject {
     MetaDelete(String),
     ClearReplica,
     Mark,
+    Owner(NodeId),
+    Lost(String),
+    Gap,
+    Mended,
 }
 
 /// The head of a record whose own checksum held.
@@ -130,6 +136,10 @@ impl Kind {
             5 => Self::MetaDelete,
             6 => Self::ClearReplica,
             7 => Self::Mark,
+            8 => Self::Owner,
+            9 => Self::Lost,
+            10 => Self::Gap,
+            11 => Self::Mended,
             _ => return None,
         })
     }
@@ -137,8 +147,9 @@ impl Kind {
     fn fits(self, key_len: usize) -> bool {
         match self {
             Self::Put | Self::Forget | Self::Seen => key_len == DOT_LEN,
-            Self::Meta | Self::MetaDelete => key_len <= META_NAME_BYTES_MAX,
-            Self::ClearReplica | Self::Mark => key_len == 0,
+            Self::Meta | Self::MetaDelete | Self::Lost => key_len <= META_NAME_BYTES_MAX,
+            Self::Owner => key_len == NodeId::LEN,
+            Self::ClearReplica | Self::Mark | Self::Gap | Self::Mended => key_len == 0,
         }
     }
 }
@@ -156,6 +167,10 @@ impl Subject {
             Kind::MetaDelete => Self::MetaDelete(String::from_utf8(key.to_vec()).ok()?),
             Kind::ClearReplica => Self::ClearReplica,
             Kind::Mark => Self::Mark,
+            Kind::Owner => Self::Owner(NodeId(array(key))),
+            Kind::Lost => Self::Lost(String::from_utf8(key.to_vec()).ok()?),
+            Kind::Gap => Self::Gap,
+            Kind::Mended => Self::Mended,
         })
     }
 
@@ -168,6 +183,10 @@ impl Subject {
             Self::MetaDelete(name) => (Kind::MetaDelete, name.as_bytes().to_vec()),
             Self::ClearReplica => (Kind::ClearReplica, Vec::new()),
             Self::Mark => (Kind::Mark, Vec::new()),
+            Self::Owner(node) => (Kind::Owner, node.0.to_vec()),
+            Self::Lost(name) => (Kind::Lost, name.as_bytes().to_vec()),
+            Self::Gap => (Kind::Gap, Vec::new()),
+            Self::Mended => (Kind::Mended, Vec::new()),
         }
     }
 }
@@ -181,6 +200,7 @@ pub(super) fn parts(write: &Write) -> Result<(Subject, &[u8]), StoreError> {
         Write::Meta { name, value } => (Subject::Meta((*name).to_owned()), value),
         Write::MetaDelete { name } => (Subject::MetaDelete((*name).to_owned()), &[]),
         Write::ClearReplica => (Subject::ClearReplica, &[]),
+        Write::Mended => (Subject::Mended, &[]),
     };
     let bounded = |what, found, bound| match found > bound {
         true => Err(StoreError::TooLarge { what, found, bound }),
@@ -217,7 +237,9 @@ pub(super) fn append(out: &mut Vec<u8>, base: u64, place: Place, subject: &Subje
 pub(super) type Value = Arc<[u8]>;
 
 fn head_sum(at: u64, fixed: &[u8], key: &[u8]) -> [u8; 8] {
-    let hash = Sha256::new().chain_update(at.to_be_bytes()).chain_update(fixed).chain_update(key);
+    // With the format in it, a record of one format is none of another.
+    let format_and_place = [&FORMAT.to_be_bytes()[..], &at.to_be_bytes()].concat();
+    let hash = Sha256::new().chain_update(format_and_place).chain_update(fixed).chain_update(key);
     array(&hash.finalize()[..8])
 }
 
@@ -246,11 +268,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_file_header_carries_the_format() {
-        assert_eq!(FILE_HEADER[14..], FORMAT.to_be_bytes());
-    }
 
     #[test]
     fn a_record_is_one_only_where_it_was_written() {

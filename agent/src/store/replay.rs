@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peerage_proto::id::NodeId;
 use peerage_proto::replica::{Dot, Writer};
 
 use super::Damage;
@@ -18,6 +19,10 @@ use super::record::{Head, Subject};
 pub(super) struct Contents<V> {
     pub(super) changes: BTreeMap<Dot, V>,
     pub(super) meta: BTreeMap<String, V>,
+    /// Whose journal this is.
+    pub(super) owner: Option<NodeId>,
+    /// Whether any mark was read: a journal has one from its beginning.
+    pub(super) marked: bool,
     seen: BTreeMap<Writer, u64>,
     lost_changes: BTreeSet<Dot>,
     lost_meta: BTreeSet<String>,
@@ -29,6 +34,8 @@ impl<V> Default for Contents<V> {
         Self {
             changes: BTreeMap::new(),
             meta: BTreeMap::new(),
+            owner: None,
+            marked: false,
             seen: BTreeMap::new(),
             lost_changes: BTreeSet::new(),
             lost_meta: BTreeSet::new(),
@@ -73,8 +80,28 @@ impl<V> Contents<V> {
                 self.seen.clear();
                 self.lost_changes.clear();
             }
-            (Subject::Mark, _) => {}
+            (Subject::Mark, _) => self.marked = true,
+            (Subject::Owner(node), _) => self.owner = Some(node),
+            (Subject::Lost(name), _) => {
+                self.meta.remove(&name);
+                self.lost_meta.insert(name);
+            }
+            (Subject::Gap, _) => self.unnamed += 1,
+            (Subject::Mended, _) => {
+                self.seen = self.seen().into_iter().collect();
+                self.lost_changes.clear();
+                self.lost_meta.clear();
+                self.unnamed = 0;
+                self.marked = true;
+            }
         }
+    }
+
+    /// What stands for the damage in a file that is written anew: a name stays lost, and a gap one,
+    /// until it is dealt with. A lost change needs nothing: no vector covers it.
+    pub(super) fn scars(&self) -> impl Iterator<Item = Subject> {
+        let lost = self.lost_meta.iter().cloned().map(Subject::Lost);
+        lost.chain((self.unnamed > 0).then_some(Subject::Gap))
     }
 
     /// How far each writer was seen, without what covers a lost change.
@@ -96,6 +123,7 @@ impl<V> Contents<V> {
             changes: self.lost_changes.iter().copied().collect(),
             meta: self.lost_meta.iter().cloned().collect(),
             unnamed: self.unnamed,
+            header: false,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::record::{FILE_HEADER, HEAD_AND_KEY_MAX, Head, Value};
+use super::header::HEADER_LEN;
+use super::record::{HEAD_AND_KEY_MAX, Head, Value};
 use super::replay::Replay;
 
 /// How much is read at once: large enough that the disk streams, small against the agent's memory.
@@ -30,7 +31,7 @@ pub(super) fn scan<V>(
     len: u64,
     mut keep: impl FnMut(Value, Located) -> V,
 ) -> io::Result<Scanned<V>> {
-    let start = FILE_HEADER.len() as u64;
+    let start = HEADER_LEN as u64;
     let mut scanned = Scanned { replay: Replay::new(start), records: 0 };
     let mut window = Window { file, len, at: start, bytes: Vec::new() };
     let mut at = start;

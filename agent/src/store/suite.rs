@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use peerage_proto::id::NodeId;
 use peerage_proto::replica::{Dot, StoreOp, Writer};
 
+use super::header::HEADER_LEN;
 use super::journal::COMPACT_BYTES_MIN;
-use super::{Damage, Disk, Failure, Folder, Image, Journal, MemoryDisk, Report, Store, StoreError};
+use super::record::{HEAD_LEN, Head};
+use super::{
+    Damage, Disk, Failure, Folder, Home, Image, Journal, MemoryDisk, Report, Store, StoreError,
+};
 use super::{VALUE_BYTES_MAX, Write};
 
 // ---- Every disk.
@@ -136,7 +140,8 @@ fn damage_before_the_last_commit_is_named_and_no_vector_covers_it() {
     assert!(disk.check().unwrap().damage.is_none());
     flip(&dir.path().join("journal"), &value);
     flip(&dir.path().join("journal"), b"a name");
-    let expected = Damage { changes: vec![dot(1, 2)], meta: vec!["name".into()], unnamed: 0 };
+    let expected =
+        Damage { changes: vec![dot(1, 2)], meta: vec!["name".into()], ..Damage::default() };
     assert_eq!(disk.check().unwrap().damage, expected, "the self-check finds it");
     drop(disk);
     let mut disk = journal(dir.path());
@@ -149,6 +154,9 @@ fn damage_before_the_last_commit_is_named_and_no_vector_covers_it() {
     disk.commit(&[change(1, 2)]).unwrap();
     assert_eq!(disk.load().unwrap().damage.changes, vec![]);
     disk.tidy().unwrap();
+    let lost = Damage { meta: vec!["name".into()], ..Damage::default() };
+    assert_eq!(disk.load().unwrap().damage, lost, "a name stays lost in a file written anew");
+    disk.commit(&[Write::Mended]).unwrap();
     assert!(disk.load().unwrap().damage.is_none());
     assert!(dir.path().join("journal.damaged").exists());
 }
@@ -171,24 +179,32 @@ fn damage_that_cannot_be_named_leaves_no_vector_at_all() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_something_else_is_not_overwritten() {
+fn something_else_is_no_journal_and_is_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    drop(journal(dir.path()));
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[15] = 2;
-    fs::write(&path, &bytes).unwrap();
-    let open = || Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap_err();
-    assert!(matches!(open(), StoreError::NewerFormat { found: 2, known: 1, .. }));
     fs::write(&path, b"something else").unwrap();
-    assert!(matches!(open(), StoreError::Damaged { .. }));
+    let refused = Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap_err();
+    assert!(matches!(refused, StoreError::Unfit { .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), b"something else");
 }
 
-/// The bytes of a version 1 journal, as hex: it must load for as long as there is peerage.
+#[test]
+fn another_format_is_refused_by_name_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let older = include_str!("golden/journal-v1.hex").split_whitespace().collect::<String>();
+    fs::write(&path, data_encoding::HEXLOWER.decode(older.as_bytes()).unwrap()).unwrap();
+    let open = || Journal::open(Arc::new(Folder::open(dir.path()).unwrap())).unwrap_err();
+    let words = open().to_string();
+    for part in ["journal has format 1", "older version", "reset --identity --data-dir"] {
+        assert!(words.contains(part), "{words}");
+    }
+}
+
+/// The bytes of a version 2 journal, as hex.
 #[test]
 fn the_golden_journal_loads_and_is_what_we_still_write() {
-    let golden = include_str!("golden/journal-v1.hex").split_whitespace().collect::<String>();
+    let golden = include_str!("golden/journal-v2.hex").split_whitespace().collect::<String>();
     let golden = data_encoding::HEXLOWER.decode(golden.as_bytes()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
@@ -299,8 +315,7 @@ async fn a_failed_commit_fails_all_in_it_and_the_next_may_succeed() {
 #[tokio::test]
 async fn a_closed_store_lets_go_of_the_folder_and_an_idle_one_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = || Arc::new(Folder::open(dir.path()).unwrap());
-    let (store, image) = Store::open(folder()).unwrap();
+    let Home { store, image, .. } = home(dir.path());
     assert_eq!(image, Image::default());
     store.commit(vec![change(1, 1), seen(1, 1)]).await.unwrap();
     let path = dir.path().join("journal");
@@ -311,12 +326,12 @@ async fn a_closed_store_lets_go_of_the_folder_and_an_idle_one_writes_nothing() {
     assert!(matches!(Folder::open(dir.path()), Err(StoreError::InUse { .. })));
     store.close().await;
     assert_eq!(store.commit(vec![change(1, 2)]).await, Err(StoreError::Closed));
-    let (store, image) = Store::open(folder()).unwrap();
+    let Home { store, image, .. } = home(dir.path());
     assert_eq!(image.changes, vec![change_bytes(1, 1)]);
     let backup = store.archive("lab").await.unwrap();
     assert!(backup.starts_with(dir.path().join("backup")));
     store.close().await;
-    let (_store, image) = Store::open(folder()).unwrap();
+    let Home { image, .. } = home(dir.path());
     assert_eq!(image, Image::default());
 }
 
@@ -425,8 +440,17 @@ fn meta(name: &'static str, value: &[u8]) -> Write {
     Write::Meta { name, value: value.to_vec() }
 }
 
-fn journal(dir: &Path) -> Journal {
-    Journal::open(Arc::new(Folder::open(dir).unwrap())).unwrap()
+pub(super) fn home(dir: &Path) -> Home {
+    Home::open(Arc::new(Folder::open(dir).unwrap())).unwrap()
+}
+
+/// The journal of a folder; a new one where there is none.
+pub(super) fn journal(dir: &Path) -> Journal {
+    let folder = Arc::new(Folder::open(dir).unwrap());
+    if !dir.join("journal").exists() {
+        Journal::create(&folder, &NodeId([1; 32])).unwrap();
+    }
+    Journal::open(folder).unwrap()
 }
 
 /// Flips one bit within the only place in the file that holds these bytes.
@@ -435,4 +459,26 @@ fn flip(path: &Path, needle: &[u8]) {
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     bytes[at + 1] ^= 1;
     fs::write(path, bytes).unwrap();
+}
+
+/// Where a record lies in a journal's file, and what it is about.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// Of the head, of the key, of the value, and behind it.
+    pub(crate) at: [usize; 4],
+    pub(crate) about: String,
+}
+
+/// The records of a sound journal.
+pub(crate) fn records(bytes: &[u8]) -> Vec<Placed> {
+    let (mut at, mut records) = (HEADER_LEN, Vec::new());
+    while at < bytes.len() {
+        let head = Head::parse(&bytes[at..], at as u64).expect("the journal is sound");
+        let value = at + head.len;
+        let end = value + head.value_len;
+        let about = format!("{:?}", head.subject);
+        records.push(Placed { at: [at, at + HEAD_LEN, value, end], about });
+        at = end;
+    }
+    records
 }

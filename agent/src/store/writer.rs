@@ -4,17 +4,15 @@
 //! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use peerage_proto::id::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archive::archive;
-use super::folder::Folder;
-use super::journal::Journal;
 use super::record;
-use super::{Disk, Image, Report, StoreError, Write};
+use super::{Disk, Image, Label, Report, StoreError, Write};
 
 /// How many requests may wait; the next one waits for room.
 pub const QUEUE_MAX: usize = 1024;
@@ -47,30 +45,12 @@ enum Job {
     Load(Answer<Image>),
     Check(Answer<Report>),
     Archive(String, Answer<PathBuf>),
+    Label(Label, Answer<()>),
+    Rebind(NodeId, Answer<()>),
     Close(oneshot::Sender<()>),
 }
 
 impl Store {
-    /// Opens the journal of a data folder: what it holds, and the handle to add to it. Blocks
-    /// while it reads, so it is for the start.
-    ///
-    /// # Errors
-    /// [`StoreError`]. What is damaged is no error, but in the image.
-    pub fn open(folder: Arc<Folder>) -> Result<(Self, Image), StoreError> {
-        let backups = folder.path().join("backup");
-        let mut disk = Journal::open(folder)?;
-        let image = disk.load()?;
-        if !image.damage.is_none() {
-            tracing::error!(
-                damage = ?image.damage,
-                "a part of the journal is damaged and was left out; the damaged file is kept as \
-                 journal.damaged. Changes come back from the other nodes. Check the disk"
-            );
-        }
-        disk.tidy()?;
-        Ok((Self::start(disk, backups)?, image))
-    }
-
     /// Puts a disk on a thread of its own; backups go into the folder `backups`.
     ///
     /// # Errors
@@ -145,6 +125,22 @@ impl Store {
     pub async fn archive(&self, name: &str) -> Result<PathBuf, StoreError> {
         let name = name.to_owned();
         self.ask(|answer| Job::Archive(name, answer)).await
+    }
+
+    /// Keeps beside the journal whose it is: what the node is called, and where it belongs.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was kept before may still be there.
+    pub async fn label(&self, label: Label) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Label(label, answer)).await
+    }
+
+    /// Makes the journal another node's, for a host that takes a new identity.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whose it is after the next start is then unknown.
+    pub async fn rebind(&self, node: NodeId) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Rebind(node, answer)).await
     }
 
     /// Finishes what was asked for, and lets go of the data folder: once this returns another
@@ -234,7 +230,12 @@ impl<D: Disk> DiskOwner<D> {
             Job::Archive(name, answer) => {
                 replying(answer, archive(&mut self.disk, &self.backups, &name))
             }
+            Job::Label(label, answer) => replying(answer, self.disk.label(&label)),
+            Job::Rebind(node, answer) => replying(answer, self.disk.rebind(&node)),
             Job::Close(answer) => {
+                if let Err(error) = self.disk.close() {
+                    tracing::warn!(%error, "the journal was closed without a mark");
+                }
                 drop(self);
                 let reply = move || {
                     let _ = answer.send(());

@@ -288,12 +288,12 @@ impl Operation for ResetIdentity {
 pub struct IdentityReset {
     /// The node that it is; its name is what it takes when it joins.
     pub node: Named,
-    /// The id of the node that it was.
-    pub was: String,
+    /// The id of the node that it was; `None` where nothing on the disk said so any more.
+    pub was: Option<String>,
     /// The folder on this host that keeps what the node had; `None` where it had nothing.
     pub backup: Option<String>,
-    /// The file on this host that keeps the old key.
-    pub old_key: String,
+    /// The file on this host that keeps the old key; `None` where there was none.
+    pub old_key: Option<String>,
 }
 
 /// How a node left.

@@ -1,0 +1,59 @@
+//! Keeps beside the journal whose folder it is: the node's name and its Data Center, as they change.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::membership::Membership;
+use crate::node::Node;
+use crate::store::{Label, Store, StoreError};
+
+/// Writes what the node is called and where it belongs, now and whenever it changes.
+pub async fn keep(node: Arc<Node>, store: Store) {
+    let mut memberships = node.memberships();
+    let mut kept = None;
+    loop {
+        let membership = memberships.borrow_and_update().clone();
+        let roster = membership.as_ref().map(|membership| {
+            let mut roster = membership.replica.roster();
+            // What is there is read below.
+            roster.mark_unchanged();
+            roster
+        });
+        // A node that keeps apart still is who it was: what is kept stays.
+        if membership.is_some() || !node.has_twin() {
+            let label = label(&node, membership.as_deref());
+            if kept.as_ref() != Some(&label) {
+                match store.label(label.clone()).await {
+                    Err(StoreError::Closed) => return,
+                    Err(error) => {
+                        warn!(%error, "whose folder this is could not be written beside it")
+                    }
+                    Ok(()) => kept = Some(label),
+                }
+            }
+        }
+        drop(membership);
+        tokio::select! {
+            changed = memberships.changed() => if changed.is_err() { return },
+            () = changed(roster) => {}
+        }
+    }
+}
+
+fn label(node: &Node, membership: Option<&Membership>) -> Label {
+    let datacenter = membership
+        .map(|membership| (membership.datacenter, membership.roster().datacenter_name.clone()));
+    Label { name: node.name(), boot: node.boot(), datacenter }
+}
+
+/// Returns once a roster has changed; never without one, or where it is gone.
+async fn changed<T>(roster: Option<watch::Receiver<T>>) {
+    if let Some(mut roster) = roster
+        && roster.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
