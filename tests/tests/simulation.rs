@@ -81,6 +81,7 @@ fn trouble_of_every_kind_comes() {
         "removes h",
         "has left",
         "refusal",
+        "is full: the settings are full",
     ] {
         assert!(logs.iter().any(|log| log.contains(trouble)), "in no world anything {trouble}");
     }

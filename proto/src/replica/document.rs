@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::change::{SignedChange, Stamp};
+use super::change::{Change, SignedChange, Stamp};
 use super::path::{Field, Path};
+use super::room::{Role, Sizes};
 use super::vector::{Dot, Vector};
 
 /// How two writes to one field are settled.
@@ -49,17 +50,26 @@ struct Register {
 }
 
 impl Register {
-    fn insert(&mut self, stamp: Stamp, dot: Dot) {
-        if !self.seen.covers(&dot) {
-            self.siblings.insert(stamp, dot);
-        }
+    /// Takes a change in, unless one that was merged had seen it. Answers whether it is a sibling
+    /// now that was none before.
+    fn insert(&mut self, stamp: Stamp, dot: Dot) -> bool {
+        !self.seen.covers(&dot) && self.siblings.insert(stamp, dot).is_none()
     }
 
-    fn supersede(&mut self, seen: &[Dot]) {
+    /// Answers with the siblings that are none any more.
+    fn supersede(&mut self, seen: &[Dot]) -> Vec<Stamp> {
         for dot in seen {
             self.seen.raise(dot.writer, dot.seq);
         }
-        self.siblings.retain(|_, sibling| !self.seen.covers(sibling));
+        let mut gone = Vec::new();
+        self.siblings.retain(|stamp, sibling| {
+            let superseded = self.seen.covers(sibling);
+            if superseded {
+                gone.push(*stamp);
+            }
+            !superseded
+        });
+        gone
     }
 
     fn latest(&self) -> Option<Stamp> {
@@ -106,44 +116,174 @@ pub struct Document {
     /// was written since; and fields not later than the latest do not show.
     tombs: Register,
     /// All changes that are kept, in the order of their stamps.
-    history: BTreeMap<Stamp, SignedChange>,
-    history_bytes: usize,
+    history: BTreeMap<Stamp, Kept>,
+    /// How many of them are superseded.
+    superseded: usize,
+    /// What they take. Invariant: the sum over `history`.
+    sizes: Sizes,
+}
+
+/// A change that is kept, and how often something holds it. Invariant: the counts are those of the
+/// registers in which it is a sibling.
+#[derive(Debug, Clone)]
+struct Kept {
+    change: SignedChange,
+    /// In how many fields the value that it sets shows, or is in a conflict.
+    values: usize,
+    /// In how many registers it says that something is gone.
+    marks: usize,
+}
+
+impl Kept {
+    fn role(&self) -> Role {
+        match (self.values, self.marks) {
+            (0, 0) => Role::History,
+            (0, _) => Role::Marker,
+            _ => Role::Live,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.change.bytes().len()
+    }
+
+    /// The count that a sibling of this field's register adds to; `None` is one of removals.
+    fn count(&mut self, field: Option<&Field>) -> &mut usize {
+        match field.is_some_and(|field| self.change.set.contains_key(field)) {
+            true => &mut self.values,
+            false => &mut self.marks,
+        }
+    }
 }
 
 impl Document {
-    /// Merges a change that was not merged before.
-    pub(super) fn merge(&mut self, change: SignedChange) {
+    /// Merges a change that was not merged before. Answers with those that are superseded by it,
+    /// itself if it came too late to say anything.
+    pub(super) fn merge(&mut self, change: SignedChange) -> Vec<SignedChange> {
         let (stamp, dot) = (change.stamp(), change.dot);
+        self.keep(change.clone());
+        let mut touched = vec![stamp];
         for field in change.set.keys().chain(&change.unset) {
             if law(&change.path, field) == Law::Terminal {
-                self.merge_terminal(field, &change);
-                continue;
+                self.merge_terminal(field, &change, &mut touched);
+            } else if self.fields.entry(field.clone()).or_default().insert(stamp, dot) {
+                self.hold(stamp, Some(field));
             }
-            let register = self.fields.entry(field.clone()).or_default();
-            register.insert(stamp, dot);
         }
         for (field, seen) in &change.based_on {
             if law(&change.path, field) == Law::LastWriterWins {
-                self.fields.entry(field.clone()).or_default().supersede(seen);
+                let gone = self.fields.entry(field.clone()).or_default().supersede(seen);
+                self.let_go(gone, Some(field), &mut touched);
             }
         }
         if change.remove {
-            self.removals.insert(stamp, dot);
-            self.tombs.insert(stamp, dot);
-            self.tombs.supersede(&change.removals_seen);
+            let held = [&mut self.removals, &mut self.tombs].map(|r| r.insert(stamp, dot));
+            held.into_iter().filter(|held| *held).for_each(|_| self.hold(stamp, None));
+            let gone = self.tombs.supersede(&change.removals_seen);
+            self.let_go(gone, None, &mut touched);
         }
-        self.removals.supersede(&change.removals_seen);
-        self.history_bytes += change.bytes().len();
-        self.history.insert(stamp, change);
+        let gone = self.removals.supersede(&change.removals_seen);
+        self.let_go(gone, None, &mut touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let kept = touched.iter().filter_map(|stamp| self.history.get(stamp));
+        kept.filter(|kept| kept.role() == Role::History).map(|kept| kept.change.clone()).collect()
     }
 
-    fn merge_terminal(&mut self, field: &Field, change: &SignedChange) {
+    fn merge_terminal(&mut self, field: &Field, change: &SignedChange, touched: &mut Vec<Stamp>) {
         if !change.set.contains_key(field) {
             return;
         }
+        let stamp = change.stamp();
         let register = self.fields.entry(field.clone()).or_default();
-        register.siblings.insert(change.stamp(), change.dot);
-        register.siblings = register.siblings.pop_first().into_iter().collect();
+        let first = register.siblings.first_key_value().map(|(stamp, _)| *stamp);
+        if first.is_some_and(|first| first <= stamp) {
+            return;
+        }
+        register.siblings = BTreeMap::from([(stamp, change.dot)]);
+        self.hold(stamp, Some(field));
+        self.let_go(first.into_iter().collect(), Some(field), touched);
+    }
+
+    /// Notes a change that nothing holds yet.
+    fn keep(&mut self, change: SignedChange) {
+        let kept = Kept { change, values: 0, marks: 0 };
+        self.sizes.history += kept.bytes();
+        self.superseded += 1;
+        // No honest writer gives two changes of a document one stamp.
+        if let Some(other) = self.history.insert(kept.change.stamp(), kept) {
+            *self.sizes.of(other.role()) -= other.bytes();
+            self.superseded -= usize::from(other.role() == Role::History);
+        }
+    }
+
+    /// A change is a sibling now: of a field, or of the removals.
+    fn hold(&mut self, stamp: Stamp, field: Option<&Field>) {
+        self.adjust(stamp, |kept| *kept.count(field) += 1);
+    }
+
+    /// These changes are siblings no more: of a field, or of the removals.
+    fn let_go(&mut self, gone: Vec<Stamp>, field: Option<&Field>, touched: &mut Vec<Stamp>) {
+        for stamp in &gone {
+            self.adjust(*stamp, |kept| {
+                let count = kept.count(field);
+                *count = count.saturating_sub(1);
+            });
+        }
+        touched.extend(gone);
+    }
+
+    fn adjust(&mut self, stamp: Stamp, step: impl FnOnce(&mut Kept)) {
+        let Some(kept) = self.history.get_mut(&stamp) else { return };
+        let before = kept.role();
+        step(kept);
+        let (after, bytes) = (kept.role(), kept.bytes());
+        *self.sizes.of(before) -= bytes;
+        *self.sizes.of(after) += bytes;
+        self.superseded -= usize::from(before == Role::History);
+        self.superseded += usize::from(after == Role::History);
+    }
+
+    /// What the changes to it take.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// How many bytes that live here would not any more after a write that has seen all that it
+    /// touches.
+    pub(super) fn freed_by(&self, change: &Change) -> usize {
+        let also = change.unset.iter().filter(|field| !change.set.contains_key(*field));
+        let mut gone: BTreeMap<Stamp, usize> = BTreeMap::new();
+        for field in change.set.keys().chain(also) {
+            if law(&change.path, field) == Law::LastWriterWins
+                && let Some(register) = self.fields.get(field)
+            {
+                register.siblings.keys().for_each(|stamp| *gone.entry(*stamp).or_default() += 1);
+            }
+        }
+        let kept = gone.iter().filter_map(|(stamp, count)| Some((self.history.get(stamp)?, count)));
+        let freed =
+            kept.filter(|(kept, count)| kept.role() == Role::Live && kept.values <= **count);
+        freed.map(|(kept, _)| kept.bytes()).sum()
+    }
+
+    /// Whether any of these fields has more than one that speaks for it: a write settles it then.
+    pub(super) fn is_contested<'a>(&self, mut fields: impl Iterator<Item = &'a Field>) -> bool {
+        !self.removals.siblings.is_empty()
+            || fields.any(|f| self.fields.get(f).is_some_and(|r| r.siblings.len() > 1))
+    }
+
+    /// Takes a superseded change out; `false` where it is none of this document.
+    pub(super) fn forget(&mut self, change: &SignedChange) -> bool {
+        let stamp = change.stamp();
+        let is_it = |kept: &Kept| kept.change.dot == change.dot && kept.role() == Role::History;
+        if !self.history.get(&stamp).is_some_and(is_it) {
+            return false;
+        }
+        self.history.remove(&stamp);
+        self.sizes.history -= change.bytes().len();
+        self.superseded -= 1;
+        true
     }
 
     /// The fields that show, with the change that says each.
@@ -162,7 +302,7 @@ impl Document {
 
     fn shown(&self, field: &Field) -> Option<(&Value, &SignedChange)> {
         let stamp = self.fields.get(field)?.latest()?;
-        let change = self.history.get(&stamp)?;
+        let change = &self.history.get(&stamp)?.change;
         if law(&change.path, field) == Law::LastWriterWins && Some(stamp) < self.removed_at() {
             return None;
         }
@@ -186,13 +326,12 @@ impl Document {
 
     /// The latest change merged.
     pub fn latest(&self) -> Option<&SignedChange> {
-        self.history.last_key_value().map(|(_, change)| change)
+        self.history.last_key_value().map(|(_, kept)| &kept.change)
     }
 
     /// The changes that are kept, earliest first, each with whether something of it still holds.
     pub fn history(&self) -> impl Iterator<Item = (&SignedChange, bool)> {
-        let holding = self.holding();
-        self.history.iter().map(move |(stamp, change)| (change, holding.contains(stamp)))
+        self.history.values().map(|kept| (&kept.change, kept.role() != Role::History))
     }
 
     /// What a write to these fields must say that it saw.
@@ -228,7 +367,9 @@ impl Document {
 
     fn is_unset(&self, field: &Field) -> bool {
         let latest = self.fields.get(field).and_then(Register::latest);
-        latest.and_then(|stamp| self.history.get(&stamp)).is_some_and(|c| c.unset.contains(field))
+        latest
+            .and_then(|stamp| self.history.get(&stamp))
+            .is_some_and(|kept| kept.change.unset.contains(field))
     }
 
     /// The fields whose writers did not know of each other and did not say the same.
@@ -238,7 +379,7 @@ impl Document {
 
     fn conflict(&self, field: &Field, register: &Register) -> Option<Conflict> {
         let latest = register.latest()?;
-        let decided = law(&self.history.get(&latest)?.path, field) == Law::Terminal;
+        let decided = law(&self.history.get(&latest)?.change.path, field) == Law::Terminal;
         if decided {
             return None;
         }
@@ -249,17 +390,17 @@ impl Document {
             return None;
         }
         let side = |stamp: &Stamp| {
-            let change = self.history.get(stamp)?.clone();
+            let change = self.history.get(stamp)?.change.clone();
             Some(Side { value: change.set.get(field).cloned(), change })
         };
         let mut sides: Vec<Side> = register.siblings.keys().rev().filter_map(side).collect();
         let removals = self.removals.siblings.keys().rev().filter_map(|stamp| {
-            let change = self.history.get(stamp)?.clone();
+            let change = self.history.get(stamp)?.change.clone();
             Some(Side { value: None, change })
         });
         if Some(latest) < self.removed_at() {
             // The removal did not know of these writes; it hides them all.
-            let removal = self.history.get(&self.removed_at()?)?.clone();
+            let removal = self.history.get(&self.removed_at()?)?.change.clone();
             sides.insert(0, Side { value: None, change: removal });
         } else {
             sides.extend(removals);
@@ -275,7 +416,7 @@ impl Document {
     pub fn as_of(&self, stamp_text: &str) -> Option<BTreeMap<Field, Value>> {
         let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
         let mut fields = BTreeMap::new();
-        for change in self.history.range(..=*until).map(|(_, change)| change) {
+        for change in self.history.range(..=*until).map(|(_, kept)| &kept.change) {
             if change.remove {
                 fields.clear();
             }
@@ -283,11 +424,6 @@ impl Document {
             fields.extend(change.set.iter().map(|(f, v)| (f.clone(), v.clone())));
         }
         Some(fields)
-    }
-
-    fn holding(&self) -> BTreeSet<Stamp> {
-        let registers = self.fields.values().chain([&self.removals, &self.tombs]);
-        registers.flat_map(|r| r.siblings.keys().copied()).collect()
     }
 
     /// Takes out the superseded changes that are beyond what history keeps: not among the `keep`
@@ -300,29 +436,20 @@ impl Document {
         bytes: usize,
         forgettable: impl Fn(&Dot) -> bool,
     ) -> Vec<SignedChange> {
-        if self.history.len() <= keep {
-            return Vec::new();
-        }
-        let holding = self.holding();
-        let superseded = self.history.len().saturating_sub(holding.len());
-        let mut excess = superseded.saturating_sub(keep);
-        let mut size = self.history_bytes;
+        let mut excess = self.superseded.saturating_sub(keep);
+        let mut size = self.sizes.total();
         let mut forgotten = Vec::new();
-        for (stamp, change) in &self.history {
+        for (stamp, kept) in &self.history {
             if excess == 0 || (stamp.at.wall_ms() >= before_ms && size <= bytes) {
                 break;
             }
-            if holding.contains(stamp) || !forgettable(&change.dot) {
-                continue;
+            if kept.role() == Role::History && forgettable(&kept.change.dot) {
+                excess -= 1;
+                size -= kept.bytes();
+                forgotten.push(kept.change.clone());
             }
-            excess -= 1;
-            size -= change.bytes().len();
-            forgotten.push(change.clone());
         }
-        for change in &forgotten {
-            self.history.remove(&change.stamp());
-        }
-        self.history_bytes = size;
+        forgotten.retain(|change| self.forget(change));
         forgotten
     }
 

@@ -42,7 +42,7 @@ pub(super) fn set(n: u8, value: u8) -> Edit {
 
 /// What one node does.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Set { node: u8, field: u8, value: u8, skew: u8 },
     Unset { node: u8, field: u8 },
     Remove { node: u8 },
@@ -50,7 +50,7 @@ enum Step {
     LearnAll { node: u8 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => (0u8..3, 0u8..3, 0u8..4, 0u8..4)
             .prop_map(|(node, field, value, skew)| Step::Set { node, field, value, skew }),
@@ -64,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// All changes that came of the steps.
-fn history(steps: &[Step]) -> Vec<SignedChange> {
+pub(super) fn history(steps: &[Step]) -> Vec<SignedChange> {
     let mut nodes = [replica(0), replica(1), replica(2)];
     let mut changes: Vec<SignedChange> = Vec::new();
     for (time, step) in steps.iter().enumerate() {

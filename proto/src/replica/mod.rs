@@ -12,6 +12,9 @@ mod forgetting;
 #[cfg(test)]
 mod laws;
 pub mod path;
+#[cfg(test)]
+mod pressure;
+pub mod room;
 pub mod sync;
 pub mod vector;
 
@@ -24,6 +27,8 @@ use serde_json::Value;
 pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
 pub use document::{Conflict, Document, Side};
 pub use path::{Field, NameError, Path, composed};
+use room::Pool;
+pub use room::{Full, RESERVE_BYTES, Room, Sizes};
 use vector::digest;
 pub use vector::{Dot, Vector, Writer};
 
@@ -41,9 +46,14 @@ pub const FIELDS_MAX: usize = 4096;
 /// What a replica keeps, and how much.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The bytes of all changes kept; a write beyond is refused.
+    /// How many bytes the settings may take. What lives counts: a write that would have more of it
+    /// is refused. Where history would take what is left, the oldest of it goes.
     pub total_bytes: usize,
-    /// How many superseded changes of a document are kept whatever their age and size.
+    /// How many bytes the Data Center's own records may take, whatever the settings take; and how
+    /// many more than `total_bytes` the settings may, for repairs.
+    pub reserve_bytes: usize,
+    /// How many superseded changes of a document are kept whatever their age and size, while there
+    /// is room.
     pub history_changes: usize,
     /// How long the others are kept.
     pub history_age: Duration,
@@ -55,6 +65,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             total_bytes: 100 * 1024 * 1024,
+            reserve_bytes: RESERVE_BYTES,
             history_changes: 32,
             history_age: Duration::from_secs(30 * 24 * 3600),
             history_bytes: 64 * 1024,
@@ -73,7 +84,7 @@ pub enum StoreOp {
         /// The change as it was signed.
         bytes: Arc<[u8]>,
     },
-    /// A superseded change grew too old to keep.
+    /// A superseded change is not kept any more: it grew too old, or its room was needed.
     Forget(Dot),
     /// All of a writer's changes up to this number were seen, though not all are kept.
     Seen(Writer, u64),
@@ -173,6 +184,9 @@ pub enum WriteError {
         /// What it may be.
         bound: usize,
     },
+    /// What lives leaves no room for it.
+    #[error("{0}")]
+    Full(Box<Full>),
 }
 
 /// One node's copy of all that was decided in one Data Center.
@@ -188,7 +202,12 @@ pub struct Replica {
     log: BTreeMap<Writer, BTreeMap<u64, SignedChange>>,
     documents: BTreeMap<Path, Document>,
     conflicted: BTreeSet<Path>,
+    /// The bytes of all changes in the log.
     bytes: usize,
+    /// What the settings take.
+    settings: Pool,
+    /// What the Data Center's own records take.
+    records: Pool,
     /// All that was merged. Invariant: every change at or below it is in the log, or superseded.
     vector: Vector,
     /// All that is on disk, of the vector. Invariant: `vector` dominates it.
@@ -212,6 +231,8 @@ impl Replica {
             documents: BTreeMap::new(),
             conflicted: BTreeSet::new(),
             bytes: 0,
+            settings: Pool::default(),
+            records: Pool::default(),
             vector: Vector::default(),
             durable: Vector::default(),
             stored_seen: Vector::default(),
@@ -299,6 +320,7 @@ impl Replica {
             actor,
         };
         let signed = SignedChange::sign(change, &self.key);
+        self.room_for(path, &signed)?;
         let stamp = Some(signed.stamp());
         let mut outputs = self.accept(signed.clone(), now);
         outputs.send.push(signed.clone());
@@ -328,11 +350,6 @@ impl Replica {
         bounded("the number of the document's fields", fields, FIELDS_MAX)?;
         let size = document.size_with(&edit.set, &edit.unset);
         bounded("the size of the document in bytes", size, DOCUMENT_BYTES_MAX)?;
-        // The Data Center's own records are small, and must get through where settings fill it up.
-        if !edit.set.is_empty() && !path.is_reserved() {
-            let total = self.bytes.saturating_add(size);
-            bounded("the size of all settings in bytes", total, self.limits.total_bytes)?;
-        }
         Ok(edit)
     }
 
@@ -360,6 +377,8 @@ impl Replica {
                 commit.rises.push((*writer, self.vector.seen(writer)));
             }
         }
+        // What lay above the vector could not be forgotten before.
+        self.yield_history(&mut commit);
         Outputs { commit, ..Outputs::default() }
     }
 
@@ -401,24 +420,30 @@ impl Replica {
         outputs.commit.ops.push(put);
         self.undurable.insert(dot);
 
-        self.documents.entry(path.clone()).or_default().merge(change.clone());
-        self.note(change);
+        self.keep(change);
         if self.rise(dot.writer, 0) {
             outputs.commit.rises.push((dot.writer, self.vector.seen(&dot.writer)));
         }
         self.prune(&path, now, &mut outputs.commit);
+        self.yield_history(&mut outputs.commit);
         self.note_conflicts(&path);
         outputs
     }
 
     fn insert(&mut self, change: SignedChange) {
         let path = change.path.clone();
-        self.documents.entry(path.clone()).or_default().merge(change.clone());
-        self.note(change);
+        self.keep(change);
         self.note_conflicts(&path);
     }
 
-    fn note(&mut self, change: SignedChange) {
+    /// Takes a change into its document and into the log.
+    fn keep(&mut self, change: SignedChange) {
+        let pool = if change.path.is_reserved() { &mut self.records } else { &mut self.settings };
+        let document = self.documents.entry(change.path.clone()).or_default();
+        let before = document.sizes();
+        let superseded = document.merge(change.clone());
+        pool.moved(before, document.sizes());
+        pool.superseded.extend(superseded.iter().map(|change| (change.at, change.dot)));
         self.bytes += change.bytes().len();
         self.log.entry(change.dot.writer).or_default().insert(change.dot.seq, change);
     }
@@ -449,16 +474,10 @@ impl Replica {
         let Limits { history_changes, history_bytes, .. } = self.limits;
         // A change above the vector must stay: it would be taken for a new one if it came again.
         let forgettable = |dot: &Dot| self.vector.covers(dot);
-        for change in document.prune(history_changes, before_ms, history_bytes, forgettable) {
-            let Dot { writer, seq } = change.dot;
-            // Without this the gap in the writer's changes would look like something not seen.
-            let seen = self.vector.seen(&writer);
-            if self.stored_seen.seen(&writer) < seq {
-                self.stored_seen.raise(writer, seen);
-                commit.ops.push(StoreOp::Seen(writer, seen));
-            }
-            commit.ops.push(StoreOp::Forget(change.dot));
-        }
+        let before = document.sizes();
+        let forgotten = document.prune(history_changes, before_ms, history_bytes, forgettable);
+        let after = document.sizes();
+        self.forget_all(path.is_reserved(), before, after, &forgotten, commit);
     }
 
     /// Only what is forgotten on the disk is forgotten here: until then other nodes get the old
@@ -512,7 +531,7 @@ impl Replica {
         self.undurable.len()
     }
 
-    /// The bytes of all changes kept.
+    /// The bytes of all changes kept, until what was forgotten is so on disk.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -343,10 +343,16 @@ impl World {
     }
 }
 
-/// Half of the worlds keep next to no history, so that it is forgotten all the time.
+/// A third of the worlds keep next to no history, so that it is forgotten all the time; in another
+/// third there is so little room that history yields to what lives, and writes are refused.
 fn limits(dice: &mut Dice) -> Limits {
-    if dice.chance(50) {
-        return Limits::default();
+    match dice.below(3) {
+        0 => return Limits::default(),
+        1 => {
+            let total_bytes = dice.between(1_500, 6_000) as usize;
+            return Limits { total_bytes, reserve_bytes: 20_000, ..Limits::default() };
+        }
+        _ => {}
     }
     Limits {
         history_changes: dice.below(3) as usize,

@@ -8,14 +8,17 @@ use peerage_proto::roster::{self, NodeName, Roster, Standing};
 use peerage_proto::time::Now;
 use serde_json::json;
 
-use super::{Event, LEAVING_MS, World};
+use super::{Event, LEAVING_MS, World, rest};
 use crate::sim::dice::Dice;
 use crate::sim::host::Fate;
 use crate::sim::network::HostId;
 use crate::sim::promise::{Broken, Promise, hold};
 
-const PATHS: [&str; 3] = ["storage/nas1", "options", "users/ann"];
+pub(super) const PATHS: [&str; 3] = ["storage/nas1", "options", "users/ann"];
 const FIELDS: [&str; 3] = ["server", "size", "enabled"];
+
+/// How large a change of a setting is at most here.
+const CHANGE_BYTES_MAX: usize = 6_000;
 
 /// Names are few, so that they are taken twice; some differ in case only, and are one name.
 const NAMES: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "A", "B"];
@@ -27,7 +30,7 @@ impl World {
         let now = host.now(self.time_ms);
         let Some(process) = &mut host.process else { return Ok(()) };
         let knew = self.ledger.known_to(process.replica(), path);
-        match process.write(path, edit, now) {
+        match process.write(path, edit.clone(), now) {
             Ok((written, effects)) => {
                 if let Some(change) = written {
                     let (set, unset) = (change.set.keys().collect::<Vec<_>>(), &change.unset);
@@ -46,6 +49,10 @@ impl World {
                 self.apply(id, effects)
             }
             Err(WriteError::NoDocument(_) | WriteError::NoField { .. }) => Ok(()),
+            Err(WriteError::Full(full)) => {
+                self.log.note(self.time_ms, format_args!("{id} is full: {full}"));
+                is_full(process.replica(), path, &edit)
+            }
             Err(error) => hold(Promise::AlwaysWritable, false, || format!("{id}: {error}")),
         }
     }
@@ -108,6 +115,18 @@ impl World {
         };
         self.write(here, &path, edit)
     }
+}
+
+/// A write is refused for want of room only where what lives takes it: history has gone by itself,
+/// and what takes away, or is the Data Center's own, always has room.
+fn is_full(replica: &Replica, path: &Path, edit: &Edit) -> Result<(), Broken> {
+    let room = replica.room();
+    let lives = rest::live_bytes(replica);
+    // A change to three fields that names all hosts is not larger.
+    let full = lives + CHANGE_BYTES_MAX > room.limit && lives == room.settings.live;
+    hold(Promise::AlwaysWritable, full && !path.is_reserved() && !edit.set.is_empty(), || {
+        format!("{edit:?} of {path} has no room where {lives} bytes live: {room:?}")
+    })
 }
 
 /// Whoever writes on a node reads it there, whatever the node knew and whatever its clock says.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use peerage_proto::replica::{Dot, Path, Replica};
+use peerage_proto::replica::{Dot, Path, Replica, SignedChange};
 use peerage_proto::roster::{Standing, one_name};
 
-use super::World;
+use super::{World, operators};
 use crate::sim::host::Fate;
 use crate::sim::network::HostId;
 use crate::sim::process::Process;
@@ -24,6 +24,7 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
         the_removed_are_out(world, *id, process)?;
         names_are_unique(*id, process)?;
         shows_what_was_written(world, *id, process, &known)?;
+        history_has_yielded(*id, process)?;
     }
     Ok(())
 }
@@ -93,6 +94,25 @@ fn shows_what_was_written(
         })?;
     }
     Ok(())
+}
+
+/// What is kept of the settings keeps to the limit, but for what cannot be forgotten.
+fn history_has_yielded(id: HostId, process: &Process) -> Result<(), Broken> {
+    let replica = process.replica();
+    let room = replica.room();
+    let yielded = room.settings.history == 0 || room.settings.total() <= room.limit;
+    hold(Promise::AlwaysWritable, yielded, || {
+        format!("{id} keeps history where what lives has no room: {room:?}")
+    })
+}
+
+/// The bytes of the changes to settings of which a value stands, worked out the slow way.
+pub(super) fn live_bytes(replica: &Replica) -> usize {
+    let paths = operators::PATHS.iter().filter_map(|path| replica.document(&path.parse().ok()?));
+    let standing = |(change, stands): (&SignedChange, bool)| {
+        (stands && !change.set.is_empty()).then(|| change.bytes().len())
+    };
+    paths.flat_map(|document| document.history().filter_map(standing)).sum()
 }
 
 /// Who is removed in one roster neither belongs nor goes on as if it did, if it can hear of it.

@@ -1,0 +1,289 @@
+//! A full store: what lives counts, history yields, and nobody sees that it did.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::laws::{DC, actor, field, history, key, now, path, shown, steps};
+use super::*;
+
+/// How large the values of these tests are.
+const LARGE: usize = 9_000;
+
+/// A replica for a hundred and some large values, and little else.
+fn small(n: u8) -> Replica {
+    let limits = Limits { total_bytes: 1_000_000, reserve_bytes: 50_000, ..Limits::default() };
+    Replica::new(DC, key(n), limits)
+}
+
+fn large(n: usize) -> Edit {
+    Edit { set: [(field(0), json!(format!("{n:0>LARGE$}")))].into(), ..Edit::default() }
+}
+
+fn remove() -> Edit {
+    Edit { remove: true, ..Edit::default() }
+}
+
+fn at(text: &str) -> Path {
+    text.parse().unwrap()
+}
+
+/// Writes and stores.
+fn write(node: &mut Replica, path: &Path, edit: Edit) -> Result<SignedChange, WriteError> {
+    let wall_ms = 1000 + node.vector().iter().map(|(_, seq)| seq).sum::<u64>();
+    let (written, outputs) = node.write(path, edit, actor(), 1, now(wall_ms))?;
+    node.committed(&outputs.commit);
+    assert_eq!(node.bytes(), node.room().settings.total() + node.room().records.total());
+    Ok(written.change.expect("the write says something new"))
+}
+
+/// Fills a replica with documents `logs/0`, `logs/1`, ... until one is refused.
+fn fill(node: &mut Replica) -> (usize, WriteError) {
+    (0..1000)
+        .find_map(|n| Some((n, write(node, &at(&format!("logs/{n}")), large(n)).err()?)))
+        .expect("a store is full at some time")
+}
+
+/// 104 MB were written in 116 documents, and all removed: "0 documents, 104.5 MB", and every
+/// further write was refused, for ever.
+#[test]
+fn what_was_removed_gives_its_room_back_when_room_is_needed() {
+    let mut node = small(0);
+    for round in 0..3 {
+        let (documents, _) = fill(&mut node);
+        assert!(documents > 100, "round {round}: only {documents} fit");
+        for n in 0..documents {
+            write(&mut node, &at(&format!("logs/{n}")), remove()).unwrap();
+        }
+        assert_eq!(node.room().settings.live, 0);
+    }
+    assert!(node.bytes() <= 1_000_000, "{} are kept", node.bytes());
+    assert!(node.room().settings.markers < 100_000, "what a removal leaves is small");
+}
+
+/// Four documents of 0.9 MB were updated 29 times each: the same, though 3.6 MB were live.
+#[test]
+fn what_was_superseded_gives_its_room_back_when_room_is_needed() {
+    let mut node = small(0);
+    for n in 0..300 {
+        write(&mut node, &at(&format!("logs/{}", n % 4)), large(n)).unwrap();
+    }
+    let room = node.room();
+    assert!(room.settings.live < 40_000 && room.settings.total() <= 1_000_000, "{room:?}");
+    let kept = node.document(&at("logs/3")).unwrap().history().count();
+    assert!(kept > 20, "history has the room that nothing else needs: {kept}");
+    // Room is needed: what lives comes first, and the oldest of history goes first.
+    fill(&mut node);
+    let room = node.room();
+    assert!(room.settings.live > 980_000 && room.settings.total() <= 1_000_000, "{room:?}");
+}
+
+#[test]
+fn the_oldest_of_all_history_yields_first() {
+    let mut node = small(0);
+    let dots: Vec<Dot> = (0..150)
+        .map(|n| write(&mut node, &at(&format!("logs/{}", n % 3)), large(n)).unwrap().dot)
+        .collect();
+    let kept: Vec<bool> = dots.iter().map(|dot| node.change(dot).is_some()).collect();
+    let first = kept.iter().position(|kept| *kept).unwrap();
+    assert!(first > 30 && kept[first..].iter().all(|kept| *kept), "{kept:?}");
+}
+
+#[test]
+fn a_full_store_takes_what_makes_room_what_settles_and_what_grows_nothing() {
+    let (mut node, mut other) = (small(0), small(1));
+    let flag = |value| Edit { set: [(field(1), json!(value))].into(), ..Edit::default() };
+    let flags = at("flags/x");
+    let first = write(&mut node, &flags, flag("on, at first")).unwrap();
+    let _ = other.merge(first, false, now(1000));
+    let theirs = write(&mut other, &flags, flag("theirs")).unwrap();
+    write(&mut node, &flags, flag("ours")).unwrap();
+    let (documents, _) = fill(&mut node);
+    // To the last byte.
+    let left = node.room().limit - node.room().settings.live;
+    let last = Edit { set: [(field(0), json!("x".repeat(left - 250)))].into(), ..Edit::default() };
+    write(&mut node, &at("last"), last).unwrap();
+    assert!(matches!(write(&mut node, &at("new"), large(0)), Err(WriteError::Full(_))));
+    assert!(matches!(
+        write(&mut node, &at("logs/3"), flag("more and more")),
+        Err(WriteError::Full(_))
+    ));
+    // A conflict came.
+    let outputs = node.merge(theirs, false, now(9000));
+    node.committed(&outputs.commit);
+    write(&mut node, &flags, flag("settled, in more words than before")).unwrap();
+    assert_eq!(node.conflicts().count(), 0);
+    write(&mut node, &flags, flag("no longer than before")).unwrap();
+    write(&mut node, &at("logs/1"), large(9999)).unwrap();
+    write(&mut node, &at("logs/2"), Edit { unset: [field(0)].into(), ..Edit::default() }).unwrap();
+    write(&mut node, &at("logs/3"), remove()).unwrap();
+    write(&mut node, &at("new"), large(0)).unwrap();
+    for n in 4..documents {
+        write(&mut node, &at(&format!("logs/{n}")), remove()).unwrap();
+    }
+}
+
+#[test]
+fn the_data_centers_own_records_have_room_of_their_own() {
+    let mut node = small(0);
+    fill(&mut node);
+    let say = |field: &str, value: &str| Edit {
+        set: [(field.parse().unwrap(), json!(value))].into(),
+        ..Edit::default()
+    };
+    for n in 0..60 {
+        write(&mut node, &at(&format!("@member/{n}")), say("name", "n")).unwrap();
+    }
+    // Their history yields in their own room, and takes none of the settings'.
+    for n in 0..1000 {
+        write(&mut node, &at(&format!("@member/{}", n % 60)), say("name", &format!("{n}")))
+            .unwrap();
+    }
+    let room = node.room();
+    assert!(room.records.total() <= 50_000 && room.settings.total() <= 1_000_000, "{room:?}");
+    // And where even that is used up, who is in can be put out.
+    let refused = (60..1000)
+        .find_map(|n| write(&mut node, &at(&format!("@invite/{n}")), say("name", "n")).err());
+    let words = refused.expect("there is a bound").to_string();
+    assert!(words.contains("own records are full") && words.contains("@invite"), "{words}");
+    for n in 0..60 {
+        write(&mut node, &at(&format!("@member/{n}")), say("removed", "by root")).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_names_what_takes_the_room() {
+    let mut node = small(0);
+    for n in 0..20 {
+        write(&mut node, &at(&format!("users/{n}")), large(n)).unwrap();
+    }
+    write(&mut node, &at("users/7"), large(100)).unwrap();
+    write(&mut node, &at("alone"), large(0)).unwrap();
+    let (documents, refused) = fill(&mut node);
+    let WriteError::Full(full) = &refused else { panic!("{refused}") };
+    let names: Vec<_> = full.largest.iter().map(|h| (&*h.prefix, h.documents)).collect();
+    assert_eq!(names, [("logs", documents), ("users", 20), ("alone", 1)]);
+    let words = refused.to_string();
+    assert!(words.starts_with("the settings are full: 9"), "{words}");
+    assert!(words.contains("; users 18") && words.contains("; alone 9."), "{words}");
+}
+
+#[test]
+fn compacting_forgets_all_history_of_the_settings_and_nothing_else() {
+    let mut node = small(0);
+    for n in 0..50 {
+        write(&mut node, &path(), large(n)).unwrap();
+        write(&mut node, &at("@member/a"), large(n)).unwrap();
+    }
+    let before = (shown(&node), node.room());
+    let outputs = node.compact();
+    node.committed(&outputs.commit);
+    assert!(node.compact().commit.is_empty());
+    let after = node.room();
+    assert_eq!(shown(&node), before.0);
+    assert_eq!(after.settings, Sizes { history: 0, ..before.1.settings });
+    assert_eq!(after.records, before.1.records);
+    assert_eq!(node.bytes(), after.settings.total() + after.records.total());
+}
+
+/// A replica in which history finds no room at all, or next to none.
+fn pressed(n: u8, total_bytes: usize) -> Replica {
+    Replica::new(DC, key(n), Limits { total_bytes, ..Limits::default() })
+}
+
+/// Merges and stores.
+fn take(node: &mut Replica, changes: impl IntoIterator<Item = SignedChange>) {
+    for change in changes {
+        let outputs = node.merge(change, false, now(2_000_000));
+        node.committed(&outputs.commit);
+        assert_eq!(node.room().settings, looked_up(node), "what is counted is what is there");
+    }
+}
+
+/// What the settings take, worked out the slow way.
+fn looked_up(node: &Replica) -> Sizes {
+    let mut sizes = Sizes::default();
+    for document in node.documents.values() {
+        let conflicts = document.conflicts();
+        for (change, holds) in document.history() {
+            let bytes = change.bytes().len();
+            let shows = document.fields().any(|(_, _, shown)| shown.dot == change.dot);
+            let sides = conflicts.iter().flat_map(|c| c.losers.iter().chain([&c.winner]));
+            let contested =
+                sides.filter(|side| side.value.is_some()).any(|s| s.change.dot == change.dot);
+            match (shows || contested, holds) {
+                (true, _) => sizes.live += bytes,
+                // A side that says the same as the winner is in no conflict, and still stands.
+                (false, true) if !change.set.is_empty() => sizes.live += bytes,
+                (false, true) => sizes.markers += bytes,
+                (false, false) => sizes.history += bytes,
+            }
+        }
+    }
+    sizes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// In any order, with sessions between, under any pressure.
+    #[test]
+    fn who_forgot_under_pressure_and_who_kept_everything_show_the_same(
+        steps in steps(),
+        left in prop::collection::vec(any::<bool>(), 40),
+        room in prop::sample::select(vec![0usize, 700, 1500, 3000]),
+    ) {
+        let changes = history(&steps);
+        let mut whole = pressed(7, usize::MAX / 2);
+        take(&mut whole, changes.clone());
+        let half = |side: bool| {
+            let mine = changes.iter().zip(left.iter().cycle()).filter(move |(_, l)| **l == side);
+            let mut mine: Vec<_> = mine.map(|(change, _)| change.clone()).collect();
+            mine.reverse();
+            mine
+        };
+        let (mut a, mut b, mut late) = (pressed(8, room), pressed(9, room), pressed(6, 1500));
+        take(&mut a, half(true));
+        take(&mut b, half(false));
+        take(&mut late, changes.first().cloned());
+        let session = |from: &Replica, to: &mut Replica| {
+            let (lacking, vector) = from.delta(to.durable_vector());
+            take(to, lacking);
+            let outputs = to.absorb(&vector);
+            to.committed(&outputs.commit);
+        };
+        session(&a, &mut b);
+        session(&b, &mut a);
+        // One that hears of it long after; from one whose history has gone altogether.
+        let outputs = b.compact();
+        b.committed(&outputs.commit);
+        session(&b, &mut late);
+        // What was forgotten comes once more, and is not taken for new.
+        take(&mut a, changes.clone());
+        let (kept, seen) = a.delta(&Vector::default());
+        let limits = Limits { total_bytes: room, ..Limits::default() };
+        let again = Replica::load(DC, key(8), limits, kept, seen, now(2_000_000));
+        for node in [&a, &b, &late, &again] {
+            prop_assert_eq!(shown(node), shown(&whole));
+            prop_assert!(node.room().settings.history <= room.max(1500));
+        }
+    }
+}
+
+#[test]
+fn a_member_never_refuses_what_another_acknowledged() {
+    let (mut node, mut other) = (small(0), Replica::new(DC, key(1), Limits::default()));
+    fill(&mut node);
+    for n in 0..50 {
+        let theirs = write(&mut other, &at(&format!("other/{n}")), large(n)).unwrap();
+        let outputs = node.merge(theirs, false, Now { mono: Duration::ZERO, wall_ms: 9000 });
+        node.committed(&outputs.commit);
+    }
+    assert!(node.room().is_full() && node.room().settings.live > 1_400_000);
+    assert_eq!(node.documents("other").count(), 50);
+    for n in 0..50 {
+        write(&mut node, &at(&format!("other/{n}")), remove()).unwrap();
+    }
+    write(&mut node, &at("other/0"), large(0)).unwrap();
+}

@@ -1,0 +1,329 @@
+//! What takes room, what yields it, and what is refused for want of it.
+//!
+//! What *lives* counts against the limit: the changes of which a value shows, or is in a conflict.
+//! *History* has what is left, and yields: where all of it together would take more than the
+//! limit, the oldest goes first, beyond the usual rule of 32 changes and 30 days. *Markers* say
+//! only that something is gone. They hold down what was written without knowledge of it and comes
+//! late, so they stay; they are small, for they carry no value, and are refused to nobody.
+//!
+//! Forgetting needs nobody's consent: a change is forgotten once the vector covers it and nothing
+//! of it stands, and whatever stands says all that it superseded (see [`super::document`]). A peer
+//! that lacks both is sent what stands, and the vector.
+//!
+//! Only a write of this node is ever refused. A change that another node acknowledged is merged
+//! whatever it takes, or the nodes would never show the same. So what bounds memory is the limit
+//! that each writer keeps to, against what it holds: the sides of a partition can each fill what
+//! was left when it began. What lives is then beyond the limit after the heal; all history has
+//! gone, and writes that make nothing smaller wait until what lives is below it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::change::SignedChange;
+use super::path::Path;
+use super::vector::Dot;
+use super::{Commit, Outputs, Replica, StoreOp, WriteError};
+use crate::time::Hlc;
+
+/// How many bytes are kept free of settings: for the Data Center's own records (members, rights,
+/// invitations), and once more for repairs where the settings are full.
+pub const RESERVE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many changes are forgotten at most by one step.
+const FORGOTTEN_MAX: usize = 4096;
+
+/// How many of the largest a refusal names.
+const NAMED_MAX: usize = 3;
+
+/// What a kept change is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A value that it sets shows, or is in a conflict.
+    Live,
+    /// It says only that something is gone.
+    Marker,
+    /// All of it is superseded.
+    History,
+}
+
+/// The bytes of changes, as they were signed, by what they are good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of those of which a value shows, or is in a conflict.
+    pub live: usize,
+    /// Of those that say only that something is gone.
+    pub markers: usize,
+    /// Of those that are superseded.
+    pub history: usize,
+}
+
+impl Sizes {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.live + self.markers + self.history
+    }
+
+    pub(super) fn of(&mut self, role: Role) -> &mut usize {
+        match role {
+            Role::Live => &mut self.live,
+            Role::Marker => &mut self.markers,
+            Role::History => &mut self.history,
+        }
+    }
+}
+
+/// What a replica takes, and what it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What the settings take.
+    pub settings: Sizes,
+    /// What the Data Center's own records take.
+    pub records: Sizes,
+    /// What may live of the settings.
+    pub limit: usize,
+    /// What is kept free of them.
+    pub reserve: usize,
+}
+
+impl Room {
+    /// Whether a write that adds to the settings is refused for what lives of them.
+    pub fn is_full(&self) -> bool {
+        self.settings.live >= self.limit
+    }
+}
+
+/// What one kind of documents takes. Invariant: `sizes` is the sum over its documents.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub(super) sizes: Sizes,
+    /// The superseded changes, oldest first.
+    pub(super) superseded: BTreeSet<(Hlc, Dot)>,
+}
+
+impl Pool {
+    /// A document of these sizes has those now.
+    pub(super) fn moved(&mut self, before: Sizes, after: Sizes) {
+        for role in [Role::Live, Role::Marker, Role::History] {
+            let (mut before, mut after) = (before, after);
+            let size = self.sizes.of(role);
+            *size = *size + *after.of(role) - *before.of(role);
+        }
+    }
+}
+
+/// Why there is no room for a write: what takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// The document that was to be written.
+    pub path: Path,
+    /// By how many bytes more would live.
+    pub more: usize,
+    /// What lives now.
+    pub live: usize,
+    /// What may.
+    pub limit: usize,
+    /// What history takes, which yields by itself.
+    pub history: usize,
+    /// What takes most, largest first.
+    pub largest: Vec<Holder>,
+}
+
+/// Documents that take room: all whose paths have the first part in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The first part of their paths.
+    pub prefix: String,
+    /// How many there are.
+    pub documents: usize,
+    /// How many bytes live in them.
+    pub live: usize,
+    /// The largest.
+    pub largest: Path,
+    /// How many bytes live in that.
+    pub largest_live: usize,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, more, live, limit, history, largest } = self;
+        let what =
+            if path.is_reserved() { "the Data Center's own records" } else { "the settings" };
+        let (live, limit, more) = (Bytes(*live), Bytes(*limit), Bytes(*more));
+        write!(f, "{what} are full: {live} of {limit} live, and this would be {more} more")?;
+        for (index, holder) in largest.iter().enumerate() {
+            f.write_str(if index == 0 { ". Most of it: " } else { "; " })?;
+            write!(f, "{holder}")?;
+        }
+        match history {
+            0 => Ok(()),
+            history => write!(f, ". History takes {}, and yields by itself", Bytes(*history)),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, documents, live, largest, largest_live } = self;
+        let (live, largest_live) = (Bytes(*live), Bytes(*largest_live));
+        match documents {
+            1 => write!(f, "{largest} {live}"),
+            _ => write!(
+                f,
+                "{prefix} {live} in {documents} documents, of which {largest} {largest_live}"
+            ),
+        }
+    }
+}
+
+/// A size in its largest unit.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            b if b < 1_000 => write!(f, "{b} B"),
+            b if b < 1_000_000 => write!(f, "{:.1} kB", b as f64 / 1e3),
+            b => write!(f, "{:.1} MB", b as f64 / 1e6),
+        }
+    }
+}
+
+impl Replica {
+    /// What is taken, and what may be.
+    pub fn room(&self) -> Room {
+        Room {
+            settings: self.settings.sizes,
+            records: self.records.sizes,
+            limit: self.limits.total_bytes,
+            reserve: self.limits.reserve_bytes,
+        }
+    }
+
+    /// Whether a write of this node has room. What takes away, what makes nothing larger and what
+    /// settles always has, up to the reserve; and so has every record that there is already.
+    pub(super) fn room_for(&self, path: &Path, change: &SignedChange) -> Result<(), WriteError> {
+        let document = self.documents.get(path);
+        let freed = document.map_or(0, |document| document.freed_by(change));
+        let (pool, limit) = match path.is_reserved() {
+            true => (&self.records, self.limits.reserve_bytes),
+            false => (&self.settings, self.limits.total_bytes),
+        };
+        let live = pool.sizes.live;
+        let after = (live + change.bytes().len()).saturating_sub(freed);
+        if change.set.is_empty() || after <= limit.max(live) {
+            return Ok(());
+        }
+        let repairs = document.is_some_and(|document| {
+            let now = || document.size_with(&BTreeMap::new(), &BTreeSet::new());
+            path.is_reserved()
+                || document.is_contested(change.set.keys().chain(&change.unset))
+                || document.size_with(&change.set, &change.unset) <= now()
+        });
+        if repairs && (path.is_reserved() || after <= limit + self.limits.reserve_bytes) {
+            return Ok(());
+        }
+        Err(WriteError::Full(Box::new(Full {
+            path: path.clone(),
+            more: after - live,
+            live,
+            limit,
+            history: pool.sizes.history,
+            largest: self.largest(path.is_reserved()),
+        })))
+    }
+
+    /// What takes most, looked for where a write is refused.
+    fn largest(&self, reserved: bool) -> Vec<Holder> {
+        let mut holders: BTreeMap<&str, Holder> = BTreeMap::new();
+        for (path, document) in &self.documents {
+            let live = document.sizes().live;
+            if path.is_reserved() != reserved || live == 0 {
+                continue;
+            }
+            let prefix = path.as_str().split('/').next().unwrap_or_default();
+            let holder = holders.entry(prefix).or_insert_with(|| Holder {
+                prefix: prefix.to_owned(),
+                documents: 0,
+                live: 0,
+                largest: path.clone(),
+                largest_live: 0,
+            });
+            holder.documents += 1;
+            holder.live += live;
+            if live > holder.largest_live {
+                (holder.largest, holder.largest_live) = (path.clone(), live);
+            }
+        }
+        let mut holders: Vec<_> = holders.into_values().collect();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.live));
+        holders.truncate(NAMED_MAX);
+        holders
+    }
+
+    /// Lets history go, oldest first, where all that is kept takes more than it may.
+    pub(super) fn yield_history(&mut self, commit: &mut Commit) {
+        let Room { settings, records, limit, reserve } = self.room();
+        self.let_go(false, settings.total().saturating_sub(limit), commit);
+        self.let_go(true, records.total().saturating_sub(reserve), commit);
+    }
+
+    /// Forgets what is superseded of the settings, whatever room there is: `peerage settings
+    /// compact`. Called until nothing follows, for one step forgets a bounded number.
+    pub fn compact(&mut self) -> Outputs {
+        let mut outputs = Outputs::default();
+        self.let_go(false, usize::MAX, &mut outputs.commit);
+        outputs
+    }
+
+    /// Forgets the oldest of history, until that many bytes are free.
+    fn let_go(&mut self, reserved: bool, bytes: usize, commit: &mut Commit) {
+        if bytes == 0 {
+            return;
+        }
+        let pool = if reserved { &self.records } else { &self.settings };
+        let mut freed = 0;
+        let mut oldest = Vec::new();
+        for (_, dot) in pool.superseded.iter().take(FORGOTTEN_MAX) {
+            if freed >= bytes {
+                break;
+            }
+            // A change above the vector must stay: it would be taken for a new one if it came again.
+            let change = self.change(dot).filter(|_| self.vector.covers(dot));
+            if let Some(change) = change {
+                freed += change.bytes().len();
+                oldest.push(change.clone());
+            }
+        }
+        for change in oldest {
+            let Some(document) = self.documents.get_mut(&change.path) else { continue };
+            let before = document.sizes();
+            document.forget(&change);
+            let after = document.sizes();
+            self.forget_all(reserved, before, after, &[change], commit);
+        }
+    }
+
+    /// Has changes forgotten on disk that their document, of these sizes, has forgotten.
+    pub(super) fn forget_all(
+        &mut self,
+        reserved: bool,
+        before: Sizes,
+        after: Sizes,
+        forgotten: &[SignedChange],
+        commit: &mut Commit,
+    ) {
+        let pool = if reserved { &mut self.records } else { &mut self.settings };
+        pool.moved(before, after);
+        for change in forgotten {
+            pool.superseded.remove(&(change.at, change.dot));
+            let Dot { writer, seq } = change.dot;
+            // Without this the gap in the writer's changes would look like something not seen.
+            let seen = self.vector.seen(&writer);
+            if self.stored_seen.seen(&writer) < seq {
+                self.stored_seen.raise(writer, seen);
+                commit.ops.push(StoreOp::Seen(writer, seen));
+            }
+            commit.ops.push(StoreOp::Forget(change.dot));
+        }
+    }
+}
