@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peerage_proto::replica::{
-    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, SignedChange, Vector, WriteError,
-    Written,
+    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, SignedChange, StoreOp, Vector,
+    WriteError, Written,
 };
 use peerage_proto::roster::Roster;
 use peerage_proto::skew::ClockOff;
@@ -97,6 +97,9 @@ enum Request {
     Absorb {
         vector: Vector,
         reply: oneshot::Sender<Result<(), WriteFailure>>,
+    },
+    Compact {
+        reply: oneshot::Sender<Result<u64, WriteFailure>>,
     },
     Query(Query),
 }
@@ -199,6 +202,23 @@ impl ReplicaHandle {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Absorb { vector, reply }).await?;
         outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// Forgets the history of the settings; returns how many changes that were, once they are
+    /// forgotten on this node's disk.
+    ///
+    /// # Errors
+    /// [`WriteFailure`]; what was forgotten before stays so.
+    pub async fn compact(&self) -> Result<u64, WriteFailure> {
+        let mut forgotten = 0;
+        loop {
+            let (reply, outcome) = oneshot::channel();
+            self.ask(Request::Compact { reply }).await?;
+            match outcome.await.map_err(|_| WriteFailure::Stopping)?? {
+                0 => return Ok(forgotten),
+                step => forgotten += step,
+            }
+        }
     }
 
     /// Looks at the replica. What a read shows of this node's own writes is on its disk.
@@ -456,6 +476,16 @@ fn decide(
         Request::Absorb { vector, reply } => {
             next.outputs.extend(replica.absorb(&vector));
             next.replies.push(acknowledgement(reply));
+        }
+        Request::Compact { reply } => {
+            let outputs = replica.compact();
+            let forgets = |op: &&StoreOp| matches!(op, StoreOp::Forget(_));
+            let forgotten = outputs.commit.ops.iter().filter(forgets).count() as u64;
+            next.outputs.extend(outputs);
+            next.replies.push(Box::new(move |committed| {
+                let outcome = committed.clone().map(|()| forgotten);
+                let _ = reply.send(outcome.map_err(WriteFailure::Disk));
+            }));
         }
         Request::Query(query) => {
             let reply = query(replica);

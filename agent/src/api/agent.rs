@@ -17,12 +17,12 @@ use peerage_proto::api::node::{
     ResetIdentity, Status,
 };
 use peerage_proto::api::settings::{
-    Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
-    RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
+    CompactSettings, Compacted, Conflict, Document, GetDocument, GetHistory, HistoryEntry,
+    ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
 };
 use peerage_proto::api::{ApiError, ErrorCode};
 
-use super::{Answer, Items, Service, invites, links, members, settings, status, streams};
+use super::{Answer, Items, Service, invites, links, members, room, settings, status, streams};
 use crate::links::LinksHandle;
 use crate::node::Node;
 
@@ -161,6 +161,10 @@ impl Service for Agent {
 
     async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<Vec<Conflict>> {
         settings::conflicts(&self.node).await
+    }
+
+    async fn compact(&self, _: &Caller, _: CompactSettings) -> Answer<Compacted> {
+        room::compact(&self.node).await
     }
 
     async fn events(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {

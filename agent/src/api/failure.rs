@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use peerage_proto::admission::invitation::TokenError;
 use peerage_proto::api::{ApiError, ErrorCode};
-use peerage_proto::replica::{NameError, WriteError};
+use peerage_proto::replica::{Full, NameError, WriteError};
 use peerage_proto::roster::ResolveError;
 
 use crate::events::NoPlace;
@@ -68,6 +68,9 @@ pub(super) fn not_written(failure: WriteFailure) -> ApiError {
                 WriteError::Bound { .. } => {
                     (ErrorCode::TooLarge, "write less, or part it into several documents")
                 }
+                WriteError::Full(full) => {
+                    return ApiError::new(ErrorCode::Full, message).hint(way_out(&full));
+                }
             };
             ApiError::new(code, message).hint(hint)
         }
@@ -76,6 +79,22 @@ pub(super) fn not_written(failure: WriteFailure) -> ApiError {
             .hint("look at the disk of the agent's data folder, and at its journal"),
         WriteFailure::Stopping => ApiError::new(ErrorCode::Busy, message),
     }
+}
+
+/// How there is room again.
+fn way_out(full: &Full) -> String {
+    if full.path.is_reserved() {
+        return "members can be removed, and whatever is there can be changed; nothing can be \
+                added"
+            .to_owned();
+    }
+    let largest = full.largest.first().map(|holder| holder.largest.to_string());
+    format!(
+        "take away what is not needed: `peerage settings unset {}`, or fields of it; that is \
+         always possible, as is what makes a document smaller. `peerage status` shows what lives, \
+         and `peerage settings compact` gives the disk's room back",
+        largest.as_deref().unwrap_or("PATH")
+    )
 }
 
 pub(super) fn not_turned(error: NodeError) -> ApiError {

@@ -10,6 +10,7 @@ mod invites;
 mod links;
 mod members;
 mod reach;
+mod room;
 mod settings;
 mod status;
 mod streams;
@@ -30,8 +31,8 @@ use peerage_proto::api::node::{
     ResetIdentity, Status,
 };
 use peerage_proto::api::settings::{
-    Conflict, Document, GetDocument, GetHistory, HistoryEntry, ListConflicts, ListDocuments,
-    RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
+    CompactSettings, Compacted, Conflict, Document, GetDocument, GetHistory, HistoryEntry,
+    ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Operation};
 use tokio::sync::mpsc;
@@ -226,6 +227,13 @@ pub trait Service: Send + Sync + 'static {
         caller: &Caller,
         request: ListConflicts,
     ) -> impl Future<Output = Answer<Vec<Conflict>>> + Send;
+
+    /// Forgets the history of the settings, and gives the disk's room back.
+    fn compact(
+        &self,
+        caller: &Caller,
+        request: CompactSettings,
+    ) -> impl Future<Output = Answer<Compacted>> + Send;
 
     /// What happens, after `last_event_id` where there is one; what is no longer known is a gap.
     fn events(

@@ -11,7 +11,7 @@ use peerage_proto::notice::{self, NoticeKind};
 use peerage_proto::skew::{Estimate, Level};
 
 use super::failure::{member, not_turned, not_written};
-use super::{Answer, members};
+use super::{Answer, members, room};
 use crate::clock::rfc3339;
 use crate::node::{Meeting, Node, NodeError};
 
@@ -19,11 +19,13 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
     let membership = node.membership();
     let mut settings = SettingsSummary::default();
     if let Some(membership) = &membership {
-        let summary = membership.replica.read(|replica| SettingsSummary {
+        let journal_bytes = node.journal_bytes();
+        let summary = membership.replica.read(move |replica| SettingsSummary {
             documents: replica.documents("").count() as u64,
             digest: replica.digest(),
             bytes: replica.bytes() as u64,
             conflicts: replica.conflicts().count() as u64,
+            room: room::room(replica, journal_bytes),
         });
         settings = summary.await.map_err(not_written)?;
     }

@@ -4,6 +4,7 @@ use peerage_proto::api::HowLong;
 use peerage_proto::api::node::{
     ClockStatus, GetStatus, MemberCounts, Notice, SettingsSummary, Status,
 };
+use peerage_proto::api::settings::Room;
 
 use super::table::Table;
 use super::text::{UNKNOWN, age, count, or_unknown, short, size};
@@ -47,6 +48,8 @@ fn table(status: &Status) -> Table {
     if status.datacenter.is_some() {
         table.row(["Members", &members(&status.members)]);
         table.row(["Settings", &settings(&status.settings)]);
+        let journal = size(status.settings.room.journal_bytes);
+        table.row(["Journal", &format!("{journal} on disk")]);
     }
     let (version, up) = (&status.version, age(status.uptime_s as f64));
     table.row(["Agent", &format!("version {version}, up {up}, start {}", status.boot)]);
@@ -89,5 +92,11 @@ fn settings(settings: &SettingsSummary) -> String {
         n => format!(", {} (peerage settings conflicts)", count(n, "conflict")),
     };
     let digest = or_unknown(Some(short(&settings.digest)));
-    format!("{documents}, {}, digest {digest}{conflicts}", size(settings.bytes))
+    let Room { live_bytes, limit_bytes, history_bytes, .. } = settings.room;
+    let room = format!("{} of {}", size(live_bytes), size(limit_bytes));
+    let history = match history_bytes {
+        0 => String::new(),
+        bytes => format!("; {} of history", size(bytes)),
+    };
+    format!("{documents}, {room}{history}, digest {digest}{conflicts}")
 }

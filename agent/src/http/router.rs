@@ -16,7 +16,8 @@ use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
 use peerage_proto::api::node::{Create, GetStatus, Join, Leave, Meet, ResetIdentity};
 use peerage_proto::api::settings::{
-    GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert, SetFields,
+    CompactSettings, GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert,
+    SetFields,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Method, Operation, ROOT, StreamOperation};
 use serde::Serialize;
@@ -56,6 +57,7 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
         .answer(|s, by, r: Revert| async move { s.revert(&by, r).await })
         .answer(|s, by, r: GetHistory| async move { s.history(&by, r).await })
         .answer(|s, by, r: ListConflicts| async move { s.conflicts(&by, r).await })
+        .answer(|s, by, r: CompactSettings| async move { s.compact(&by, r).await })
         .stream(|s, by, r: FollowEvents| async move { s.events(&by, r).await })
         .stream(|s, by, r: WatchSettings| async move { s.watch(&by, r).await })
         .router

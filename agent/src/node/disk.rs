@@ -7,9 +7,10 @@ use peerage_proto::identity::Keypair;
 use peerage_proto::replica::{Commit, Limits, Replica, SignedChange, Vector};
 use tracing::error;
 
+use super::Node;
 use crate::clock::Clock;
 use crate::replica::Disk;
-use crate::store::{Image, Store, Write};
+use crate::store::{Image, Store, StoreError, Write};
 
 /// The store as the disk of one replica.
 #[derive(Clone)]
@@ -30,6 +31,21 @@ impl Disk for StoreDisk {
     async fn reload(&self) -> Result<Replica, Arc<str>> {
         let image = self.store.load().await.map_err(|error| Arc::from(error.to_string()))?;
         Ok(loaded(self.datacenter, self.clone(), image))
+    }
+}
+
+impl Node {
+    /// What the journal takes on disk.
+    pub fn journal_bytes(&self) -> u64 {
+        self.parts.store.size_bytes()
+    }
+
+    /// Rewrites the journal without what no longer counts.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was committed stays as it was.
+    pub async fn compact_journal(&self) -> Result<(), StoreError> {
+        self.parts.store.compact().await
     }
 }
 

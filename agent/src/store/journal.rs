@@ -1,9 +1,9 @@
 //! The disk in life: one file to which each commit is appended and synced.
 //!
 //! An isolated commit is one `pwrite` and one `fdatasync`. What is superseded stays in the file
-//! until that holds more than twice what counts and more than [`COMPACT_BYTES_MIN`]; then what
-//! counts is copied into a new file, which takes the old one's place by a rename. The new file is
-//! synced before, so a crash finds one or the other.
+//! until that holds more than twice what counts and more than [`COMPACT_BYTES_MIN`], or until
+//! someone asks; then what counts is copied into a new file, which takes the old one's place by a
+//! rename. The new file is synced before, so a crash finds one or the other.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
@@ -17,6 +17,7 @@ use super::about::{self, About, Label};
 use super::files;
 use super::folder::{self, Folder};
 use super::header::{HEADER_LEN, Header};
+use super::live::Live;
 use super::record::{self, Place, Subject, Value};
 use super::replay::Contents;
 use super::scan::{Located, scan};
@@ -51,8 +52,11 @@ pub struct Journal {
     end: u64,
     /// The number of the last commit.
     commit: u64,
-    /// The size of what counted when the file was last loaded or compacted.
-    live: u64,
+    /// What of it counts.
+    live: Live,
+    /// How long the file must be before it is rewritten again by itself: a disk that had no room
+    /// for the copy is not asked again after every commit.
+    rewritten_from: u64,
     /// Something before `end` cannot be read.
     damaged: bool,
     /// How many bytes lie behind `end`: a commit that was never finished, or what was left of it.
@@ -96,7 +100,8 @@ impl Journal {
             label: None,
             end: 0,
             commit: 0,
-            live: 0,
+            live: Live::default(),
+            rewritten_from: COMPACT_BYTES_MIN,
             damaged: false,
             torn: 0,
             is_marked: false,
@@ -157,7 +162,7 @@ impl Journal {
         self.end = replay.end;
         self.commit = replay.commit;
         self.damaged = !replay.contents.damage().is_none();
-        self.live = live_bytes(&replay.contents);
+        self.live = Live::of(&replay.contents);
         self.is_marked = false;
         Ok(replay.contents)
     }
@@ -215,11 +220,15 @@ impl Journal {
 
     /// Puts a file that holds only what counts in the place of the present one. A damaged one is
     /// kept aside for whoever wants to look at it.
-    fn compact(&mut self) -> Result<(), StoreError> {
+    fn rewrite(&mut self) -> Result<(), StoreError> {
         self.cut_off()?;
         let fresh = self.folder.path().join(FRESH);
         files::remove(&fresh).map_err(|e| StoreError::io("remove", &fresh, &e))?;
-        self.copy_to(&fresh)?;
+        if let Err(error) = self.copy_to(&fresh) {
+            // A part of a copy takes room that is short already.
+            let _ = files::remove(&fresh);
+            return Err(error);
+        }
         if self.damaged {
             let aside = self.folder.path().join(DAMAGED);
             self.copy_damaged(&aside).map_err(|e| StoreError::io("write", &aside, &e))?;
@@ -314,7 +323,9 @@ impl Disk for Journal {
             record::append(&mut out, self.end, place, &subject, value);
         }
         self.is_marked = false;
-        self.append(&out)
+        self.append(&out)?;
+        writes.iter().for_each(|write| self.live.note(write));
+        Ok(())
     }
 
     fn check(&mut self) -> Result<Report, StoreError> {
@@ -342,11 +353,27 @@ impl Disk for Journal {
     }
 
     fn tidy(&mut self) -> Result<(), StoreError> {
-        let grown = self.end > COMPACT_BYTES_MIN && self.end / 2 > self.live;
-        if self.failed.is_none() && (grown || self.damaged) {
-            self.compact()?;
+        let grown = self.end > self.rewritten_from && self.end / 2 > self.live.bytes();
+        if self.failed.is_some() || !(grown || self.damaged) {
+            return Ok(());
         }
-        Ok(())
+        let rewritten = self.rewrite();
+        self.rewritten_from = match rewritten {
+            Ok(()) => COMPACT_BYTES_MIN,
+            Err(_) => self.end + COMPACT_BYTES_MIN,
+        };
+        rewritten
+    }
+
+    fn compact(&mut self) -> Result<(), StoreError> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => self.rewrite(),
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.end
     }
 
     fn label(&mut self, label: &Label) -> Result<(), StoreError> {
@@ -356,7 +383,7 @@ impl Disk for Journal {
 
     fn rebind(&mut self, node: &NodeId) -> Result<(), StoreError> {
         let before = self.owner.replace(*node);
-        let rebound = self.compact();
+        let rebound = self.rewrite();
         if rebound.is_err() && self.failed.is_none() {
             self.owner = before;
         }
@@ -443,11 +470,6 @@ pub(super) fn image(contents: Contents<Value>) -> Image {
         changes: contents.changes.into_values().collect(),
         meta: contents.meta.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
     }
-}
-
-fn live_bytes(contents: &Contents<Located>) -> u64 {
-    let values = contents.changes.values().chain(contents.meta.values());
-    values.map(|located| (record::HEAD_AND_KEY_MAX + located.len) as u64).sum()
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {

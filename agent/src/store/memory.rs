@@ -75,4 +75,14 @@ impl Disk for MemoryDisk {
     fn tidy(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn compact(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        let held = self.held();
+        let values = held.contents.changes.values().chain(held.contents.meta.values());
+        values.map(|value| value.len() as u64).sum()
+    }
 }

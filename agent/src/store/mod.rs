@@ -21,6 +21,7 @@ mod home;
 mod image;
 mod journal;
 mod key;
+mod live;
 mod memory;
 mod record;
 mod replay;
@@ -109,6 +110,15 @@ pub trait Disk: Send + 'static {
     /// # Errors
     /// [`StoreError`]; what was committed stays as it was.
     fn tidy(&mut self) -> Result<(), StoreError>;
+
+    /// Gives back all space that holds nothing that counts.
+    ///
+    /// # Errors
+    /// As of [`Disk::tidy`].
+    fn compact(&mut self) -> Result<(), StoreError>;
+
+    /// How many bytes it takes.
+    fn size_bytes(&self) -> u64;
 
     /// Says beside what is held whose it is. A disk that no host has as a folder need not.
     ///

@@ -254,6 +254,38 @@ fn overwriting_for_ever_does_not_fill_the_disk() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
 
+/// What counted was known as of the last start only: 100 MB that were loaded, and forgotten since,
+/// stayed in the file until it had grown to twice that.
+#[test]
+fn what_was_forgotten_since_the_start_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let large = |seq| {
+        let bytes = vec![7; 1024 * 1024].into();
+        Write::Replica(StoreOp::Put { dot: dot(1, seq), bytes })
+    };
+    let mut disk = journal(dir.path());
+    for seq in 1..=24 {
+        disk.commit(&[large(seq)]).unwrap();
+    }
+    drop(disk);
+    let mut disk = journal(dir.path());
+    disk.tidy().unwrap();
+    assert_eq!(disk.size_bytes(), fs::metadata(&path).unwrap().len());
+    assert!(disk.size_bytes() > 24 * 1024 * 1024, "all of it counts");
+    for seq in 1..=20 {
+        disk.commit(&[forget(1, seq)]).unwrap();
+        disk.tidy().unwrap();
+    }
+    // It was rewritten once, when half of it had been forgotten.
+    assert!(fs::metadata(&path).unwrap().len() < 14 * 1024 * 1024);
+    disk.compact().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 5 * 1024 * 1024);
+    assert_eq!(disk.load().unwrap().changes.len(), 4);
+    drop(disk);
+    assert_eq!(journal(dir.path()).load().unwrap().changes.len(), 4);
+}
+
 // ---- The store.
 
 #[tokio::test]
@@ -407,6 +439,14 @@ impl Disk for Scripted {
 
     fn tidy(&mut self) -> Result<(), StoreError> {
         self.memory.tidy()
+    }
+
+    fn compact(&mut self) -> Result<(), StoreError> {
+        self.memory.compact()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.memory.size_bytes()
     }
 }
 

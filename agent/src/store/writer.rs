@@ -4,6 +4,8 @@
 //! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     health: watch::Receiver<Health>,
+    /// What the disk takes, as its owner last saw it.
+    size_bytes: Arc<AtomicU64>,
 }
 
 /// Whether the disk takes what is written.
@@ -47,6 +51,7 @@ enum Job {
     Archive(String, Answer<PathBuf>),
     Label(Label, Answer<()>),
     Rebind(NodeId, Answer<()>),
+    Compact(Answer<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -70,7 +75,9 @@ impl Store {
     pub fn over<D: Disk>(disk: D, backups: PathBuf) -> (Self, DiskOwner<D>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (told, health) = watch::channel(Health::default());
-        (Self { jobs, health }, DiskOwner { disk, backups, queue, next: None, health: told })
+        let size_bytes = Arc::new(AtomicU64::new(disk.size_bytes()));
+        let store = Self { jobs, health, size_bytes: size_bytes.clone() };
+        (store, DiskOwner { disk, backups, queue, next: None, health: told, size_bytes })
     }
 
     /// Whether the disk takes what is written, as a value to read or to wait on. It is closed when
@@ -112,6 +119,19 @@ impl Store {
     /// [`StoreError`] where the disk cannot be read.
     pub async fn self_check(&self) -> Result<Report, StoreError> {
         self.ask(Job::Check).await
+    }
+
+    /// Rewrites what is held without all that no longer counts. Commits wait while it runs.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was committed stays as it was.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        self.ask(Job::Compact).await
+    }
+
+    /// How many bytes the disk takes, as of the last job done. Waits for nobody.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
     }
 
     /// Sets the replica aside: copies all that is held into a backup of that name, then forgets
@@ -169,6 +189,7 @@ pub struct DiskOwner<D> {
     /// What was taken out of the queue already.
     next: Option<Job>,
     health: watch::Sender<Health>,
+    size_bytes: Arc<AtomicU64>,
 }
 
 /// Tells those who asked what became of it. They may have gone: an answer that nobody takes is no
@@ -232,6 +253,7 @@ impl<D: Disk> DiskOwner<D> {
             }
             Job::Label(label, answer) => replying(answer, self.disk.label(&label)),
             Job::Rebind(node, answer) => replying(answer, self.disk.rebind(&node)),
+            Job::Compact(answer) => replying(answer, self.disk.compact()),
             Job::Close(answer) => {
                 if let Err(error) = self.disk.close() {
                     tracing::warn!(%error, "the journal was closed without a mark");
@@ -243,6 +265,7 @@ impl<D: Disk> DiskOwner<D> {
                 return (None, Box::new(reply));
             }
         };
+        self.size_bytes.store(self.disk.size_bytes(), Ordering::Relaxed);
         (Some(self), reply)
     }
 
@@ -251,6 +274,7 @@ impl<D: Disk> DiskOwner<D> {
         if let Err(error) = self.disk.tidy() {
             tracing::error!(%error, "the journal could not be compacted");
         }
+        self.size_bytes.store(self.disk.size_bytes(), Ordering::Relaxed);
         self
     }
 }

@@ -66,7 +66,8 @@ abcdef01  open   1 of 3  any    2026-01-02T03:04:05Z  pve-1
 Data Center  lab (lab-0000)
 Node         pve-1 (pve-1-00), member
 Members      1 alive, 1 down
-Settings     0 documents, 1.2 kB, digest 01234567, 1 conflict (peerage settings conflicts)
+Settings     0 documents, 800.0 kB of 100.0 MB; 350.0 kB of history, digest 01234567, 1 conflict (peerage settings conflicts)
+Journal      2.4 MB on disk
 Agent        version 0.1.0, up 62m, start 4
 Addresses    -
 ";
@@ -327,6 +328,26 @@ async fn conflicts_show_both_edits_and_the_whole_change_that_lost() {
     let json = agent.run("settings conflicts --json").await.json();
     assert_eq!(json[0]["losers"][0]["value"], 9);
     assert_eq!(json[0]["losers"][0]["change"]["set"], json!({"size": 9}));
+}
+
+#[tokio::test]
+async fn compacting_tells_what_was_kept_before_and_what_is_now() {
+    let agent = Agent::start().await;
+    let said = agent.run("settings compact").await;
+    let expected = "\
+KEPT              BEFORE    AFTER
+live              800.0 kB  800.0 kB
+history           350.0 kB  0 B
+left by removals  1.0 kB    1.0 kB
+own records       2.0 kB    2.0 kB
+journal           2.4 MB    1.0 MB
+";
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, expected));
+    assert!(said.err.contains("17 changes forgotten"), "{said:?}");
+    let json = agent.run("settings compact --json").await.json();
+    assert_eq!(json["forgotten"], 17);
+    assert_eq!(json["before"]["history_bytes"], 350_000);
+    assert_eq!(json["after"]["journal_bytes"], 1_000_000);
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ use peerage_proto::api::node::{
     Met, Missed, Node, ResetIdentity, SettingsSummary, Status,
 };
 use peerage_proto::api::settings::{
-    Conflict, Document, Edit, FieldMeta, Fields, GetDocument, GetHistory, HistoryEntry,
-    ListConflicts, ListDocuments, LosingEdit, RemoveDocument, Revert, SetFields, StampedDocument,
-    WriteOutcome, WrittenChange,
+    CompactSettings, Compacted, Conflict, Document, Edit, FieldMeta, Fields, GetDocument,
+    GetHistory, HistoryEntry, ListConflicts, ListDocuments, LosingEdit, RemoveDocument, Revert,
+    Room, SetFields, StampedDocument, WriteOutcome, WrittenChange,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Wait, WaitOutcome};
 use peerage_proto::id::DataCenterId;
@@ -281,6 +281,18 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
     }
 }
 
+fn room(history_bytes: u64) -> Room {
+    Room {
+        live_bytes: 800_000,
+        limit_bytes: 100_000_000,
+        history_bytes,
+        marker_bytes: 1_000,
+        record_bytes: 2_000,
+        reserve_bytes: 16_000_000,
+        journal_bytes: 2_400_000,
+    }
+}
+
 fn no_such(what: &str, name: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no {what} {name:?}"))
 }
@@ -301,6 +313,7 @@ impl Service for Fake {
                 digest: "0123456789abcdef".into(),
                 bytes: 1_200,
                 conflicts: 1,
+                room: room(350_000),
             },
             version: "0.1.0".into(),
             uptime_s: 3_700,
@@ -528,6 +541,12 @@ impl Service for Fake {
             winner: edit("2.0", json!(8)),
             losers: vec![LosingEdit { edit: edit("1.0", json!(9)), change }],
         }])
+    }
+
+    async fn compact(&self, _: &Caller, _: CompactSettings) -> Answer<Compacted> {
+        let mut after = room(0);
+        after.journal_bytes = 1_000_000;
+        Ok(Compacted { forgotten: 17, before: room(350_000), after })
     }
 
     async fn events(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {

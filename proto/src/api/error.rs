@@ -49,6 +49,8 @@ pub enum ErrorCode {
     Changed,
     /// More than a bound allows.
     TooLarge,
+    /// There is no room left for it; the message says what takes the room.
+    Full,
     /// It was tried and did not work, for a reason outside this agent.
     Failed,
     /// The agent has as much to do as it takes on, or is stopping: later it may work.
@@ -76,6 +78,7 @@ impl ErrorCode {
             Self::Refused | Self::NeedsForce => 409,
             Self::Changed => 412,
             Self::TooLarge => 413,
+            Self::Full => 507,
             Self::Failed => 502,
             Self::Busy => 503,
             Self::Internal | Self::Unreachable | Self::NotReached | Self::Unknown => 500,
@@ -87,7 +90,12 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
             Self::NotFound => Exit::NotFound,
-            Self::Forbidden | Self::Refused | Self::NeedsForce | Self::Changed | Self::TooLarge => {
+            Self::Forbidden
+            | Self::Refused
+            | Self::NeedsForce
+            | Self::Changed
+            | Self::TooLarge
+            | Self::Full => {
                 Exit::Refused
             }
             Self::Unreachable => Exit::Unreachable,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::Room;
 use super::{Method, Named, Operation, flag};
 use crate::access::Action;
 
@@ -112,10 +113,12 @@ pub struct SettingsSummary {
     pub documents: u64,
     /// Equal on two nodes that hold the same.
     pub digest: String,
-    /// How much they take, in bytes.
+    /// How much is kept here altogether, in bytes: settings, history, the Data Center's own records.
     pub bytes: u64,
     /// How many conflicts nobody has settled yet.
     pub conflicts: u64,
+    /// What takes that room, and how much there may be.
+    pub room: Room,
 }
 
 /// Something that the operator should know, and what to do about it.

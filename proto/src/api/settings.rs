@@ -314,3 +314,48 @@ pub struct WrittenChange {
     /// Whether it took the whole document away.
     pub removed: bool,
 }
+
+/// What a node keeps of the settings, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Room {
+    /// What lives: the changes of which a value shows, or is in a conflict. This counts.
+    pub live_bytes: u64,
+    /// How much may live; a write that would have more is refused.
+    pub limit_bytes: u64,
+    /// Superseded changes. The oldest go by themselves where what lives needs the room.
+    pub history_bytes: u64,
+    /// What remains of what was removed, to hold down older edits that come late.
+    pub marker_bytes: u64,
+    /// The Data Center's own records: members, invitations.
+    pub record_bytes: u64,
+    /// What is kept free for those, and for repairs where the settings are full.
+    pub reserve_bytes: u64,
+    /// The journal on this node's disk.
+    pub journal_bytes: u64,
+}
+
+/// Forgets the history of the settings on this node, and rewrites its journal without what no
+/// longer counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompactSettings {}
+
+impl Operation for CompactSettings {
+    type Output = Compacted;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "settings-compact";
+    const ACTION: Action = Action::Write;
+}
+
+/// What compacting did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compacted {
+    /// How many changes were forgotten.
+    pub forgotten: u64,
+    /// What was kept before.
+    pub before: Room,
+    /// What is kept now.
+    pub after: Room,
+}

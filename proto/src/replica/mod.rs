@@ -64,7 +64,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            total_bytes: 100 * 1024 * 1024,
+            total_bytes: 100_000_000,
             reserve_bytes: RESERVE_BYTES,
             history_changes: 32,
             history_age: Duration::from_secs(30 * 24 * 3600),

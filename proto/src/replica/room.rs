@@ -27,7 +27,7 @@ use crate::time::Hlc;
 
 /// How many bytes are kept free of settings: for the Data Center's own records (members, rights,
 /// invitations), and once more for repairs where the settings are full.
-pub const RESERVE_BYTES: usize = 16 * 1024 * 1024;
+pub const RESERVE_BYTES: usize = 16_000_000;
 
 /// How many changes are forgotten at most by one step.
 const FORGOTTEN_MAX: usize = 4096;

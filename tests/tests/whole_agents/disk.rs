@@ -108,4 +108,12 @@ impl Disk for SimulatedDisk {
     fn tidy(&mut self) -> Result<(), StoreError> {
         self.memory().tidy()
     }
+
+    fn compact(&mut self) -> Result<(), StoreError> {
+        self.memory().compact()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.memory().size_bytes()
+    }
 }

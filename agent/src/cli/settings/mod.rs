@@ -1,5 +1,6 @@
 //! `peerage settings`: one command per verb.
 
+mod compact;
 mod files;
 mod show;
 mod watch;
@@ -33,6 +34,12 @@ pub enum SettingsCommand {
     Apply(files::ApplyArgs),
     /// Print all documents, for `apply`
     Export,
+    /// Forget the history of the settings on this node, and give the disk's room back
+    ///
+    /// History yields by itself where settings need its room: this is for a disk that is short of
+    /// space. What shows, and what is in a conflict, stays; `history` and `revert` have nothing
+    /// earlier any more, on this node.
+    Compact,
 }
 
 pub(super) async fn run(
@@ -51,6 +58,7 @@ pub(super) async fn run(
         SettingsCommand::Watch(args) => watch::watch(args, client, console).await,
         SettingsCommand::Apply(args) => files::apply(args, client, console).await,
         SettingsCommand::Export => files::export(client, console).await,
+        SettingsCommand::Compact => compact::compact(client, console).await,
     }
 }
 

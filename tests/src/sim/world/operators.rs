@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use peerage_proto::id::NodeId;
-use peerage_proto::replica::{Document, Edit, Field, Path, Replica, SignedChange, WriteError};
+use peerage_proto::replica::{
+    Document, Edit, Field, Full, Path, Replica, SignedChange, WriteError,
+};
 use peerage_proto::roster::{self, NodeName, Roster, Standing};
 use peerage_proto::time::Now;
 use serde_json::json;
@@ -16,9 +18,6 @@ use crate::sim::promise::{Broken, Promise, hold};
 
 pub(super) const PATHS: [&str; 3] = ["storage/nas1", "options", "users/ann"];
 const FIELDS: [&str; 3] = ["server", "size", "enabled"];
-
-/// How large a change of a setting is at most here.
-const CHANGE_BYTES_MAX: usize = 6_000;
 
 /// Names are few, so that they are taken twice; some differ in case only, and are one name.
 const NAMES: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "A", "B"];
@@ -51,7 +50,7 @@ impl World {
             Err(WriteError::NoDocument(_) | WriteError::NoField { .. }) => Ok(()),
             Err(WriteError::Full(full)) => {
                 self.log.note(self.time_ms, format_args!("{id} is full: {full}"));
-                is_full(process.replica(), path, &edit)
+                is_full(process.replica(), &full, &edit)
             }
             Err(error) => hold(Promise::AlwaysWritable, false, || format!("{id}: {error}")),
         }
@@ -119,13 +118,13 @@ impl World {
 
 /// A write is refused for want of room only where what lives takes it: history has gone by itself,
 /// and what takes away, or is the Data Center's own, always has room.
-fn is_full(replica: &Replica, path: &Path, edit: &Edit) -> Result<(), Broken> {
-    let room = replica.room();
-    let lives = rest::live_bytes(replica);
-    // A change to three fields that names all hosts is not larger.
-    let full = lives + CHANGE_BYTES_MAX > room.limit && lives == room.settings.live;
-    hold(Promise::AlwaysWritable, full && !path.is_reserved() && !edit.set.is_empty(), || {
-        format!("{edit:?} of {path} has no room where {lives} bytes live: {room:?}")
+fn is_full(replica: &Replica, full: &Full, edit: &Edit) -> Result<(), Broken> {
+    let (shows, stands) = rest::live_bytes(replica);
+    let counted = shows <= full.live && full.live <= stands;
+    let no_room = full.live + full.more > full.limit;
+    let adds = !full.path.is_reserved() && !edit.set.is_empty();
+    hold(Promise::AlwaysWritable, counted && no_room && adds, || {
+        format!("{edit:?} is refused where {shows} bytes show and {stands} stand: {full}")
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use peerage_proto::replica::{Dot, Path, Replica, SignedChange};
+use peerage_proto::replica::{Document, Dot, Path, Replica};
 use peerage_proto::roster::{Standing, one_name};
 
 use super::{World, operators};
@@ -96,23 +96,33 @@ fn shows_what_was_written(
     Ok(())
 }
 
-/// What is kept of the settings keeps to the limit, but for what cannot be forgotten.
+/// What is kept of the settings keeps to the limit, but for what stands, and for what lies above a
+/// gap: that would be taken for new if it came again.
 fn history_has_yielded(id: HostId, process: &Process) -> Result<(), Broken> {
     let replica = process.replica();
     let room = replica.room();
-    let yielded = room.settings.history == 0 || room.settings.total() <= room.limit;
-    hold(Promise::AlwaysWritable, yielded, || {
-        format!("{id} keeps history where what lives has no room: {room:?}")
+    let paths = operators::PATHS.iter().filter_map(|path| replica.document(&path.parse().ok()?));
+    let history = paths.flat_map(Document::history).filter(|(_, stands)| !stands);
+    let kept = history.filter(|(change, _)| replica.vector().covers(&change.dot)).count();
+    hold(Promise::AlwaysWritable, kept == 0 || room.settings.total() <= room.limit, || {
+        format!("{id} keeps {kept} changes of history that nothing has room for: {room:?}")
     })
 }
 
-/// The bytes of the changes to settings of which a value stands, worked out the slow way.
-pub(super) fn live_bytes(replica: &Replica) -> usize {
-    let paths = operators::PATHS.iter().filter_map(|path| replica.document(&path.parse().ok()?));
-    let standing = |(change, stands): (&SignedChange, bool)| {
-        (stands && !change.set.is_empty()).then(|| change.bytes().len())
-    };
-    paths.flat_map(|document| document.history().filter_map(standing)).sum()
+/// The bytes of the changes to settings of which a value shows, and of those of which anything
+/// stands, worked out the slow way: what lives lies between.
+pub(super) fn live_bytes(replica: &Replica) -> (usize, usize) {
+    let (mut shows, mut stands) = (0, 0);
+    for path in operators::PATHS {
+        let path: Path = path.parse().expect("the paths are well-formed");
+        let Some(document) = replica.document(&path) else { continue };
+        for (change, holds) in document.history() {
+            let shown = document.fields().any(|(_, _, shown)| shown.dot == change.dot);
+            shows += if shown { change.bytes().len() } else { 0 };
+            stands += if holds { change.bytes().len() } else { 0 };
+        }
+    }
+    (shows, stands)
 }
 
 /// Who is removed in one roster neither belongs nor goes on as if it did, if it can hear of it.

@@ -1,0 +1,57 @@
+//! How much of the journal still counts, kept up to date with every commit: what was forgotten, or
+//! written over, is room that rewriting the file gives back.
+
+use std::collections::HashMap;
+
+use peerage_proto::replica::{Dot, StoreOp};
+
+use super::Write;
+use super::record::HEAD_AND_KEY_MAX;
+use super::replay::Contents;
+use super::scan::Located;
+
+/// The sizes of the records that count. Invariant: `bytes` is their sum.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    changes: HashMap<Dot, u64>,
+    meta: HashMap<String, u64>,
+    bytes: u64,
+}
+
+impl Live {
+    /// What counts of what a scan found.
+    pub(super) fn of(contents: &Contents<Located>) -> Self {
+        let size = |located: &Located| (HEAD_AND_KEY_MAX + located.len) as u64;
+        let changes: HashMap<_, _> =
+            contents.changes.iter().map(|(dot, located)| (*dot, size(located))).collect();
+        let meta: HashMap<_, _> =
+            contents.meta.iter().map(|(name, located)| (name.clone(), size(located))).collect();
+        let bytes = changes.values().chain(meta.values()).sum();
+        Self { changes, meta, bytes }
+    }
+
+    /// Notes what was committed.
+    pub(super) fn note(&mut self, write: &Write) {
+        let size = |len: usize| (HEAD_AND_KEY_MAX + len) as u64;
+        let (added, gone) = match write {
+            Write::Replica(StoreOp::Put { dot, bytes }) => {
+                let size = size(bytes.len());
+                (size, self.changes.insert(*dot, size))
+            }
+            Write::Replica(StoreOp::Forget(dot)) => (0, self.changes.remove(dot)),
+            Write::Replica(StoreOp::Seen(..)) => (0, None),
+            Write::Meta { name, value } => {
+                let size = size(value.len());
+                (size, self.meta.insert((*name).to_owned(), size))
+            }
+            Write::MetaDelete { name } => (0, self.meta.remove(*name)),
+            Write::ClearReplica => (0, Some(self.changes.drain().map(|(_, size)| size).sum())),
+        };
+        self.bytes = self.bytes + added - gone.unwrap_or(0);
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
