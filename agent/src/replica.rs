@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peerage_proto::replica::{
-    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, SignedChange, StoreOp, Vector,
+    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, Room, SignedChange, StoreOp, Vector,
     WriteError, Written,
 };
 use peerage_proto::roster::Roster;
@@ -67,6 +67,8 @@ pub enum WriteFailure {
 pub struct Progress {
     /// The digest of what is on disk.
     pub digest: String,
+    /// What is taken, and what may be.
+    pub room: Room,
 }
 
 type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
@@ -508,7 +510,7 @@ fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred
 }
 
 fn progress(replica: &Replica) -> Progress {
-    Progress { digest: replica.digest() }
+    Progress { digest: replica.digest(), room: replica.room() }
 }
 
 /// Replicas that tests run without a disk.

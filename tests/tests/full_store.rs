@@ -1,6 +1,6 @@
 //! A store that was filled to its limit, and what then still goes on.
 
-use peerage_tests::patience::{LATER, eventually};
+use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
@@ -50,6 +50,12 @@ fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full
     let refused = fleet[0].cli_with(&["settings", "apply", "-f", "-"], &more).exits(REFUSED);
     refused.says(&["the settings are full", "peerage settings unset logs/"]);
 
+    // It is told, here and on the other node.
+    let status = fleet[0].status();
+    let notices = status["notices"].as_array().unwrap();
+    assert!(notices.iter().any(|notice| notice["kind"] == "store"), "{status}");
+    fleet[0].cli(&["status"]).exits(0).says(&["the settings are nearly full", "unset"]);
+
     // Members come and go, and are told what is there.
     let newcomer = Agent::start("pve-3");
     newcomer.join(&fleet[0].invite(json!({}))).unwrap();
@@ -65,6 +71,8 @@ fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full
         remove(&fleet[0], n);
     }
     assert!(bytes(&fleet[0], "live_bytes") < 100_000);
+    let notices = || fleet[0].status()["notices"].clone();
+    until("it is over", SOON, notices, |notices| !notices.to_string().contains("nearly full"));
     fleet[0].stop();
     fleet[0].restart();
     assert_eq!(fill(&fleet[0]), documents, "as many fit again");

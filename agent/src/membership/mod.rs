@@ -62,7 +62,7 @@ use comparing::{compare_digests, tell_vitals};
 use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 use isolation::follow_sight;
-use notices::{OF_A_MEMBER, follow_notices};
+use notices::{OF_A_MEMBER, follow_notices, follow_room};
 use objections::{Objections, call_those_put_out};
 use openings::Openings;
 
@@ -354,6 +354,7 @@ impl Membership {
         self.spawn(tell_vitals(this()));
         self.spawn(follow_notices(this()));
         self.spawn(follow_sight(this()));
+        self.spawn(follow_room(this()));
         self.spawn(vitals::host::tell_samples(self.vitals.clone(), look));
         self.spawn(compare_digests(this(), inbound.digests));
         self.spawn(follow_addresses(this(), addresses));

@@ -9,6 +9,10 @@ use peerage_proto::roster::{self, Roster};
 use super::Membership;
 use crate::vitals::circle::CIRCLE_MAX;
 
+/// What to do where the settings are short of room.
+const MAKE_ROOM: &str = "take away what is not needed: `peerage settings unset PATH`; `peerage \
+                         status` shows how much lives, and a write that is refused what takes most";
+
 /// The kinds that end with the membership.
 pub(super) const OF_A_MEMBER: [NoticeKind; 7] = [
     NoticeKind::Peers,
@@ -38,6 +42,20 @@ pub(super) async fn follow_notices(this: Arc<Membership>) {
             changed = rosters.changed() => if changed.is_err() { return },
             changed = circles.changed() => if changed.is_err() { return },
             changed = board.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Says whether the settings are short of room, as they change.
+pub(super) async fn follow_room(this: Arc<Membership>) {
+    let mut progress = this.replica.progress();
+    let mut stands = false;
+    loop {
+        let shortage = progress.borrow_and_update().room.shortage(stands);
+        stands = shortage.is_some();
+        this.notices.set(NoticeKind::Store, shortage.map(|message| State::new(message, MAKE_ROOM)));
+        if progress.changed().await.is_err() {
+            return;
         }
     }
 }

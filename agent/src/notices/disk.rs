@@ -76,6 +76,14 @@ mod tests {
         fn tidy(&mut self) -> Result<(), StoreError> {
             self.0.tidy()
         }
+
+        fn compact(&mut self) -> Result<(), StoreError> {
+            self.0.compact()
+        }
+
+        fn size_bytes(&self) -> u64 {
+            self.0.size_bytes()
+        }
     }
 
     /// Nothing is written meanwhile, so nobody but the watch itself finds out that there is room.

@@ -29,6 +29,12 @@ use crate::time::Hlc;
 /// invitations), and once more for repairs where the settings are full.
 pub const RESERVE_BYTES: usize = 16_000_000;
 
+/// Of how much of the limit a person is told.
+const SHORT_PERCENT: usize = 95;
+
+/// Below how much of it that is over.
+const AMPLE_PERCENT: usize = 90;
+
 /// How many changes are forgotten at most by one step.
 const FORGOTTEN_MAX: usize = 4096;
 
@@ -86,9 +92,18 @@ pub struct Room {
 }
 
 impl Room {
-    /// Whether a write that adds to the settings is refused for what lives of them.
-    pub fn is_full(&self) -> bool {
-        self.settings.live >= self.limit
+    /// Why a person should make room, where that is so. `stands` tells whether it was so before:
+    /// then it is until there is clearly more room.
+    pub fn shortage(&self, stands: bool) -> Option<String> {
+        let percent = if stands { AMPLE_PERCENT } else { SHORT_PERCENT };
+        let short = self.settings.live >= self.limit / 100 * percent;
+        short.then(|| {
+            format!(
+                "the settings are nearly full: of the {} that may live, more than {AMPLE_PERCENT} % \
+                 do; what adds to them will be refused",
+                Bytes(self.limit)
+            )
+        })
     }
 }
 
