@@ -92,6 +92,11 @@ pub struct Change {
     /// The removals of the document that its writer saw: of each writer the latest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals_seen: Vec<Dot>,
+    /// Of a removal: whose word it takes over, of each writer the latest, where that is not all
+    /// that it saw. Its writer may know of another removal only by a write that had seen it, and
+    /// then cannot say what that one superseded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<Vec<Dot>>,
     /// Who asked.
     pub actor: Actor,
 }
@@ -215,6 +220,7 @@ mod tests {
             remove: false,
             based_on: BTreeMap::new(),
             removals_seen: Vec::new(),
+            takes_over: None,
             actor: Actor { who: "root".into(), via: "socket".into() },
         }
     }

@@ -17,8 +17,9 @@ use serde_json::Value;
 
 use super::change::{Change, SignedChange, Stamp};
 use super::path::{Field, Path};
+use super::register::{Kept, Register};
 use super::room::{Role, Sizes};
-use super::vector::{Dot, Vector};
+use super::vector::Dot;
 
 /// How two writes to one field are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,52 +38,6 @@ fn law(path: &Path, field: &Field) -> Law {
         Law::Terminal
     } else {
         Law::LastWriterWins
-    }
-}
-
-/// The writes to one field (or the removals of the document) that nothing known supersedes.
-#[derive(Debug, Clone, Default)]
-struct Register {
-    siblings: BTreeMap<Stamp, Dot>,
-    /// Up to which of each writer's changes any change merged had seen this register. A writer sees
-    /// what it wrote before, so one number names them all. Invariant: covers no sibling.
-    seen: Vector,
-}
-
-impl Register {
-    /// Takes a change in, unless one that was merged had seen it. Answers whether it is a sibling
-    /// now that was none before.
-    fn insert(&mut self, stamp: Stamp, dot: Dot) -> bool {
-        !self.seen.covers(&dot) && self.siblings.insert(stamp, dot).is_none()
-    }
-
-    /// Answers with the siblings that are none any more.
-    fn supersede(&mut self, seen: &[Dot]) -> Vec<Stamp> {
-        for dot in seen {
-            self.seen.raise(dot.writer, dot.seq);
-        }
-        let mut gone = Vec::new();
-        self.siblings.retain(|stamp, sibling| {
-            let superseded = self.seen.covers(sibling);
-            if superseded {
-                gone.push(*stamp);
-            }
-            !superseded
-        });
-        gone
-    }
-
-    fn latest(&self) -> Option<Stamp> {
-        self.siblings.last_key_value().map(|(stamp, _)| *stamp)
-    }
-
-    /// What a write says that it saw: for each writer, the latest change to this register.
-    fn dots(&self) -> Vec<Dot> {
-        let mut seen = self.seen.clone();
-        for dot in self.siblings.values() {
-            seen.raise(dot.writer, dot.seq);
-        }
-        seen.iter().map(|(writer, seq)| Dot { writer: *writer, seq: *seq }).collect()
     }
 }
 
@@ -123,39 +78,6 @@ pub struct Document {
     sizes: Sizes,
 }
 
-/// A change that is kept, and how often something holds it. Invariant: the counts are those of the
-/// registers in which it is a sibling.
-#[derive(Debug, Clone)]
-struct Kept {
-    change: SignedChange,
-    /// In how many fields the value that it sets shows, or is in a conflict.
-    values: usize,
-    /// In how many registers it says that something is gone.
-    marks: usize,
-}
-
-impl Kept {
-    fn role(&self) -> Role {
-        match (self.values, self.marks) {
-            (0, 0) => Role::History,
-            (0, _) => Role::Marker,
-            _ => Role::Live,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.change.bytes().len()
-    }
-
-    /// The count that a sibling of this field's register adds to; `None` is one of removals.
-    fn count(&mut self, field: Option<&Field>) -> &mut usize {
-        match field.is_some_and(|field| self.change.set.contains_key(field)) {
-            true => &mut self.values,
-            false => &mut self.marks,
-        }
-    }
-}
-
 impl Document {
     /// Merges a change that was not merged before. Answers with those that are superseded by it,
     /// itself if it came too late to say anything.
@@ -179,7 +101,8 @@ impl Document {
         if change.remove {
             let held = [&mut self.removals, &mut self.tombs].map(|r| r.insert(stamp, dot));
             held.into_iter().filter(|held| *held).for_each(|_| self.hold(stamp, None));
-            let gone = self.tombs.supersede(&change.removals_seen);
+            let over = change.takes_over.as_ref().unwrap_or(&change.removals_seen);
+            let gone = self.tombs.supersede(over);
             self.let_go(gone, None, &mut touched);
         }
         let gone = self.removals.supersede(&change.removals_seen);
@@ -354,6 +277,12 @@ impl Document {
     /// What a write must say that it saw of removals.
     pub(super) fn removals_seen(&self) -> Vec<Dot> {
         self.removals.dots()
+    }
+
+    /// The removals whose word a removal takes over: those that were merged here, or whose word one
+    /// of these took over.
+    pub(super) fn removals_met(&self) -> Vec<Dot> {
+        self.tombs.dots()
     }
 
     /// Whether a write of this value to this field would change nothing and settle nothing.

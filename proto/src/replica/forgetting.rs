@@ -86,6 +86,27 @@ fn what_a_forgotten_removal_saw_makes_no_conflict() {
     assert_eq!(late.conflicts().count(), 0);
 }
 
+/// A node knew of a removal only by a later write that had seen it, and removed the document
+/// again. Its removal took the place of the one that it had not met, without saying what that had
+/// superseded: which came back, as a conflict.
+#[test]
+fn a_removal_takes_over_the_word_of_no_removal_that_it_has_not_met() {
+    let remove = || Edit { remove: true, ..Edit::default() };
+    let (mut x, mut y) = (replica(0), replica(1));
+    let first = write_stored(&mut x, set(0, 1), 1000);
+    let removal = write_stored(&mut x, remove(), 2000);
+    let after = write_stored(&mut x, set(1, 1), 3000);
+    let other = write_stored(&mut y, set(0, 2), 4000);
+    keep(&mut y, std::slice::from_ref(&after));
+    let again = write_stored(&mut y, remove(), 5000);
+    let (mut whole, mut late) = (forgetful(3), forgetful(4));
+    keep(&mut whole, &[first.clone(), removal, after, other, again]);
+    keep(&mut late, &[first]);
+    catch_up(&mut late, &whole);
+    assert_eq!(shown(&late), shown(&whole));
+    assert_eq!(late.conflicts().count(), 0);
+}
+
 /// A write made an old change forgettable, and
 /// a session before the commit sent neither, under a vector that covered the old one.
 #[test]

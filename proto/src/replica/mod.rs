@@ -14,6 +14,7 @@ mod laws;
 pub mod path;
 #[cfg(test)]
 mod pressure;
+mod register;
 pub mod room;
 pub mod sync;
 pub mod vector;
@@ -300,6 +301,8 @@ impl Replica {
             document.seen(edit.set.keys().chain(&edit.unset))
         };
         let removals_seen = document.removals_seen();
+        let met = edit.remove.then(|| document.removals_met());
+        let takes_over = met.filter(|met| *met != removals_seen);
         let writer = *self.writer.get_or_insert(Writer { node: self.key.node_id(), incarnation });
         // A write must beat what the document holds, even where that came from a clock far ahead,
         // which the local clock does not follow; and no two changes of a document share a stamp.
@@ -317,6 +320,7 @@ impl Replica {
             remove: edit.remove,
             based_on,
             removals_seen,
+            takes_over,
             actor,
         };
         let signed = SignedChange::sign(change, &self.key);
