@@ -39,7 +39,7 @@ impl Live {
                 (size, self.changes.insert(*dot, size))
             }
             Write::Replica(StoreOp::Forget(dot)) => (0, self.changes.remove(dot)),
-            Write::Replica(StoreOp::Seen(..)) => (0, None),
+            Write::Replica(StoreOp::Seen(..)) | Write::Mended => (0, None),
             Write::Meta { name, value } => {
                 let size = size(value.len());
                 (size, self.meta.insert((*name).to_owned(), size))

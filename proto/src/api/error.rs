@@ -95,9 +95,7 @@ impl ErrorCode {
             | Self::NeedsForce
             | Self::Changed
             | Self::TooLarge
-            | Self::Full => {
-                Exit::Refused
-            }
+            | Self::Full => Exit::Refused,
             Self::Unreachable => Exit::Unreachable,
             Self::NotReached => Exit::NotReached,
             Self::Failed | Self::Busy | Self::Internal | Self::Unknown => Exit::Failed,
