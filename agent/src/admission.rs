@@ -20,7 +20,7 @@ use peerage_proto::admission::verdict::{
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
-use peerage_proto::roster::{ADDRESSES_MAX, Roster, member_path};
+use peerage_proto::roster::{ADDRESSES_MAX, Roster, invite_path, member_path};
 use peerage_proto::skew::ClockOff;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::{StreamKind, WIRE_VERSION};
@@ -324,6 +324,7 @@ impl<S: Surroundings> Admitter<S> {
     ) -> Result<Judged, Refusal> {
         let roster = self.roster();
         let member = Judge {
+            me: self.me,
             name: &roster.name_of(&self.me),
             datacenter: self.datacenter,
             roster: &roster,
@@ -471,20 +472,48 @@ impl<S: Surroundings> Admitter<S> {
         let at_ms = self.clock.now().wall_ms;
         let addresses = &request.addresses;
         let edit = roster.admission(&joiner, &judged.name, addresses, self.me, invite, at_ms);
-        let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
-        let admitted = self.replica.write(member_path(&joiner), edit, actor.clone(), false);
-        let Some(replaced) = judged.replaces else {
-            admitted.await.map_err(AdmissionError::Own)?;
-            return Ok(judged);
+        let edit = match &judged.replaces {
+            Some(replaced) => roster.in_place_of(replaced, edit),
+            None => edit,
         };
-        // The two go into one commit where they come to the replica together, as they do here. If
-        // not, and a crash came in between, the name is free, and the joiner asks again.
-        let removal = Roster::removal(self.me, REPLACED_BY, at_ms);
-        let removed = self.replica.write(member_path(&replaced), removal, actor, false);
-        let (removed, admitted) = tokio::join!(removed, admitted);
-        removed.and(admitted).map_err(AdmissionError::Own)?;
-        info!(name = %judged.name, old = %replaced.short(), "replaced");
+        let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
+        let write = |path, edit| self.replica.write(path, edit, actor.clone(), false);
+        // They go into one commit where they come to the replica together, as they do here. If not,
+        // and a crash came in between, the name is free, and the joiner asks again.
+        let recorded = async {
+            match self.not_on_record(&roster, request) {
+                Some(invitation) => {
+                    let path = invite_path(&invitation.terms().invite);
+                    write(path, Roster::inviting(&invitation)).await.map(drop)
+                }
+                None => Ok(()),
+            }
+        };
+        let removed = async {
+            match judged.replaces {
+                Some(replaced) => {
+                    let removal = Roster::removal(self.me, REPLACED_BY, at_ms);
+                    write(member_path(&replaced), removal).await.map(drop)
+                }
+                None => Ok(()),
+            }
+        };
+        let admitted = write(member_path(&joiner), edit);
+        let (recorded, removed, admitted) = tokio::join!(recorded, removed, admitted);
+        recorded.and(removed).and(admitted).map_err(AdmissionError::Own)?;
+        if let Some(replaced) = judged.replaces {
+            info!(name = %judged.name, old = %replaced.short(), "replaced");
+        }
         Ok(judged)
+    }
+
+    /// The invitation of a request, where nobody here has heard of it: its issuer may be gone with
+    /// the record that it made, and all are to know how many it admits.
+    fn not_on_record(&self, roster: &Roster, request: &JoinRequest) -> Option<Invitation> {
+        let signature = request.terms_signature.as_slice().try_into().ok()?;
+        let invitation = Invitation::verify(&request.terms, signature).ok()?;
+        let record = roster.invite(&invitation.terms().invite);
+        record.is_none_or(|record| record.terms.is_none()).then_some(invitation)
     }
 }
 

@@ -119,8 +119,14 @@ async fn own_end(membership: &Arc<Membership>, peer: NodeId, changes: Vec<Signed
     if roster.is_current(&peer) {
         merge(membership, changes, false).await;
     } else if matches!(roster.member(&peer).map(|m| &m.standing), Some(Standing::Removed(_))) {
-        membership.object(peer, Grounds::PutOutBoth);
+        let by = changes.iter().find_map(removed_on).unwrap_or(peer);
+        membership.object(peer, Grounds::PutOutBoth { by });
     }
+}
+
+/// The node on which a removal was asked for.
+fn removed_on(change: &SignedChange) -> Option<NodeId> {
+    change.set.get("removed")?.get("by")?.as_str()?.parse().ok()
 }
 
 /// The peer knows nobody who may have admitted this node: of those who did, or who admitted them,

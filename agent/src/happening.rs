@@ -3,7 +3,7 @@
 use peerage_proto::id::NodeId;
 use peerage_proto::liveness::{LivenessEvent, State, Why};
 use peerage_proto::replica::SignedChange;
-use peerage_proto::roster::{Roster, RosterEvent};
+use peerage_proto::roster::{Ending, Roster, RosterEvent};
 use serde_json::{Value, json};
 
 /// How many fields of a change are named.
@@ -62,7 +62,7 @@ impl Happening {
                 let message = match roster.holder_above(member) {
                     None => format!("{before} is now named {}", member.name),
                     Some(holder) => format!(
-                        "{before} shows as {} now: {} has the name {}, and was admitted earlier; \
+                        "{before} shows as {} now: {} has the name {}, and had it earlier; \
                          `peerage rename {} NEW` gives it another",
                         member.name,
                         holder.id.short(),
@@ -71,6 +71,25 @@ impl Happening {
                     ),
                 };
                 named("renamed", &member.name, member.id, message)
+            }
+            RosterEvent::Unaccepted(member) => {
+                let (name, why) = (&member.name, roster.why_unaccepted(member));
+                let message = format!(
+                    "{name} lets nobody in until it is accepted: {}; `peerage members accept {name}` \
+                     if it is to stay, `peerage remove {name}` if not",
+                    why.unwrap_or_default()
+                );
+                named("unaccepted", name, member.id, message)
+            }
+            RosterEvent::Accepted(member) => {
+                let message = match &member.accepted {
+                    Some(Ending { by, who, .. }) => {
+                        let on = roster.name_of(by);
+                        format!("{} was accepted: {who} on {on}", member.name)
+                    }
+                    None => format!("{} is accepted with the one it came in by", member.name),
+                };
+                named("accepted", &member.name, member.id, message)
             }
         }
     }

@@ -5,9 +5,9 @@
 //! and what is to be stored or sent goes out as values. So the same rules run in the agent and,
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
-//! Directions: `id, time, codec -> identity -> replica -> roster, settings -> admission -> wire`;
-//! `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`, `text` and `values`
-//! nothing. A test of the workspace holds them.
+//! Directions: `id, time, codec -> identity -> replica, invitation -> roster, settings -> admission
+//! -> wire`; `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`, `text` and
+//! `values` nothing. A test of the workspace holds them.
 
 pub mod access;
 pub mod admission;
@@ -16,6 +16,7 @@ pub mod codec;
 pub mod departure;
 pub mod id;
 pub mod identity;
+pub mod invitation;
 pub mod isolation;
 pub mod links;
 pub mod liveness;

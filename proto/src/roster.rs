@@ -2,8 +2,14 @@
 //!
 //! A member is the document `@member/<node id>`. Its field `removed` is terminal (see
 //! [`crate::replica::document`]): once any node has said it, it holds on every node that hears it,
-//! for ever. Names are labels: where a partition let two members take one name, the one that was
-//! admitted first shows it, on every node the same, and the other shows it with a suffix.
+//! for ever. Names are labels: where a partition let two members take one name, the one that claimed
+//! it first shows it, on every node the same, and the other shows it with a suffix
+//! ([`precedence`]). Where it let more in by one invitation than that admits, those who came beyond
+//! let nobody in until they are accepted ([`acceptance`]).
+
+mod acceptance;
+mod invites;
+mod precedence;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +25,11 @@ use crate::links::canonical;
 use crate::replica::{Document, Edit, Field, Path, Replica, SignedChange, Stamp};
 use crate::time::Hlc;
 
+pub use self::acceptance::Unaccepted;
+pub use self::invites::InviteRecord;
 pub use crate::links::ADDRESSES_MAX;
+
+use self::precedence::Place;
 
 /// How long a node's name may be.
 pub const NODE_NAME_BYTES_MAX: usize = 63;
@@ -177,13 +187,21 @@ pub struct Member {
     pub addresses: Vec<SocketAddr>,
     /// When it was admitted; the latest time, if several members admitted it.
     pub admitted: Stamp,
-    /// Since when it has belonged without a break, which decides between those of one name. One
-    /// that is admitted again while it belongs, such as after a crash, keeps its place.
+    /// Since when it has belonged without a break: one that is admitted again while it belongs, such
+    /// as after a crash, keeps its place. It decides who used an invitation first.
     pub since: Hlc,
+    /// Since when it claims its name, which decides between those that were given the same.
+    pub claim: Hlc,
     /// The node that admitted it; itself for the founder.
     pub admitted_by: NodeId,
     /// The invitation that admitted it; none for the founder.
     pub invite: Option<InviteId>,
+    /// Who accepted it, though it came in beyond the uses of that invitation.
+    pub accepted: Option<Ending>,
+    /// Why it may let nobody in until it is accepted; none where it may.
+    pub unaccepted: Option<Unaccepted>,
+    /// What its next admission says of before.
+    past: precedence::Past,
 }
 
 impl Member {
@@ -191,27 +209,6 @@ impl Member {
     pub fn is_current(&self) -> bool {
         self.standing == Standing::Member
     }
-}
-
-/// What is recorded of an invitation, beside what its own string says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InviteRecord {
-    /// The invitation.
-    pub id: InviteId,
-    /// The node that made it.
-    pub issuer: NodeId,
-    /// When it was made, in milliseconds since 1970.
-    pub created_ms: u64,
-    /// When it ends.
-    pub expires_ms: u64,
-    /// How many nodes it may admit; none for any number.
-    pub uses: Option<u32>,
-    /// Which names it may admit.
-    pub node_name: Option<String>,
-    /// Whether only its issuer's own word admits.
-    pub strict: bool,
-    /// Whether it was called back.
-    pub revoked: bool,
 }
 
 /// Why a text names no member.
@@ -241,6 +238,10 @@ pub enum RosterEvent {
     Removed(Member, Ending),
     /// A node shows another name; the earlier one comes with it.
     Renamed(Member, String),
+    /// A node came in beyond the uses of an invitation, or by one that did.
+    Unaccepted(Member),
+    /// A node that had is accepted.
+    Accepted(Member),
 }
 
 /// The Data Center's members, as one replica knows them.
@@ -277,7 +278,7 @@ impl Roster {
                     None => roster.members.remove(&id),
                 };
             } else if let Some(id) = invite_at(path) {
-                match document.and_then(|document| invite(id, document)) {
+                match document.map(|document| InviteRecord::read(id, document)) {
                     Some(invite) => roster.invites.insert(id, invite),
                     None => roster.invites.remove(&id),
                 };
@@ -287,36 +288,13 @@ impl Roster {
             }
         }
         roster.settle_names();
+        roster.settle_acceptance();
         roster
     }
 
-    /// Gives every name to the earliest of the members that were given it.
-    fn settle_names(&mut self) {
-        // Without their case: these are one name.
-        let folded = |member: &Member| member.given_name.to_ascii_lowercase();
-        let mut holders: BTreeMap<String, (Hlc, NodeId)> = BTreeMap::new();
-        for member in self.current() {
-            let claim = (member.since, member.id);
-            let holder = holders.entry(folded(member)).or_insert(claim);
-            *holder = (*holder).min(claim);
-        }
-        let renamed = |member: &Member| {
-            let holder = holders.get(&folded(member));
-            let clashes = member.is_current() && holder.is_some_and(|(_, id)| *id != member.id);
-            if clashes {
-                // No name has a '~', so this one is nobody else's.
-                let name = format!("{}~{}", member.given_name, member.id.short());
-                (member.name != name).then_some((member.id, name))
-            } else {
-                let given = &member.given_name;
-                (member.name != *given).then(|| (member.id, given.clone()))
-            }
-        };
-        let renamed: Vec<_> = self.all().filter_map(renamed).collect();
-        for (id, name) in renamed {
-            if let Some(member) = self.members.get_mut(&id) {
-                Arc::make_mut(member).name = name;
-            }
+    fn alter(&mut self, id: &NodeId, alter: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.members.get_mut(id) {
+            alter(Arc::make_mut(member));
         }
     }
 
@@ -420,6 +398,12 @@ impl Roster {
             let before_name = before.filter(|b| b.name != member.name && member.is_current());
             events
                 .extend(before_name.map(|b| RosterEvent::Renamed(member.clone(), b.name.clone())));
+            let was_held = before.is_some_and(|b| b.is_current() && b.unaccepted.is_some());
+            match (was_held, member.is_current(), &member.unaccepted) {
+                (false, true, Some(_)) => events.push(RosterEvent::Unaccepted(member.clone())),
+                (true, true, None) => events.push(RosterEvent::Accepted(member.clone())),
+                _ => {}
+            }
         }
         events
     }
@@ -458,8 +442,8 @@ impl Roster {
         at_ms: u64,
     ) -> Edit {
         let mut admitted = json!({"by": by, "invite": invite, "at_ms": at_ms});
-        if let Some(member) = self.member(id).filter(|member| member.is_current()) {
-            admitted["since"] = json!(member.since);
+        for (field, said) in self.place_kept(id) {
+            admitted[field] = said;
         }
         let mut edit = setting([
             ("name", json!(name)),
@@ -491,23 +475,6 @@ impl Roster {
     pub fn addressing(addresses: &[SocketAddr]) -> Edit {
         setting([("addresses", json!(addresses))])
     }
-
-    /// A new invitation: for [`invite_path`].
-    pub fn inviting(record: &InviteRecord) -> Edit {
-        setting([
-            ("issuer", json!(record.issuer)),
-            ("created_ms", json!(record.created_ms)),
-            ("expires_ms", json!(record.expires_ms)),
-            ("uses", json!(record.uses)),
-            ("node_name", json!(record.node_name)),
-            ("strict", json!(record.strict)),
-        ])
-    }
-
-    /// The calling back of an invitation: for [`invite_path`].
-    pub fn revoking(by: NodeId, who: &str, at_ms: u64) -> Edit {
-        setting([("revoked", ending(by, who, at_ms))])
-    }
 }
 
 fn setting<const N: usize>(fields: [(&'static str, Value); N]) -> Edit {
@@ -523,8 +490,6 @@ fn ending(by: NodeId, who: &str, at_ms: u64) -> Value {
     json!({"by": by, "who": who, "at_ms": at_ms})
 }
 
-/// Reads a member's record. One without an admission (its change is still on its way) is nobody,
-/// unless it is known to be removed.
 /// The node whose record is at a path; an id may be written in several ways, and one counts.
 fn member_at(path: &Path) -> Option<NodeId> {
     let id = path.as_str().strip_prefix("@member/")?.parse().ok()?;
@@ -536,6 +501,8 @@ fn invite_at(path: &Path) -> Option<InviteId> {
     (*path == invite_path(&id)).then_some(id)
 }
 
+/// Reads a member's record. One without an admission (its change is still on its way) is nobody,
+/// unless it is known to be removed.
 fn member(id: NodeId, document: &Document) -> Option<Member> {
     let removed = document.value("removed").map(read_ending);
     let said = |name: &str| document.fields().find(|(field, _, _)| field.as_str() == name);
@@ -556,6 +523,8 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
     let parsed = addresses.into_iter().flatten().filter_map(|a| a.as_str()?.parse().ok());
     let parsed = parsed.map(canonical);
     let read_id = |name: &str| admitted.get(name).and_then(Value::as_str);
+    let place = Place::read(document, &given_name);
+    let invite = read_id("invite").and_then(|t| t.parse().ok());
     Some(Member {
         id,
         name: given_name.clone(),
@@ -567,12 +536,13 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
         },
         addresses: parsed.take(ADDRESSES_MAX).collect(),
         admitted: stamp,
-        since: admitted
-            .get("since")
-            .and_then(Value::as_u64)
-            .map_or(stamp.at, |at| stamp.at.min(Hlc(at))),
+        since: place.since,
+        claim: place.claim,
         admitted_by: read_id("by").and_then(|t| t.parse().ok()).unwrap_or(id),
-        invite: read_id("invite").and_then(|t| t.parse().ok()),
+        invite,
+        accepted: acceptance::read(document, invite),
+        unaccepted: None,
+        past: place.past,
     })
 }
 
@@ -583,21 +553,6 @@ fn read_ending(value: &Value) -> Ending {
         who: text("who").to_owned(),
         at_ms: value.get("at_ms").and_then(Value::as_u64).unwrap_or(0),
     }
-}
-
-fn invite(id: InviteId, document: &Document) -> Option<InviteRecord> {
-    let number = |name: &str| document.value(name).and_then(Value::as_u64);
-    let text = |name: &str| document.value(name).and_then(Value::as_str);
-    Some(InviteRecord {
-        id,
-        issuer: text("issuer").and_then(|t| t.parse().ok()).unwrap_or(NodeId([0; 32])),
-        created_ms: number("created_ms").unwrap_or(0),
-        expires_ms: number("expires_ms").unwrap_or(0),
-        uses: number("uses").and_then(|n| u32::try_from(n).ok()),
-        node_name: text("node_name").map(str::to_owned),
-        strict: document.value("strict").and_then(Value::as_bool).unwrap_or(false),
-        revoked: document.value("revoked").is_some(),
-    })
 }
 
 /// The changes that vouch for a node to one that has not heard of it: its admission, that of the
@@ -658,14 +613,40 @@ mod tests {
     use super::*;
     use crate::id::DataCenterId;
     use crate::identity::Keypair;
+    use crate::invitation::{Invitation, Terms};
     use crate::replica::{Actor, Limits};
     use crate::time::Now;
 
-    fn replica(n: u8) -> Replica {
+    const INVITE: InviteId = InviteId([7; 32]);
+
+    /// An invitation for so many nodes.
+    pub(super) fn invitation(issuer: &Keypair, invite: InviteId, uses: u32) -> Invitation {
+        let terms = Terms {
+            datacenter: DataCenterId([1; 16]),
+            datacenter_name: "Lab".into(),
+            issuer: issuer.node_id(),
+            issuer_name: "pve-1".into(),
+            invite,
+            seeds: Vec::new(),
+            issued_ms: 1,
+            expires_ms: 2,
+            uses: Some(uses),
+            node_name: None,
+            strict: false,
+        };
+        Invitation::issue(terms, issuer)
+    }
+
+    pub(super) fn replica(n: u8) -> Replica {
         Replica::new(DataCenterId([1; 16]), Keypair::from_seed([n; 32]), Limits::default())
     }
 
-    fn write(replica: &mut Replica, path: &Path, edit: Edit, wall_ms: u64) -> SignedChange {
+    pub(super) fn write(
+        replica: &mut Replica,
+        path: &Path,
+        edit: Edit,
+        wall_ms: u64,
+    ) -> SignedChange {
         let actor = Actor { who: "root".into(), via: "test".into() };
         let now = Now { mono: Duration::ZERO, wall_ms };
         let (written, _) = replica.write(path, edit, actor, 1, now).expect("within the bounds");
@@ -680,7 +661,7 @@ mod tests {
         write(replica, &member_path(&id), edit, wall_ms)
     }
 
-    fn merge(replica: &mut Replica, change: SignedChange) {
+    pub(super) fn merge(replica: &mut Replica, change: SignedChange) {
         let _ = replica.merge(change, false, Now { mono: Duration::ZERO, wall_ms: 9000 });
     }
 
@@ -729,7 +710,7 @@ mod tests {
         /// free again.
         #[test]
         fn a_roster_that_follows_each_change_is_the_one_that_reads_all(
-            steps in prop::collection::vec((0..6u8, 3..6u8, 0..3usize), 1..30),
+            steps in prop::collection::vec((0..7u8, 3..6u8, 0..3usize), 1..30),
         ) {
             let mut a = replica(1);
             let mut roster = Roster::default();
@@ -743,23 +724,18 @@ mod tests {
                     1 if known => (member, Roster::leaving(id, "root", wall_ms)),
                     2 if known => (member, Roster::removal(id, "root", wall_ms)),
                     3 if known => (member, Roster::renaming(&name.parse().unwrap())),
+                    6 if known => {
+                        let accepted = roster.member(&id).unwrap();
+                        (member, Roster::accepting(accepted, id, "root", wall_ms))
+                    }
                     4 => {
-                        let record = InviteRecord {
-                            id: InviteId([n; 32]),
-                            issuer: id,
-                            created_ms: wall_ms,
-                            expires_ms: wall_ms,
-                            uses: None,
-                            node_name: None,
-                            strict: false,
-                            revoked: false,
-                        };
-                        (invite_path(&record.id), Roster::inviting(&record))
+                        let issuer = Keypair::from_seed([n; 32]);
+                        (invite_path(&INVITE), Roster::inviting(&invitation(&issuer, INVITE, 1)))
                     }
                     _ => {
                         let by = a.node_id();
                         let name = name.parse().unwrap();
-                        (member, roster.admission(&id, &name, &[], by, None, wall_ms))
+                        (member, roster.admission(&id, &name, &[], by, Some(INVITE), wall_ms))
                     }
                 };
                 let actor = Actor { who: "root".into(), via: "test".into() };

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
+use crate::id::NodeId;
 use crate::notice::Told;
 
 /// The longest fact, in bytes. One of 64 KB would stop all later facts of its node from spreading.
@@ -25,6 +26,9 @@ const DIGEST_LEN_MAX: usize = 64;
 
 /// How many addresses of a node are read.
 const ADDRESSES_MAX: usize = 16;
+
+/// How many nodes are named that hold a node to be removed.
+pub const OBJECTORS_MAX: usize = 4;
 
 /// Loads are told in steps of a tenth, memory in steps of 16 MiB: an idle node has no news.
 const LOAD_STEP: f64 = 0.1;
@@ -47,6 +51,7 @@ mod name {
     pub(super) const ADDRESSES: &str = "addresses";
     pub(super) const CLOCK: &str = "clock_ahead_ms";
     pub(super) const NOTICES: &str = "notices";
+    pub(super) const OBJECTORS: &str = "objectors";
 }
 
 /// What a node says of itself. What it did not say, or said in a way that this version cannot
@@ -78,6 +83,9 @@ pub struct Vitals {
     pub clock_ahead_ms: Option<i64>,
     /// The states that it is in and that need a person, the gravest first.
     pub notices: Vec<Told>,
+    /// Nodes that were removed, go on all the same, and hold this one to be removed; at most
+    /// [`OBJECTORS_MAX`]. The others on its side can ask them whether they, too, are.
+    pub objectors: Vec<NodeId>,
 }
 
 impl Vitals {
@@ -94,6 +102,8 @@ impl Vitals {
         let clock_steps = |ms: i64| ms / CLOCK_STEP_MS * CLOCK_STEP_MS;
         let load = |load: f64| format!("{:.1}", (load / LOAD_STEP).round() * LOAD_STEP);
         let addresses = (!self.addresses.is_empty()).then(|| self.addresses.join(" "));
+        let objectors = self.objectors.iter().take(OBJECTORS_MAX).map(NodeId::to_string);
+        let objectors = objectors.collect::<Vec<_>>().join(" ");
         [
             (name::VERSION, self.version.clone()),
             (name::NAME, self.name.clone()),
@@ -107,6 +117,7 @@ impl Vitals {
             (name::ADDRESSES, addresses),
             (name::CLOCK, self.clock_ahead_ms.map(|ms| clock_steps(ms).to_string())),
             (name::NOTICES, Told::write(&self.notices, FACT_LEN_MAX)),
+            (name::OBJECTORS, Some(objectors).filter(|objectors| !objectors.is_empty())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -148,6 +159,10 @@ impl Vitals {
                 let each = value.split_ascii_whitespace().take(ADDRESSES_MAX);
                 self.addresses = each.map(printable).collect();
             }
+            name::OBJECTORS => {
+                let each = value.split_ascii_whitespace().take(OBJECTORS_MAX);
+                self.objectors = each.filter_map(|id| id.parse().ok()).collect();
+            }
             _ => {}
         }
     }
@@ -178,6 +193,7 @@ mod tests {
             addresses: vec!["192.0.2.1:4747".into(), "[2001:db8::1]:4747".into()],
             clock_ahead_ms: Some(-1_200),
             notices: vec![Told { kind: "disk".into(), message: "the disk is full".into() }],
+            objectors: vec![NodeId([7; 32]), NodeId([8; 32])],
         }
     }
 

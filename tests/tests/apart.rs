@@ -194,6 +194,53 @@ fn of_two_who_put_each_other_out_those_are_out_of_whom_the_others_heard() {
     }
 }
 
+/// Each side had two, so that nobody was alone, and none of the four was ever told.
+#[test]
+fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_do() {
+    let mut fleet = Fleet::found(4);
+    let put_out = |fleet: &Fleet, by: usize, other: usize, out: [&str; 2]| {
+        for name in out {
+            fleet[by].cli(&["remove", name]).exits(0);
+            let state = || fleet[other].state_of(name);
+            until("its own side has heard", LATER, state, |state| state == "removed");
+        }
+    };
+    fleet.kill(&[1, 3]);
+    put_out(&fleet, 0, 2, ["pve-2", "pve-4"]);
+    fleet.kill(&[0, 2]);
+    fleet[1].restart();
+    fleet[3].restart();
+    put_out(&fleet, 1, 3, ["pve-1", "pve-3"]);
+
+    fleet[0].restart();
+    fleet[2].restart();
+
+    for (node, own, theirs) in [(0, 1, 2), (2, 1, 2), (1, 2, 1), (3, 2, 1)] {
+        let agent = &fleet[node];
+        let said = until(
+            "each of the four is told",
+            TOLD_WITHIN,
+            || status(agent)["notices"].to_string(),
+            |notices| notices.contains("hold this node to be removed"),
+        );
+        let (own, theirs) = (format!("pve-{own}"), format!("pve-{theirs}"));
+        let words = [
+            format!("removed here by root on {own}"),
+            format!("as {theirs} did"),
+            "reset --identity".into(),
+            "new Join Information".into(),
+        ];
+        for word in words {
+            assert!(said.contains(&word), "{word:?} is not in {said}");
+        }
+        assert!(events(agent).contains("contested"));
+        let rows = agent.members();
+        let row = rows.iter().find(|row| row["name"] == theirs).expect("it is listed").to_string();
+        let shows = said.contains(&format!("{theirs} (removed")) == row.contains("it goes on");
+        assert!(shows && rows.iter().any(|row| row.to_string().contains("it goes on")), "{row}");
+    }
+}
+
 /// What the agent says of itself; nothing while it is on its way out.
 fn status(agent: &Agent) -> Value {
     agent.client().get("status").unwrap_or_default()

@@ -19,7 +19,9 @@ const PROTO: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("identity", &["id", "time", "codec"]),
     ("replica", &["identity"]),
-    ("roster", &["replica", "links"]),
+    ("invitation", &["identity"]),
+    // How many an invitation admits is judged by what its issuer signed.
+    ("roster", &["replica", "links", "invitation"]),
     ("settings", &["replica"]),
     // Which identity asks, and what it asks for: it judges callers, not changes.
     ("access", &["replica"]),

@@ -10,7 +10,8 @@ use peerage_proto::api::invites::{
 };
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, Links, PeerLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{
-    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+    AcceptMember, Accepted, Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember,
+    Renamed,
 };
 use peerage_proto::api::node::{
     Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, Met,
@@ -88,6 +89,10 @@ impl Service for Agent {
 
     async fn rename(&self, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
         members::rename(&self.node, caller, request).await
+    }
+
+    async fn accept(&self, caller: &Caller, request: AcceptMember) -> Answer<Accepted> {
+        members::accept(&self.node, caller, request).await
     }
 
     async fn remove(&self, caller: &Caller, request: RemoveMember) -> Answer<Removed> {

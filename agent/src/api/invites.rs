@@ -15,8 +15,8 @@ use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
 
-use super::Answer;
 use super::failure::{member, not_written};
+use super::{Answer, members};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
@@ -49,42 +49,41 @@ pub(super) async fn create(
         return Err(bad("an invitation of no duration admits nobody"));
     }
     let roster = membership.roster();
+    if let Some(why) = members::own_unaccepted(&membership, &roster) {
+        let message = format!("this node may not let others in yet: {why}");
+        return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
+            "make the Join Information on another member, or have this one accepted there: `peerage \
+             members accept {}`",
+            node.name()
+        )));
+    }
     let now_ms = node.now().wall_ms;
     let secret = Secret::new(rand::random());
-    let record = InviteRecord {
-        id: secret.key().invite_id(),
-        issuer: membership.me,
-        created_ms: now_ms,
-        expires_ms: now_ms + ttl.as_millis() as u64,
-        uses,
-        node_name,
-        strict,
-        revoked: false,
-    };
     let terms = Terms {
         datacenter: membership.datacenter,
         datacenter_name: roster.datacenter_name.clone(),
         issuer: membership.me,
         issuer_name: node.name(),
-        invite: record.id,
+        invite: secret.key().invite_id(),
         seeds: seeds(node, &membership, &roster, strict),
         issued_ms: now_ms,
-        expires_ms: record.expires_ms,
+        expires_ms: now_ms + ttl.as_millis() as u64,
         uses,
-        node_name: record.node_name.clone(),
+        node_name,
         strict,
     };
+    let Terms { invite, expires_ms, .. } = terms;
     let invitation = Invitation::issue(terms, node.key());
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    let edit = Roster::inviting(&record);
-    let written = membership.replica.write(invite_path(&record.id), edit, actor, false).await;
+    let edit = Roster::inviting(&invitation);
+    let written = membership.replica.write(invite_path(&invite), edit, actor, false).await;
     written.map_err(not_written)?;
     let password = no_secret.then(|| secret.password());
     let secret = (!no_secret).then_some(secret);
     let token = JoinInformation { invitation, secret }.to_string();
     Ok(CreatedInvite {
-        id: record.id.to_string(),
-        expires: rfc3339(record.expires_ms),
+        id: invite.to_string(),
+        expires: rfc3339(expires_ms),
         password,
         command: format!("peerage join {token}"),
         token,
@@ -108,27 +107,29 @@ pub(super) fn list(node: &Node) -> Vec<Invite> {
     let Some(membership) = node.membership() else { return Vec::new() };
     let roster = membership.roster();
     let mut records: Vec<_> = roster.invites().collect();
-    records.sort_by_key(|record| std::cmp::Reverse((record.created_ms, record.id)));
+    let issued_ms = |record: &InviteRecord| record.terms.as_ref().map(|terms| terms.issued_ms);
+    records.sort_by_key(|record| std::cmp::Reverse((issued_ms(record), record.id)));
     records.into_iter().map(|record| shown(record, &roster, node.now().wall_ms)).collect()
 }
 
 fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
     let used = u32::try_from(roster.admitted_with(&record.id).count()).unwrap_or(u32::MAX);
-    let state = match record {
-        InviteRecord { revoked: true, .. } => "revoked",
-        InviteRecord { expires_ms, .. } if *expires_ms <= now_ms => "expired",
-        InviteRecord { uses: Some(uses), .. } if used >= *uses => "used up",
-        _ => "open",
+    let terms = record.terms.as_ref();
+    let state = match terms {
+        _ if record.revoked => "revoked",
+        Some(terms) if terms.expires_ms <= now_ms => "expired",
+        Some(Terms { uses: Some(uses), .. }) if used >= *uses => "used up",
+        Some(_) => "open",
+        None => "unknown",
     };
-    let known = |ms: u64| (ms > 0).then(|| rfc3339(ms));
     Invite {
         id: record.id.to_string(),
-        issuer: roster.name_of(&record.issuer),
-        created: known(record.created_ms),
-        expires: known(record.expires_ms),
-        uses: record.uses,
+        issuer: terms.map_or_else(String::new, |terms| roster.name_of(&terms.issuer)),
+        created: terms.map(|terms| rfc3339(terms.issued_ms)),
+        expires: terms.map(|terms| rfc3339(terms.expires_ms)),
+        uses: record.uses(),
         used,
-        node_name: record.node_name.clone(),
+        node_name: terms.and_then(|terms| terms.node_name.clone()),
         state: state.into(),
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use peerage_proto::access::Caller;
-use peerage_proto::api::members::{Lag, Member, RemoveMember, Removed, RenameMember, Renamed};
+use peerage_proto::api::members::{
+    AcceptMember, Accepted, Lag, Member, RemoveMember, Removed, RenameMember, Renamed,
+};
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
 use peerage_proto::isolation::Sight;
@@ -82,7 +84,11 @@ impl<'a> View<'a> {
             digest: None,
             clock_ahead_ms: None,
             notices: Vec::new(),
+            accepted: true,
+            unaccepted: None,
         };
+        let unaccepted = self.roster.why_unaccepted(member);
+        let blank = Member { accepted: unaccepted.is_none(), unaccepted, ..blank };
         match &member.standing {
             Standing::Left(ending) => Member {
                 state: "left".into(),
@@ -91,12 +97,19 @@ impl<'a> View<'a> {
             },
             Standing::Removed(ending) => Member {
                 state: "removed".into(),
-                message: Some(format!(
-                    "removed by {} on {} at {}",
-                    ending.who,
-                    self.roster.name_of(&ending.by),
-                    rfc3339(ending.at_ms)
-                )),
+                message: joined(
+                    [
+                        Some(format!(
+                            "removed by {} on {} at {}",
+                            ending.who,
+                            self.roster.name_of(&ending.by),
+                            rfc3339(ending.at_ms)
+                        )),
+                        self.membership.objection_of(&member.id).map(str::to_owned),
+                    ]
+                    .into_iter()
+                    .flatten(),
+                ),
                 ..blank
             },
             Standing::Member if member.id == self.membership.me => self.own(member, blank),
@@ -117,9 +130,10 @@ impl<'a> View<'a> {
             message: joined(
                 board
                     .standing()
-                    .filter(|(kind, _)| *kind != NoticeKind::Name)
+                    .filter(|(kind, _)| !IN_ROSTER.contains(kind))
                     .map(|(_, notice)| notice.message.clone())
-                    .chain(self.name_clash(member)),
+                    .chain(self.name_clash(member))
+                    .chain(held_back(member, self.roster)),
             ),
             notices: board.told(),
             clock_ahead_ms: vitals.clock_ahead_ms,
@@ -170,6 +184,7 @@ impl<'a> View<'a> {
                     self.membership.objection_of(&member.id).map(str::to_owned),
                     standing.and_then(|s| message(s, through, self.roster, &self.sight)),
                     self.name_clash(member),
+                    held_back(member, self.roster),
                     clock_ahead_ms.and_then(member_warning),
                 ]
                 .into_iter()
@@ -235,14 +250,32 @@ fn message(
     }
 }
 
+/// What every node sees of a member by its own roster.
+const IN_ROSTER: [NoticeKind; 2] = [NoticeKind::Name, NoticeKind::Invitation];
+
 /// Whether this node says by itself what a member tells: by its roster, and by the figure of the
 /// clock, which is newer.
 fn is_seen_here(told: &Told) -> bool {
-    [NoticeKind::Name, NoticeKind::Clock].iter().any(|kind| told.kind == kind.word())
+    IN_ROSTER.iter().chain(&[NoticeKind::Clock]).any(|kind| told.kind == kind.word())
 }
 
 fn as_it_says(told: &Told) -> String {
     format!("{}: {}", told.kind, told.message)
+}
+
+/// Why a member may let nobody in, and what to do.
+pub(super) fn held_back(member: &roster::Member, roster: &Roster) -> Option<String> {
+    let why = roster.why_unaccepted(member)?;
+    let name = &member.name;
+    Some(format!(
+        "{why}: it lets nobody in until it is accepted (`peerage members accept {name}` on another \
+         member); if it does not belong here: `peerage remove {name}`"
+    ))
+}
+
+/// Why this node may let nobody in; none where it may.
+pub(super) fn own_unaccepted(membership: &Membership, roster: &Roster) -> Option<String> {
+    roster.why_unaccepted(roster.member(&membership.me)?)
 }
 
 /// What there is to say, in one line.
@@ -266,14 +299,43 @@ pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) 
         return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
     }
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    let edit = Roster::renaming(&name);
-    let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
-    written.map_err(not_written)?;
+    // Who has the name already keeps its claim to it.
+    if member.given_name != name.as_str() {
+        let edit = Roster::renaming(&name);
+        let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
+        written.map_err(not_written)?;
+    }
     Ok(Renamed {
         name: membership.roster().name_of(&member.id),
         id: member.id.to_string(),
         was: member.name.clone(),
     })
+}
+
+pub(super) async fn accept(
+    node: &Node,
+    caller: &Caller,
+    request: AcceptMember,
+) -> Answer<Accepted> {
+    let membership = member(node)?;
+    let roster = membership.roster();
+    let member = current(&roster, &request.node)?;
+    let was = roster.why_unaccepted(member);
+    if was.is_some() {
+        if !roster.may_accept(&membership.me) {
+            let message = "this node is not accepted itself, so it can accept nobody";
+            return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
+                "`peerage members accept {}` on a member that is; if all of those are gone for \
+                 good, `peerage remove` them, then this node may",
+                member.name
+            )));
+        }
+        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let edit = Roster::accepting(member, membership.me, &actor.who, node.now().wall_ms);
+        let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
+        written.map_err(not_written)?;
+    }
+    Ok(Accepted { name: member.name.clone(), id: member.id.to_string(), was })
 }
 
 pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {

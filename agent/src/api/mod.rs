@@ -24,7 +24,8 @@ use peerage_proto::api::invites::{
 };
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, Links, PeerLinks, ResetLinks, SetLinks};
 use peerage_proto::api::members::{
-    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+    AcceptMember, Accepted, Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember,
+    Renamed,
 };
 use peerage_proto::api::node::{
     Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, Met,
@@ -108,6 +109,13 @@ pub trait Service: Send + Sync + 'static {
         caller: &Caller,
         request: RenameMember,
     ) -> impl Future<Output = Answer<Renamed>> + Send;
+
+    /// Lets a member that came in beyond the uses of its invitation let others in.
+    fn accept(
+        &self,
+        caller: &Caller,
+        request: AcceptMember,
+    ) -> impl Future<Output = Answer<Accepted>> + Send;
 
     /// Puts a member out, for good.
     fn remove(

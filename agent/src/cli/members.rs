@@ -1,10 +1,10 @@
-//! `peerage members`, `peerage rename` and `peerage remove`.
+//! `peerage members`, with its acceptance, `peerage rename` and `peerage remove`.
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use peerage_proto::api::events::{Event, FollowEvents};
-use peerage_proto::api::members::{ListMembers, Member, RemoveMember, RenameMember};
+use peerage_proto::api::members::{AcceptMember, ListMembers, Member, RemoveMember, RenameMember};
 use peerage_proto::api::{ApiError, ErrorCode};
 use tokio::time::{sleep, timeout};
 
@@ -30,13 +30,28 @@ const ID_MIN: usize = 4;
 
 /// List the members of the Data Center.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct MembersArgs {
+    #[command(subcommand)]
+    command: Option<MembersCommand>,
     /// Go on, and print the list again whenever it changes
     #[arg(long)]
     watch: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum MembersCommand {
+    /// Let a member that came in beyond the uses of its invitation let others in
+    Accept {
+        /// Its name, its id, or the beginning of its id
+        node: String,
+    },
+}
+
 pub(super) async fn members(args: MembersArgs, client: &Client, console: &mut Console) -> Outcome {
+    if let Some(MembersCommand::Accept { node }) = args.command {
+        return accept(node, client, console).await;
+    }
     let members = console.attend("asking the agent", client.call(&ListMembers {})).await?;
     if args.watch {
         return watch(members, client, console).await;
@@ -45,6 +60,17 @@ pub(super) async fn members(args: MembersArgs, client: &Client, console: &mut Co
         return console.json(&members);
     }
     show(&members, console)
+}
+
+async fn accept(node: String, client: &Client, console: &mut Console) -> Outcome {
+    let request = AcceptMember { node };
+    let accepted = console.attend("accepting", client.call(&request)).await?;
+    if console.wants_json() {
+        return console.json(&accepted);
+    }
+    let now = if accepted.was.is_some() { "accepted" } else { "accepted already" };
+    console.say(format_args!("{} is {now}", accepted.name));
+    Ok(())
 }
 
 fn show(members: &[Member], console: &mut Console) -> Outcome {

@@ -13,7 +13,7 @@ use peerage_proto::access::Caller;
 use peerage_proto::api::events::{FollowEvents, WatchSettings};
 use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
-use peerage_proto::api::members::{ListLag, ListMembers, RemoveMember, RenameMember};
+use peerage_proto::api::members::{AcceptMember, ListLag, ListMembers, RemoveMember, RenameMember};
 use peerage_proto::api::node::{Create, GetStatus, Join, Leave, Meet, ResetIdentity};
 use peerage_proto::api::settings::{
     CompactSettings, GetDocument, GetHistory, ListConflicts, ListDocuments, RemoveDocument, Revert,
@@ -40,6 +40,7 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
         .answer(|s, by, r: ResetIdentity| async move { s.reset_identity(&by, r).await })
         .answer(|s, by, r: ListMembers| async move { s.members(&by, r).await })
         .answer(|s, by, r: RenameMember| async move { s.rename(&by, r).await })
+        .answer(|s, by, r: AcceptMember| async move { s.accept(&by, r).await })
         .answer(|s, by, r: RemoveMember| async move { s.remove(&by, r).await })
         .answer(|s, by, r: ListLag| async move { s.lag(&by, r).await })
         .answer(|s, by, r: GetLinks| async move { s.links(&by, r).await })

@@ -6,6 +6,7 @@
 //! state; this file only carries between them.
 
 mod addresses;
+mod calling;
 mod comparing;
 mod following;
 mod inbound;
@@ -58,12 +59,13 @@ pub use notices::name_clash;
 pub use objections::{Contested, Grounds};
 
 use addresses::follow_addresses;
+use calling::call_those_put_out;
 use comparing::{compare_digests, tell_vitals};
 use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 use isolation::follow_sight;
 use notices::{OF_A_MEMBER, follow_notices, follow_room};
-use objections::{Objections, call_those_put_out};
+use objections::Objections;
 use openings::Openings;
 
 /// How long [`Membership::stop`] waits for the tasks to end.

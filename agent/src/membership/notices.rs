@@ -34,6 +34,8 @@ pub(super) async fn follow_notices(this: Arc<Membership>) {
         let me = roster.member(&this.me);
         let clash = me.and_then(|me| name_clash(me, &roster));
         this.notices.set(NoticeKind::Name, clash.map(|clash| State::new(clash.0, clash.1)));
+        let held_back = me.and_then(|me| held_back(me, &roster));
+        this.notices.set(NoticeKind::Invitation, held_back);
         let others = roster.others(this.me).count();
         this.notices.set(NoticeKind::Vitals, incomplete_vitals(others, circle));
         let told = board.borrow_and_update().told();
@@ -65,12 +67,19 @@ pub fn name_clash(member: &roster::Member, roster: &Roster) -> Option<(String, S
     let holder = roster.holder_above(member)?;
     Some((
         format!(
-            "the name {} went to {} too, which was admitted earlier",
+            "the name {} went to {} too, which was given it earlier",
             member.given_name,
             holder.id.short()
         ),
         format!("give this one another: `peerage rename {} NEW`", member.name),
     ))
+}
+
+/// Why this node may let nobody in, and what to do.
+fn held_back(me: &roster::Member, roster: &Roster) -> Option<State> {
+    let why = roster.why_unaccepted(me)?;
+    let hint = format!("if it is to stay: `peerage members accept {}` on another member", me.name);
+    Some(State::new(format!("this node may not let others in: {why}"), hint))
 }
 
 /// Where there are more members than exchange vitals with each other.

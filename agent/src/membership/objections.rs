@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use peerage_proto::id::NodeId;
 use peerage_proto::notice::{NoticeKind, State};
-use peerage_proto::roster::{Roster, Standing};
+use peerage_proto::roster::{Ending, Roster, Standing};
+use peerage_proto::vitals::OBJECTORS_MAX;
 use peerage_proto::wire::RefusalCode;
 use tokio::time::{Instant, sleep};
 
 use super::Membership;
+use super::calling::is_called_by;
 use crate::mesh::DialError;
 
 /// From how many nodes objections are kept; what more of them would say is the same.
@@ -30,20 +32,17 @@ const COUNTS_AFTER: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(4);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// The first and the longest wait before a node that is alone calls those that it put out.
-const CALL_WAIT: Duration = Duration::from_secs(10);
-const CALL_WAIT_MAX: Duration = Duration::from_secs(600);
-
-/// How many of those it calls.
-const CALLED_MAX: usize = 8;
-
 /// Why a node does not take this one in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grounds {
     /// This one's place hangs on the word of a node that was out before the other heard of it.
     AdmittedBy(NodeId),
-    /// Each of the two put out the other before it heard of the other's doing.
-    PutOutBoth,
+    /// Each of the two sides put out the other before it heard of the other's doing: the removal of
+    /// this node was asked for on that one.
+    PutOutBoth {
+        /// The node on which this one's removal was asked for.
+        by: NodeId,
+    },
 }
 
 /// What is said against this node's membership.
@@ -90,6 +89,18 @@ impl Objections {
         standing
     }
 
+    /// Those that are told, and were put out themselves.
+    fn put_out(&self) -> Vec<NodeId> {
+        let objections = self.lock();
+        let of_both = |o: &&Objection| o.is_told && matches!(o.grounds, Grounds::PutOutBoth { .. });
+        objections.iter().filter(|(_, o)| of_both(o)).map(|(by, _)| *by).collect()
+    }
+
+    /// Whether a node is known to object.
+    pub(super) fn is_known(&self, by: &NodeId) -> bool {
+        self.lock().contains_key(by)
+    }
+
     /// The grounds of one that counts and is not told yet; it is from now on.
     fn news(&self, by: &NodeId) -> Option<Grounds> {
         let mut objections = self.lock();
@@ -122,11 +133,10 @@ impl Membership {
         }
     }
 
-    /// Calls back a node that this one put out, and that calls as if it were a member: if it put
-    /// out this one in turn, it does not know that by the refusal of its call.
+    /// Calls back a node that was put out, and calls as if it were a member: if it put out this one
+    /// in turn, this one does not know that by the refusal of its call. One of a side does that.
     pub(crate) fn call_back(self: &Arc<Self>, peer: NodeId) {
-        let is_known = self.objections.lock().contains_key(&peer);
-        if !is_known && is_put_out_by(&self.roster(), peer, self.me) {
+        if !self.objections.is_known(&peer) && is_called_by(&self.roster(), self, peer) {
             // What it answers is noted on the way. After a failure it rests like any other.
             self.mesh.seek(peer);
         }
@@ -149,14 +159,25 @@ impl Membership {
         };
         let state = State::new(all(|c| &c.message), all(|c| &c.hint)).grade(grade);
         self.notices.set(NoticeKind::Contested, (grade > 0).then_some(state));
+        self.tell_objectors();
     }
 
     /// What a node has against this one's membership; none where it has nothing.
     pub fn objection_of(&self, node: &NodeId) -> Option<&'static str> {
         let objection = self.objections.lock().get(node).copied();
-        objection
-            .filter(|objection| objection.is_told)
-            .map(|_| "it does not take this node in (see status)")
+        objection.filter(|objection| objection.is_told).map(|objection| match objection.grounds {
+            Grounds::AdmittedBy(_) => "it does not take this node in (see status)",
+            Grounds::PutOutBoth { .. } => {
+                "it goes on, and holds this node to be removed (see status)"
+            }
+        })
+    }
+
+    /// Tells the others on this side whom to ask whether they are held to be removed, too.
+    fn tell_objectors(&self) {
+        let mut objectors = self.objections.put_out();
+        objectors.truncate(OBJECTORS_MAX);
+        self.vitals.tell(|own| own.objectors = objectors);
     }
 }
 
@@ -188,36 +209,6 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
     }
 }
 
-/// Calls those that this node put out, where nobody else is left who could tell the two of each
-/// other: each may have put out the other across a partition.
-pub(super) async fn call_those_put_out(this: Arc<Membership>) {
-    let mut wait = CALL_WAIT;
-    // How many were called: the next is the one after them.
-    let mut called = 0_usize;
-    loop {
-        sleep(wait).await;
-        wait = (wait * 2).min(CALL_WAIT_MAX);
-        if !this.alive().is_empty() {
-            continue;
-        }
-        let roster = this.roster();
-        let mine = |node: &NodeId| is_put_out_by(&roster, *node, this.me);
-        let mine: Vec<_> = roster.all().map(|member| member.id).filter(mine).collect();
-        for node in
-            mine.iter().cycle().skip(called % mine.len().max(1)).take(CALLED_MAX.min(mine.len()))
-        {
-            called = called.wrapping_add(1);
-            // Whoever takes the call is refused here, and hears why when it dials back.
-            let _ = this.mesh.connect(*node).await;
-        }
-    }
-}
-
-fn is_put_out_by(roster: &Roster, node: NodeId, by: NodeId) -> bool {
-    let standing = roster.member(&node).map(|member| &member.standing);
-    matches!(standing, Some(Standing::Removed(ending)) if ending.by == by)
-}
-
 /// What is told to the operator; `by` holds at least one.
 fn in_words(roster: &Roster, grounds: Grounds, by: &[NodeId]) -> Contested {
     let names: Vec<_> = by.iter().map(|id| roster.name_of(id)).collect();
@@ -244,17 +235,35 @@ fn in_words(roster: &Roster, grounds: Grounds, by: &[NodeId]) -> Contested {
                 ),
             }
         }
-        Grounds::PutOutBoth => Contested {
-            by: by.to_vec(),
-            message: format!(
-                "{who}, which was removed here, goes on and {does} hold this node to be removed: \
-                 the two sides do not speak with each other any more"
-            ),
-            hint: "to make them one, on the side that is to give way: keep its settings by \
-                   `peerage settings export`, then `peerage leave`, `peerage reset --identity`, \
-                   and join the other"
-                .into(),
-        },
+        Grounds::PutOutBoth { by: on } => {
+            let here: Vec<_> = by.iter().map(|id| put_out_here(roster, id)).collect();
+            let goes = if by.len() == 1 { "goes" } else { "go" };
+            Contested {
+                by: by.to_vec(),
+                message: format!(
+                    "{} {goes} on, and {does} hold this node to be removed, as {} did: the two \
+                     sides do not speak with each other any more",
+                    here.join(", "),
+                    roster.name_of(&on)
+                ),
+                hint: "to make them one, on each node of the side that is to give way: keep its \
+                       settings by `peerage settings export`, then `peerage leave`, `peerage reset \
+                       --identity`, and join by new Join Information of the other side (`peerage \
+                       invite` there)"
+                    .into(),
+            }
+        }
+    }
+}
+
+/// Who was put out, and by whom.
+fn put_out_here(roster: &Roster, id: &NodeId) -> String {
+    let name = roster.name_of(id);
+    match roster.member(id).map(|member| &member.standing) {
+        Some(Standing::Removed(Ending { by, who, .. })) => {
+            format!("{name} (removed here by {who} on {})", roster.name_of(by))
+        }
+        _ => name,
     }
 }
 

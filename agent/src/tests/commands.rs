@@ -245,6 +245,10 @@ async fn nodes_are_renamed_and_removed_and_a_node_leaves() {
     agent.run("create lab").await;
     assert_eq!(agent.run("rename a/b c").await.exit, Exit::Done);
     assert_eq!(agent.run("rename pve-9 c").await.exit, Exit::NotFound);
+    assert!(agent.run("members accept pve-2").await.err.contains("pve-2 is accepted\n"));
+    assert!(agent.run("members accept pve-1").await.err.contains("accepted already"));
+    assert_eq!(agent.run("members accept pve-9").await.exit, Exit::NotFound);
+    assert_eq!(agent.run("members --watch accept pve-1").await.exit, Exit::Usage);
     assert!(agent.run("remove pve-2").await.err.contains("pve-2 is removed"));
     assert!(agent.run("leave").await.err.contains("kept in /b"));
     assert_eq!(agent.run("leave").await.exit, Exit::Refused);

@@ -14,7 +14,8 @@ use peerage_proto::api::links::{
     GetLinks, GetNodeLinks, Links, OwnLink, PeerLinks, ResetLinks, SetLinks,
 };
 use peerage_proto::api::members::{
-    Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember, Renamed,
+    AcceptMember, Accepted, Lag, ListLag, ListMembers, Member, RemoveMember, Removed, RenameMember,
+    Renamed,
 };
 use peerage_proto::api::node::{
     Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet, MemberCounts,
@@ -278,6 +279,8 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         digest: None,
         notices: Vec::new(),
         clock_ahead_ms: None,
+        accepted: true,
+        unaccepted: None,
     }
 }
 
@@ -386,6 +389,16 @@ impl Service for Fake {
             }
             other => Err(no_such("node", other)),
         }
+    }
+
+    async fn accept(&self, _: &Caller, request: AcceptMember) -> Answer<Accepted> {
+        let was = match request.node.as_str() {
+            "pve-1" => None,
+            "pve-2" => Some("its invitation was used up".to_owned()),
+            other => return Err(no_such("node", other)),
+        };
+        let Named { name, id } = named(&request.node);
+        Ok(Accepted { name, id, was })
     }
 
     async fn remove(&self, _: &Caller, request: RemoveMember) -> Answer<Removed> {

@@ -36,6 +36,22 @@ pub enum Refusal {
         /// Whether it was once a member.
         removed: bool,
     },
+    /// The issuer may let nobody in until it is accepted.
+    #[error(
+        "the Join Information was issued by {issuer}, which came in beyond the uses of its own invitation and lets nobody in until it is accepted"
+    )]
+    IssuerUnaccepted {
+        /// Its name.
+        issuer: String,
+    },
+    /// The member that was asked may let nobody in until it is accepted.
+    #[error(
+        "{member} came in beyond the uses of its own invitation, and lets nobody in until it is accepted"
+    )]
+    SeedUnaccepted {
+        /// The member that was asked.
+        member: String,
+    },
     /// Past its time.
     #[error("the Join Information expired {} ago", .ago)]
     Expired {
@@ -175,8 +191,9 @@ impl Refusal {
         match self {
             Self::WrongDataCenter { .. } => 0,
             Self::Busy(_) => 1,
-            Self::SeedClockOff { .. } => 2,
-            Self::Issuer { removed: false, .. } => 3,
+            Self::SeedClockOff { .. } | Self::SeedUnaccepted { .. } => 2,
+            // Another may have heard of its admission, or of its acceptance.
+            Self::Issuer { removed: false, .. } | Self::IssuerUnaccepted { .. } => 3,
             Self::IssuerSilent { .. } => 4,
             Self::ClockOff { .. } => 5,
             // By a clock that is near the joiner's.
@@ -194,6 +211,8 @@ impl Refusal {
             Self::Busy(_)
                 | Self::IssuerSilent { .. }
                 | Self::Issuer { removed: false, .. }
+                | Self::IssuerUnaccepted { .. }
+                | Self::SeedUnaccepted { .. }
                 | Self::ClockOff { .. }
                 | Self::SeedClockOff { .. }
                 | Self::Unreachable { .. }
@@ -208,6 +227,8 @@ impl Refusal {
             Self::NotProven => "not_proven",
             Self::WrongDataCenter { .. } => "wrong_datacenter",
             Self::Issuer { .. } => "issuer",
+            Self::IssuerUnaccepted { .. } => "issuer_unaccepted",
+            Self::SeedUnaccepted { .. } => "seed_unaccepted",
             Self::Expired { .. } => "expired",
             Self::Revoked => "revoked",
             Self::UsedUp { .. } => "used_up",
@@ -245,6 +266,13 @@ impl Refusal {
             }
             Self::Issuer { .. } | Self::Expired { .. } | Self::Revoked | Self::UsedUp { .. } => {
                 "make a new one on any member: `peerage invite`".into()
+            }
+            Self::IssuerUnaccepted { issuer: name } | Self::SeedUnaccepted { member: name } => {
+                format!(
+                    "if {name} is to stay, `peerage members accept {name}` on another member, and \
+                     paste the same string again; or make a new one on another member: `peerage \
+                     invite`"
+                )
             }
             Self::IssuerSilent { issuer } => {
                 format!("bring {issuer} back, or make one without --strict on another node")

@@ -98,6 +98,8 @@ pub struct Judged {
 /// Who judges: the member that was asked.
 #[derive(Debug, Clone)]
 pub struct Judge<'a> {
+    /// Its id.
+    pub me: NodeId,
     /// Its name.
     pub name: &'a str,
     /// Its Data Center.
@@ -150,6 +152,9 @@ pub fn judge(
     if let Some(ClockOff { estimate: Estimate { ahead_ms, peers } }) = judge.clock_off {
         return Err(Refusal::SeedClockOff { member: judge.name.to_owned(), ahead_ms, peers });
     }
+    if is_unaccepted(roster, &judge.me) {
+        return Err(Refusal::SeedUnaccepted { member: judge.name.to_owned() });
+    }
     let ahead = i128::from(request.wall_ms) - i128::from(wall_ms);
     let ahead_ms = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
     if u128::from(ahead_ms.unsigned_abs()) > CLOCK_SKEW_MAX.as_millis() {
@@ -184,6 +189,10 @@ fn judge_terms(
             return Err(Refusal::Issuer { issuer: terms.issuer_name.clone(), removed });
         }
     }
+    if is_unaccepted(roster, &terms.issuer) {
+        let issuer = roster.name_of(&terms.issuer);
+        return Err(Refusal::IssuerUnaccepted { issuer });
+    }
     if roster.invite(&terms.invite).is_some_and(|record| record.revoked) {
         return Err(Refusal::Revoked);
     }
@@ -214,15 +223,14 @@ fn admits_name(pattern: &str, name: &str) -> bool {
     WildMatch::new_case_insensitive(pattern).matches(name)
 }
 
-/// Whether the Data Center's own record of an invitation says what its terms say.
+/// Whether the Data Center's own record of an invitation holds these very terms.
 fn is_on_record(terms: &Terms, roster: &Roster) -> bool {
-    roster.invite(&terms.invite).is_some_and(|record| {
-        record.issuer == terms.issuer
-            && record.expires_ms == terms.expires_ms
-            && record.uses == terms.uses
-            && record.node_name == terms.node_name
-            && record.strict == terms.strict
-    })
+    roster.invite(&terms.invite).is_some_and(|record| record.terms.as_ref() == Some(terms))
+}
+
+/// Whether a member may let nobody in until it is accepted.
+fn is_unaccepted(roster: &Roster, id: &NodeId) -> bool {
+    roster.member(id).is_some_and(|member| member.unaccepted.is_some())
 }
 
 /// Checks that an invitation which admitted so many may admit one more.
@@ -248,7 +256,7 @@ mod tests {
     use super::*;
     use crate::admission::invitation::{Secret, Seed};
     use crate::replica::{Actor, Limits, Replica};
-    use crate::roster::{InviteRecord, invite_path, member_path};
+    use crate::roster::{invite_path, member_path};
     use crate::time::Now;
 
     const BINDING: Binding = [3; 32];
@@ -323,8 +331,19 @@ mod tests {
             clock_off: Option<ClockOff>,
             alter: impl FnOnce(&mut JoinRequest),
         ) -> Result<Judged, Refusal> {
+            self.judged_of((self.replica.node_id(), key(1)), joiner, name, clock_off, alter)
+        }
+
+        fn judged_of(
+            &self,
+            (me, issuer): (NodeId, Keypair),
+            joiner: u8,
+            name: &str,
+            clock_off: Option<ClockOff>,
+            alter: impl FnOnce(&mut JoinRequest),
+        ) -> Result<Judged, Refusal> {
             let joiner = key(joiner).node_id();
-            let invitation = Invitation::issue(self.terms.clone(), &key(1));
+            let invitation = Invitation::issue(self.terms.clone(), &issuer);
             let proof = prove(&self.terms, &self.secret.key(), joiner, name, &BINDING);
             let mut request = JoinRequest {
                 terms: invitation.body().to_vec(),
@@ -341,6 +360,7 @@ mod tests {
             let roster = Roster::of(&self.replica);
             let (datacenter, wire_version) = (self.replica.datacenter(), 1);
             let member = Judge {
+                me,
                 name: "pve-1",
                 datacenter,
                 roster: &roster,
@@ -450,38 +470,57 @@ mod tests {
         let (issuer, terms) = (key(1).node_id(), scene.terms.clone());
         scene.write(member_path(&issuer), Roster::leaving(issuer, "root", 1));
         assert_eq!(scene.judged(1, "pve-1").unwrap_err().code(), "issuer");
-        let record = InviteRecord {
-            id: terms.invite,
-            issuer,
-            created_ms: terms.issued_ms,
-            expires_ms: terms.expires_ms,
-            uses: terms.uses,
-            node_name: terms.node_name,
-            strict: terms.strict,
-            revoked: false,
-        };
-        scene.write(invite_path(&record.id), Roster::inviting(&record));
+        let invitation = Invitation::issue(terms.clone(), &key(1));
+        scene.write(invite_path(&terms.invite), Roster::inviting(&invitation));
         assert!(scene.judged(2, "pve-2").is_ok());
         scene.terms.uses = None;
         assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "issuer");
     }
 
+    /// Of two that came by an invitation for one, the later: it invites, and is asked to admit.
+    #[test]
+    fn who_came_beyond_the_uses_lets_nobody_in_until_it_is_accepted() {
+        let mut scene = Scene::new();
+        let (first, beyond) = (key(2).node_id(), key(3).node_id());
+        let invitation = Invitation::issue(scene.terms.clone(), &key(1));
+        scene.write(invite_path(&scene.terms.invite), Roster::inviting(&invitation));
+        let invite = Some(scene.terms.invite);
+        scene.admit(2, "pve-2", invite);
+        scene.admit(3, "pve-3", invite);
+        let used_up = invitation.terms().clone();
+        scene.secret = Secret::new([5; 16]);
+        let of = |issuer: u8, secret: &Secret| Terms {
+            issuer: key(issuer).node_id(),
+            issuer_name: format!("pve-{issuer}"),
+            invite: secret.key().invite_id(),
+            ..used_up.clone()
+        };
+        let judged_by = |scene: &mut Scene, issuer: u8, judge: NodeId| {
+            scene.terms = of(issuer, &scene.secret);
+            let judged = scene.judged_of((judge, key(issuer)), 4, "pve-4", None, |_| ());
+            judged.map(|_| ()).map_err(|refusal| refusal.code())
+        };
+        assert_eq!(judged_by(&mut scene, 2, first), Ok(()));
+        assert_eq!(judged_by(&mut scene, 3, first), Err("issuer_unaccepted"));
+        assert_eq!(judged_by(&mut scene, 2, beyond), Err("seed_unaccepted"));
+
+        let roster = Roster::of(&scene.replica);
+        let member = roster.member(&beyond).unwrap();
+        let accepting = Roster::accepting(member, first, "root", WALL_MS);
+        scene.write(member_path(&beyond), accepting);
+
+        assert_eq!(judged_by(&mut scene, 3, first), Ok(()));
+        assert_eq!(judged_by(&mut scene, 2, beyond), Ok(()));
+    }
+
     #[test]
     fn a_revoked_invitation_admits_nobody() {
         let mut scene = Scene::new();
-        let record = InviteRecord {
-            id: scene.terms.invite,
-            issuer: scene.terms.issuer,
-            created_ms: 1,
-            expires_ms: 2,
-            uses: None,
-            node_name: None,
-            strict: false,
-            revoked: false,
-        };
-        scene.write(invite_path(&record.id), Roster::inviting(&record));
+        let (path, issuer) = (invite_path(&scene.terms.invite), scene.terms.issuer);
+        let invitation = Invitation::issue(scene.terms.clone(), &key(1));
+        scene.write(path.clone(), Roster::inviting(&invitation));
         assert!(scene.judged(2, "pve-2").is_ok());
-        scene.write(invite_path(&record.id), Roster::revoking(record.issuer, "root", 1));
+        scene.write(path, Roster::revoking(issuer, "root", 1));
         assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "revoked");
     }
 

@@ -63,6 +63,18 @@ pub struct Member {
     /// The states that it is in and that need a person, as it says itself, the gravest first.
     #[serde(default)]
     pub notices: Vec<Told>,
+    /// Whether it may let others in. Not so where it came in beyond the uses of its invitation, or
+    /// by one that did, until it is accepted.
+    #[serde(default = "yes")]
+    pub accepted: bool,
+    /// Why it may not, where it may not.
+    #[serde(default)]
+    pub unaccepted: Option<String>,
+}
+
+/// What a version says that does not know the word.
+fn yes() -> bool {
+    true
 }
 
 /// Gives a member another name.
@@ -91,6 +103,33 @@ pub struct Renamed {
     pub id: String,
     /// Its name before.
     pub was: String,
+}
+
+/// Accepts a member that came in beyond the uses of its invitation: from now on it may let others
+/// in. One that may already stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptMember {
+    /// Which member.
+    pub node: String,
+}
+
+impl Operation for AcceptMember {
+    type Output = Accepted;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "members/{node}/accept";
+    const ACTION: Action = Action::Write;
+}
+
+/// A member that is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its name.
+    pub name: String,
+    /// Its id, in full.
+    pub id: String,
+    /// Why it was not; none where it was.
+    pub was: Option<String>,
 }
 
 /// Puts a member out of the Data Center, for good. A node that reaches less than half of the members,

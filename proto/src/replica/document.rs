@@ -237,6 +237,13 @@ impl Document {
         self.tombs.latest()
     }
 
+    /// The changes that touched a field and that no other change to it had seen, earliest first:
+    /// the last is what it shows, the others were written without knowledge of that one.
+    pub fn siblings(&self, field: &str) -> impl Iterator<Item = &SignedChange> {
+        let stamps = self.fields.get_key_value(field).map(|(_, register)| register.siblings.keys());
+        stamps.into_iter().flatten().filter_map(|stamp| self.history.get(stamp))
+    }
+
     /// Whether any field shows.
     pub fn exists(&self) -> bool {
         self.fields().next().is_some()

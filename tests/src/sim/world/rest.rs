@@ -158,7 +158,7 @@ fn names_are_unique(id: HostId, process: &Process) -> Result<(), Broken> {
         })?;
         let mut claims =
             process.roster().current().filter(|m| one_name(&m.given_name, &member.given_name));
-        let earlier = claims.any(|m| m.admitted < member.admitted);
+        let earlier = claims.any(|m| (m.claim, m.id) < (member.claim, member.id));
         hold(Promise::NamesAreUnique, earlier != (member.name == member.given_name), || {
             format!("{id} shows {} as {}", member.given_name, member.name)
         })?;

@@ -115,7 +115,8 @@ impl World<'_> {
     }
 }
 
-/// No two members show one name, and the earliest of those who were given it shows it plainly.
+/// No two members show one name, and the one with the earliest claim to it shows it plainly: by the
+/// law of `roster::precedence`, which is proved there against the whole history of a node.
 fn names_are_unique(host: usize, roster: &Roster) -> Result<(), Broken> {
     let mut shown = BTreeSet::new();
     let twice = roster.current().find(|member| !shown.insert(&member.name));
@@ -124,7 +125,7 @@ fn names_are_unique(host: usize, roster: &Roster) -> Result<(), Broken> {
     })?;
     let mut earliest = BTreeMap::new();
     for member in roster.current() {
-        let claim = (member.admitted, member.id, &member.name);
+        let claim = (member.claim, member.id, &member.name);
         let first = earliest.entry(&member.given_name).or_insert(claim);
         if (claim.0, claim.1) < (first.0, first.1) {
             *first = claim;
@@ -132,6 +133,6 @@ fn names_are_unique(host: usize, roster: &Roster) -> Result<(), Broken> {
     }
     let wrong = earliest.iter().find(|(given, (_, _, shown))| *given != shown);
     hold(Promise::NamesAreUnique, wrong.is_none(), || {
-        format!("h{host} does not leave a name to the earliest: {wrong:?}")
+        format!("h{host} does not leave a name to the earliest claim: {wrong:?}")
     })
 }

@@ -1,0 +1,161 @@
+//! Calls to those that were put out and may not know it: nobody else would tell two sides that each
+//! put out the other.
+//!
+//! Who is put out while it hears of it puts itself aside, and nobody calls it again. Who is put out
+//! across a partition goes on, and may have put out this side in turn: then neither dials the other
+//! any more, for nobody dials those that do not belong. So one node of each side calls, ever more
+//! rarely, for as long as there is no answer: the one on which the removal was asked for, or where
+//! that is gone the one of the lowest id. If the call finds the other side, the caller tells its own
+//! by its vitals, and each of them asks once for itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerage_proto::id::NodeId;
+use peerage_proto::roster::{Roster, Standing};
+use peerage_proto::wire::RefusalCode;
+use tokio::time::{Instant, sleep};
+
+use super::Membership;
+use crate::mesh::DialError;
+
+/// How often a node looks whether there is someone to call.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The first and the longest wait between two rounds of calls.
+const CALL_WAIT: Duration = Duration::from_secs(10);
+const CALL_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// How many are called in one round.
+const CALLED_MAX: usize = 8;
+
+/// When whom to call.
+#[derive(Debug)]
+struct Rounds {
+    due: Instant,
+    wait: Duration,
+    /// Whom the last look found.
+    known: BTreeSet<NodeId>,
+    /// Who was called last: the next one is the one after it.
+    last: Option<NodeId>,
+}
+
+impl Rounds {
+    fn new(now: Instant) -> Self {
+        Self { due: now, wait: CALL_WAIT, known: BTreeSet::new(), last: None }
+    }
+
+    /// Whom to call now, of those that are to be called. Where one is new the waits begin anew.
+    fn next(&mut self, wanted: BTreeSet<NodeId>, now: Instant) -> Vec<NodeId> {
+        if !wanted.is_subset(&self.known) {
+            (self.due, self.wait) = (now, CALL_WAIT);
+        }
+        self.known = wanted;
+        if now < self.due || self.known.is_empty() {
+            return Vec::new();
+        }
+        self.due = now + self.wait;
+        self.wait = (self.wait * 2).min(CALL_WAIT_MAX);
+        let (behind, rest): (Vec<_>, Vec<_>) =
+            self.known.iter().copied().partition(|node| Some(*node) <= self.last);
+        let round: Vec<_> = rest.into_iter().chain(behind).take(CALLED_MAX).collect();
+        self.last = round.last().copied();
+        round
+    }
+}
+
+/// Calls those that were put out, where this node is the one to do it.
+pub(super) async fn call_those_put_out(this: Arc<Membership>) {
+    let mut rounds = Rounds::new(Instant::now());
+    // Those that know how they stand: they put themselves aside, or took another identity.
+    let mut settled: BTreeSet<NodeId> = BTreeSet::new();
+    loop {
+        sleep(LOOK_EVERY).await;
+        let wanted = wanted(&this, &settled);
+        for node in rounds.next(wanted, Instant::now()) {
+            // What it has against this node is noted on the way. Whoever takes the call is refused
+            // here, and hears why when it dials back.
+            match this.mesh.connect(node).await {
+                Err(DialError::WrongKey { .. }) => drop(settled.insert(node)),
+                Err(DialError::Refused(refusal)) if is_aside(refusal.code) => {
+                    settled.insert(node);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_aside(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
+}
+
+/// Those that this node is to call: it is the one of its side that does, or another found them.
+fn wanted(this: &Membership, settled: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let roster = this.roster();
+    let removed = roster.all().filter(|member| matches!(member.standing, Standing::Removed(_)));
+    let mut open: BTreeSet<_> = removed.map(|member| member.id).collect();
+    open.retain(|node| !settled.contains(node) && !this.objections.is_known(node));
+    if open.is_empty() {
+        return open;
+    }
+    let vitals = this.vitals.all().borrow().clone();
+    let told = vitals.iter().filter(|(node, _)| roster.is_current(node));
+    let found: BTreeSet<_> = told.flat_map(|(_, vital)| vital.vitals.objectors.clone()).collect();
+    open.retain(|node| found.contains(node) || is_called_by(&roster, this, *node));
+    open
+}
+
+/// Whether this is the node of its side that calls one that was put out.
+pub(super) fn is_called_by(roster: &Roster, this: &Membership, node: NodeId) -> bool {
+    let Some(Standing::Removed(ending)) = roster.member(&node).map(|member| &member.standing)
+    else {
+        return false;
+    };
+    if ending.by == this.me {
+        return true;
+    }
+    let alive = this.alive();
+    !alive.contains(&ending.by) && alive.iter().all(|other| this.me < *other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(range: std::ops::Range<u8>) -> BTreeSet<NodeId> {
+        range.map(|n| NodeId([n; 32])).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_grow_rare_and_begin_anew_for_one_that_is_put_out_later() {
+        let begun = Instant::now();
+        let mut rounds = Rounds::new(begun);
+        let mut called = |hours: u64, wanted: BTreeSet<NodeId>, from: Instant| {
+            let ticks = (0..hours * 360).map(|tick| from + LOOK_EVERY * tick as u32);
+            ticks.filter(|now| !rounds.next(wanted.clone(), *now).is_empty()).count()
+        };
+        assert_eq!(called(1, BTreeSet::new(), begun), 0);
+        let first_hour = called(1, nodes(1..2), begun);
+        let second_hour = called(1, nodes(1..2), begun + Duration::from_secs(3_600));
+        assert!((8..=14).contains(&first_hour), "{first_hour}");
+        assert_eq!(second_hour, 6);
+        let with_another = called(1, nodes(1..3), begun + Duration::from_secs(7_200));
+        assert_eq!(with_another, first_hour);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_all_are_called_in_turn() {
+        let mut now = Instant::now();
+        let mut rounds = Rounds::new(now);
+        let mut called = BTreeSet::new();
+        for _ in 0..3 {
+            let round = rounds.next(nodes(0..20), now);
+            assert!(round.len() <= CALLED_MAX);
+            called.extend(round);
+            now += CALL_WAIT_MAX;
+        }
+        assert_eq!(called, nodes(0..20));
+    }
+}
