@@ -241,7 +241,7 @@ impl Document {
     /// the last is what it shows, the others were written without knowledge of that one.
     pub fn siblings(&self, field: &str) -> impl Iterator<Item = &SignedChange> {
         let stamps = self.fields.get_key_value(field).map(|(_, register)| register.siblings.keys());
-        stamps.into_iter().flatten().filter_map(|stamp| self.history.get(stamp))
+        stamps.into_iter().flatten().filter_map(|stamp| Some(&self.history.get(stamp)?.change))
     }
 
     /// Whether any field shows.
