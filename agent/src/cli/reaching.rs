@@ -75,14 +75,17 @@ pub(super) fn unreachable(socket: &Path, error: &io::Error) -> ApiError {
         ),
         Obstacle::Closed(folder) => (
             format!(
-                "{} may not enter the folder {}, which is on the way to the agent's socket {path}",
+                "you ({}) may not enter the folder {}, which is on the way to the agent's socket {path}",
                 me(),
                 folder.display()
             ),
             way_in(&folder, 0o010),
         ),
         Obstacle::NotAllowed => (
-            format!("{} may not speak to the agent: the socket {path} is closed to it", me()),
+            format!(
+                "you ({}) may not speak to the agent: the socket {path} is closed to you",
+                me()
+            ),
             way_in(socket, 0o020),
         ),
         Obstacle::NotAFolder(found) => (
