@@ -438,8 +438,7 @@ impl Membership {
         let is_away = |id: &NodeId| {
             standings.get(id).is_some_and(|s| matches!(s.state, State::Down | State::Left))
         };
-        let reached = |id: &NodeId| !is_away(id) || self.mesh.is_connected(*id);
-        roster.others(self.me).filter(reached).collect()
+        roster.others(self.me).filter(|id| !is_away(id)).collect()
     }
 
     /// What another node was known to hold since this agent started.
