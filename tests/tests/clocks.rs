@@ -103,8 +103,7 @@ fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
 
     only_seed.says(&["the clock of pve-3 itself is ", "2 other nodes", "set the clock of pve-3"]);
     let figure = only_seed.stderr.split("itself is ").nth(1).unwrap_or_default();
-    let seconds: f64 = figure.split(' ').next().unwrap_or_default().parse().unwrap_or_default();
-    assert!((7_190.0..=7_210.0).contains(&seconds), "{figure}");
+    assert!(["2 h ahead", "1 h 59 min"].iter().any(|about| figure.starts_with(about)), "{figure}");
     joiner.cli(&["join", &token, "--yes"]).exits(0);
     fleet.push(joiner);
     fleet.all_see_all();

@@ -76,7 +76,7 @@ fn of_two_sides_only_the_larger_puts_anybody_out_without_being_told_twice() {
 
     let state = || fleet[0].client().get("status").unwrap_or_default()["node"]["state"].clone();
     until("it is told", LATER, state, |state| state == "removed");
-    assert_eq!(fleet[1].state_of("pve-5"), "alive");
+    until("its side sees it again", LATER, || fleet[1].state_of("pve-5"), |state| state == "alive");
 }
 
 /// Each saw only itself, for ever, and no command helped.

@@ -19,7 +19,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("identity", &["id", "time", "codec"]),
     ("replica", &["identity"]),
-    ("invitation", &["identity"]),
+    ("invitation", &["identity", "text"]),
     // How many an invitation admits is judged by what its issuer signed.
     ("roster", &["replica", "links", "invitation"]),
     ("settings", &["replica"]),

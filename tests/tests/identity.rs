@@ -334,7 +334,7 @@ fn who_only_restarts_keeps_its_name_and_place() {
 
     fleet.push(old);
     fleet.all_see_all();
-    until("it gives up", LATER, log, |log| log.contains("goes on standalone"));
+    until("it gives up", LATER, log, |log| log.contains("joining was refused"));
     assert_eq!(anew.status()["datacenter"], Value::Null);
     assert_eq!(states(&fleet[0], "pve-3"), ["alive"]);
 }

@@ -103,7 +103,7 @@ fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_rena
     let (first, second) = (&fleet[2], &fleet[3]);
     assert_eq!(first.status()["node"]["name"], "web");
     assert_eq!(first.status()["notice"], Value::Null);
-    let notice = second.status()["notice"]["message"].as_str().unwrap_or_default().to_owned();
+    let notice = second.status()["notice"].to_string();
     assert!(notice.contains(&format!("peerage rename {suffixed} NEW")), "{notice:?}");
     second.cli(&["status"]).exits(0).says(&["web", "peerage rename"]);
     let told = std::iter::from_fn(|| events.next(SOON));

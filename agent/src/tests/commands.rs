@@ -248,7 +248,8 @@ async fn nodes_are_renamed_and_removed_and_a_node_leaves() {
     assert!(agent.run("members accept pve-2").await.err.contains("pve-2 is accepted\n"));
     assert!(agent.run("members accept pve-1").await.err.contains("accepted already"));
     assert_eq!(agent.run("members accept pve-9").await.exit, Exit::NotFound);
-    assert_eq!(agent.run("members --watch accept pve-1").await.exit, Exit::Usage);
+    let both = words_of("members --watch accept pve-1");
+    assert_eq!(CommandLine::read(both).unwrap_err(), Exit::Usage);
     assert!(agent.run("remove pve-2").await.err.contains("pve-2 is removed"));
     assert!(agent.run("leave").await.err.contains("kept in /b"));
     assert_eq!(agent.run("leave").await.exit, Exit::Refused);
