@@ -150,15 +150,13 @@ fn who_may_not_reach_the_socket_is_told_so_and_how_it_may() {
     assert!(!refused.stderr.contains("systemctl"), "it runs: {}", refused.stderr);
     mode(&socket, 0o666);
 
-    // The binary lies in the home, so the socket's folder is another one.
-    let folder = agent.file("closed");
-    fs::create_dir(&folder).unwrap();
+    // The binary lies in the home of the first, so that the second's may be closed.
+    let other = Agent::start("pve-2");
+    let folder = other.socket().parent().unwrap().to_owned();
     mode(&folder, 0o700);
-    let behind = folder.join("peerage.sock");
-    let command = ["--socket", behind.to_str().unwrap(), "status"];
-    let refused = as_nobody(&agent, &command).exits(5);
+    let refused = as_nobody(&other, &["status"]).exits(5);
     refused.says(&["may not enter", folder.to_str().unwrap(), "root (sudo)"]);
-    assert!(!refused.stderr.contains("systemctl"), "it may run: {}", refused.stderr);
+    assert!(!refused.stderr.contains("systemctl"), "it runs: {}", refused.stderr);
 }
 
 /// It said that there were no agent's data.
