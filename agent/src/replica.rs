@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use peerage_proto::replica::{
-    Actor, Commit, Dot, Edit, Field, Outputs, Path, Replica, Room, SignedChange, StoreOp, Vector,
-    WriteError, Written,
+    Actor, Commit, Dot, Edit, FORGOTTEN_MAX, Field, Outputs, Path, Replica, Room, SignedChange,
+    StoreOp, Vector, WriteError, Written,
 };
 use peerage_proto::roster::Roster;
 use peerage_proto::skew::ClockOff;
@@ -216,9 +216,11 @@ impl ReplicaHandle {
         loop {
             let (reply, outcome) = oneshot::channel();
             self.ask(Request::Compact { reply }).await?;
-            match outcome.await.map_err(|_| WriteFailure::Stopping)?? {
-                0 => return Ok(forgotten),
-                step => forgotten += step,
+            let step = outcome.await.map_err(|_| WriteFailure::Stopping)??;
+            forgotten += step;
+            // What others supersede meanwhile is not waited for.
+            if step < FORGOTTEN_MAX as u64 {
+                return Ok(forgotten);
             }
         }
     }

@@ -109,6 +109,8 @@ pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, r
             (_, JoinSource::Token(_)) => return,
         }
     }
+    // Somebody else had it join meanwhile.
+    node.notices().set(NoticeKind::Joins, None);
 }
 
 /// Waits, each time for twice as long, up to `longest`.

@@ -11,7 +11,7 @@ mod acceptance;
 mod invites;
 mod precedence;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -196,6 +196,9 @@ pub struct Member {
     pub admitted_by: NodeId,
     /// The invitation that admitted it; none for the founder.
     pub invite: Option<InviteId>,
+    /// The invitations by which it came before it left, with the time at which that membership
+    /// began: they stay used. The latest [`USED_MAX`] are kept.
+    used: Vec<(InviteId, Hlc)>,
     /// Who accepted it, though it came in beyond the uses of that invitation.
     pub accepted: Option<Ending>,
     /// Why it may let nobody in until it is accepted; none where it may.
@@ -209,7 +212,31 @@ impl Member {
     pub fn is_current(&self) -> bool {
         self.standing == Standing::Member
     }
+
+    /// When it used an invitation, if ever it did.
+    fn came_by(&self, invite: &InviteId) -> Option<Hlc> {
+        let now = self.invite.iter().map(|by| (*by, self.since));
+        let uses = now.chain(self.used.iter().copied());
+        uses.filter(|(by, _)| by == invite).map(|(_, since)| since).min()
+    }
+
+    /// Each invitation that it used.
+    fn came_by_each(&self) -> BTreeSet<InviteId> {
+        self.invite.into_iter().chain(self.used.iter().map(|(by, _)| *by)).collect()
+    }
+
+    /// What its next admission says of the invitations that it used.
+    fn used(&self, next: Option<InviteId>) -> Vec<(InviteId, Hlc)> {
+        let goes_on = self.is_current() && self.invite == next;
+        let now = self.invite.filter(|_| !goes_on).map(|by| (by, self.since));
+        let mut used: Vec<_> = self.used.iter().copied().chain(now).collect();
+        used.drain(..used.len().saturating_sub(USED_MAX));
+        used
+    }
 }
+
+/// How many invitations that it used before are kept of a node that leaves and comes back.
+pub const USED_MAX: usize = 16;
 
 /// Why a text names no member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -379,7 +406,7 @@ impl Roster {
 
     /// The nodes that an invitation admitted.
     pub fn admitted_with(&self, id: &InviteId) -> impl Iterator<Item = NodeId> {
-        self.members.values().filter(move |m| m.invite == Some(*id)).map(|m| m.id)
+        self.members.values().filter(move |m| m.came_by(id).is_some()).map(|m| m.id)
     }
 
     /// What people want to hear of the way from an earlier roster to this.
@@ -444,6 +471,10 @@ impl Roster {
         let mut admitted = json!({"by": by, "invite": invite, "at_ms": at_ms});
         for (field, said) in self.place_kept(id) {
             admitted[field] = said;
+        }
+        let used = self.member(id).map(|member| member.used(invite)).unwrap_or_default();
+        if !used.is_empty() {
+            admitted["used"] = json!(used);
         }
         let mut edit = setting([
             ("name", json!(name)),
@@ -525,6 +556,12 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
     let read_id = |name: &str| admitted.get(name).and_then(Value::as_str);
     let place = Place::read(document, &given_name);
     let invite = read_id("invite").and_then(|t| t.parse().ok());
+    let used = admitted.get("used").and_then(Value::as_array).into_iter().flatten();
+    let used = used.take(USED_MAX).filter_map(|used| {
+        let (by, since) = (used.get(0)?.as_str()?, used.get(1)?.as_u64()?);
+        Some((by.parse().ok()?, Hlc(since).min(stamp.at)))
+    });
+    let used = used.collect();
     Some(Member {
         id,
         name: given_name.clone(),
@@ -540,6 +577,7 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
         claim: place.claim,
         admitted_by: read_id("by").and_then(|t| t.parse().ok()).unwrap_or(id),
         invite,
+        used,
         accepted: acceptance::read(document, invite),
         unaccepted: None,
         past: place.past,

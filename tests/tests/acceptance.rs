@@ -98,6 +98,7 @@ fn an_invitation_by_one_that_came_beyond_holds_again_once_it_is_accepted() {
     refused.exits(REFUSED).says(&["pve-4", "members accept pve-4"]);
     assert_eq!(fifth.status()["datacenter"], Value::Null);
     fleet[0].cli(&["members", "accept", "pve-4"]).exits(0);
+    until("it hears of it", LATER, || row(&fleet[3], "pve-4"), |row| row["accepted"] == true);
     fifth.join(&of_fourth).expect("the same string holds");
 }
 

@@ -101,18 +101,28 @@ pub(super) async fn revert(node: &Node, caller: &Caller, request: Revert) -> Ans
     let at = Path::setting(&path).map_err(|e| bad_name(&e))?;
     let looked = membership.replica.read(move |replica| {
         let document = replica.document(&at)?;
+        let forgotten = document.forgotten_as_of(&stamp).cloned();
         let then = document.as_of(&stamp).ok_or(stamp);
         let now: Vec<Field> = document.fields().map(|(field, _, _)| field.clone()).collect();
         let latest = document.stamp().map(|stamp| stamp.to_string());
-        Some((then, now, latest))
+        Some((then, forgotten, now, latest))
     });
-    let (then, now, latest) =
+    let (then, forgotten, now, latest) =
         looked.await.map_err(not_written)?.ok_or_else(|| no_document(&path))?;
     let then = then.map_err(|stamp| {
         let message = format!("{path} has no change {stamp:?} that is still kept");
         ApiError::new(ErrorCode::NotFound, message)
             .hint(format!("`peerage settings history {path}` shows the stamps"))
     })?;
+    if let Some(field) = forgotten {
+        let message = format!(
+            "how {field} of {path} stood then is not kept any more, so it cannot be as it was: \
+             history yields to room, and to `peerage settings compact`"
+        );
+        return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
+            "`peerage settings history {path}` shows what is kept; set the fields that you want"
+        )));
+    }
     let unset = now.into_iter().filter(|field| !then.contains_key(field)).collect();
     // What someone wrote since this look is not what the caller means to undo.
     let edit = replica::Edit { set: then, unset, remove: false, if_stamp: latest };

@@ -249,7 +249,11 @@ pub(super) async fn remove(args: RemoveArgs, client: &Client, console: &mut Cons
 /// Asks whether a member that is alive shall go. One that is down is what the command is for.
 async fn confirm_removal(node: &str, client: &Client, console: &mut Console) -> Outcome {
     let members = client.call(&ListMembers {}).await?;
-    let is_meant = |m: &&Member| m.name == node || (node.len() >= ID_MIN && m.id.starts_with(node));
+    // As the agent finds it: the case does not count.
+    let start = node.to_ascii_lowercase();
+    let is_meant = |m: &&Member| {
+        m.name.eq_ignore_ascii_case(node) || (node.len() >= ID_MIN && m.id.starts_with(&start))
+    };
     let lives = |m: &&Member| matches!(m.state.as_str(), "alive" | "suspect");
     // One that this does not find the agent refuses in full words.
     let Some(member) = members.iter().filter(is_meant).find(lives) else { return Ok(()) };

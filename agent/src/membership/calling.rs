@@ -87,7 +87,8 @@ pub(super) async fn call_those_put_out(this: Arc<Membership>) {
     }
 }
 
-fn is_aside(code: RefusalCode) -> bool {
+/// Whether a node that refuses so gave way: it put itself aside, or is in another Data Center.
+pub(super) fn is_aside(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
 }
 

@@ -15,11 +15,10 @@ use peerage_proto::id::NodeId;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{Ending, Roster, Standing};
 use peerage_proto::vitals::OBJECTORS_MAX;
-use peerage_proto::wire::RefusalCode;
 use tokio::time::{Instant, sleep};
 
 use super::Membership;
-use super::calling::is_called_by;
+use super::calling::{is_aside, is_called_by};
 use crate::mesh::DialError;
 
 /// From how many nodes objections are kept; what more of them would say is the same.
@@ -196,7 +195,7 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
             || match this.mesh.connect(by).await {
                 // Another identity is there now: it gave way.
                 Ok(()) | Err(DialError::WrongKey { .. }) => true,
-                Err(DialError::Refused(refusal)) => refusal.code == RefusalCode::Standalone,
+                Err(DialError::Refused(refusal)) => is_aside(refusal.code),
                 Err(_) => false,
             };
         if is_over {

@@ -58,6 +58,8 @@ impl Node {
         let membership = self.membership().ok_or(NodeError::Standalone)?;
         // From here on nothing is acknowledged that might be lost with this node.
         let _closed = membership.replica.close();
+        // What was decided before is on disk once this returns, and so is part of what is confirmed.
+        membership.replica.read(|_| ()).await?;
         if !force && let Some(loss) = loss(&membership).await? {
             return Err(NodeError::Loss(loss));
         }

@@ -72,10 +72,10 @@ impl Node {
         // From here on the folder is the new node's, whatever happens: nothing begins any more under
         // the old key.
         self.stopping.cancel();
+        // It is told already if this is full. A change of key that fails here is finished by the start.
+        let _ = place.replaced.try_send(());
         let (key, old_key) = new.publish()?;
         warn!(was = %self.id().short(), is = %key.node_id().short(), "this host has a new identity");
-        // It is told already if this is full.
-        let _ = place.replaced.try_send(());
         Ok(Renewed { was: Some(self.id()), is: key.node_id(), backup, old_key })
     }
 }

@@ -63,13 +63,17 @@ impl Notices {
         self.take(kind, |board| board.again(kind, state, now));
     }
 
-    /// Takes away states that ended with what they were about, of which nobody needs to hear.
+    /// Takes away states that ended with what they were about: whoever follows the events hears that
+    /// they stand no more, and not that they were mended.
     pub fn forget(&self, kinds: &[NoticeKind]) {
+        let mut stood = Vec::new();
         self.board.send_if_modified(|board| {
-            let before = board.standing().count();
-            board.forget(kinds);
-            board.standing().count() != before
+            stood = board.forget(kinds);
+            !stood.is_empty()
         });
+        for kind in stood {
+            self.tell(kind, "this ended with what it was about".to_owned(), "ends");
+        }
     }
 
     /// The states that stand, as a value to read or to wait on.

@@ -208,7 +208,8 @@ impl StoreError {
             io::ErrorKind::FileTooLarge => Failure::TooLarge,
             io::ErrorKind::ReadOnlyFilesystem => Failure::ReadOnly,
             io::ErrorKind::PermissionDenied => Failure::Denied,
-            io::ErrorKind::InvalidInput => Failure::Foreign,
+            // Our own word for what is no plain file; the kernel's EINVAL is something else.
+            io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => Failure::Foreign,
             _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Failure::Foreign,
             _ => Failure::Device,
         };

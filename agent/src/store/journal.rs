@@ -57,6 +57,8 @@ pub struct Journal {
     /// How long the file must be before it is rewritten again by itself: a disk that had no room
     /// for the copy is not asked again after every commit.
     rewritten_from: u64,
+    /// Whether the last attempt to do that failed: the next one waits until so much more is there.
+    rewrite_failed: bool,
     /// Something before `end` cannot be read.
     damaged: bool,
     /// How many bytes lie behind `end`: a commit that was never finished, or what was left of it.
@@ -102,6 +104,7 @@ impl Journal {
             commit: 0,
             live: Live::default(),
             rewritten_from: COMPACT_BYTES_MIN,
+            rewrite_failed: false,
             damaged: false,
             torn: 0,
             is_marked: false,
@@ -354,10 +357,12 @@ impl Disk for Journal {
 
     fn tidy(&mut self) -> Result<(), StoreError> {
         let grown = self.end > self.rewritten_from && self.end / 2 > self.live.bytes();
-        if self.failed.is_some() || !(grown || self.damaged) {
+        let waits = self.rewrite_failed && self.end <= self.rewritten_from;
+        if self.failed.is_some() || waits || !(grown || self.damaged) {
             return Ok(());
         }
         let rewritten = self.rewrite();
+        self.rewrite_failed = rewritten.is_err();
         self.rewritten_from = match rewritten {
             Ok(()) => COMPACT_BYTES_MIN,
             Err(_) => self.end + COMPACT_BYTES_MIN,

@@ -296,6 +296,9 @@ async fn on_a_terminal_removing_a_member_that_lives_asks_and_elsewhere_it_does_a
     for (words, input, exit) in [
         ("remove pve-2", "n\n", Exit::Refused),
         ("remove pve-2-000", "\n", Exit::Refused),
+        // Names and ids are one whatever their case.
+        ("remove PVE-2", "n\n", Exit::Refused),
+        ("remove PVE-2-000", "n\n", Exit::Refused),
         ("remove pve-2", "y\n", Exit::Done),
         ("remove pve-9", "", Exit::NotFound),
     ] {

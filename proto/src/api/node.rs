@@ -227,6 +227,10 @@ impl Operation for Meet {
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "meet";
     const ACTION: Action = Action::Write;
+
+    fn patience(&self) -> Duration {
+        JOINING_MAX
+    }
 }
 
 /// Whom this node met.

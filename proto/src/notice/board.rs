@@ -138,9 +138,9 @@ impl Board {
         Some(Said::Again { message, times, lasted: now.mono.saturating_sub(notice.begun) })
     }
 
-    /// Takes states away of which nobody needs to hear that they ended.
-    pub fn forget(&mut self, kinds: &[NoticeKind]) {
-        self.0.retain(|kind, _| !kinds.contains(kind));
+    /// Takes states away that ended with what they were about; tells which stood.
+    pub fn forget(&mut self, kinds: &[NoticeKind]) -> Vec<NoticeKind> {
+        kinds.iter().filter(|kind| self.0.remove(kind).is_some()).copied().collect()
     }
 
     /// The states that stand, the gravest first.
@@ -215,14 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_stands_first_and_what_is_forgotten_has_no_end() {
+    fn the_gravest_stands_first_and_what_is_forgotten_stands_no_more() {
         let mut board = Board::default();
         for kind in [NoticeKind::Clock, NoticeKind::Peers, NoticeKind::Name] {
             board.set(kind, Some(full("x")), at(0));
         }
         let kinds: Vec<_> = board.standing().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, [NoticeKind::Peers, NoticeKind::Clock, NoticeKind::Name]);
-        board.forget(&[NoticeKind::Peers]);
+        let forgotten = board.forget(&[NoticeKind::Peers, NoticeKind::Disk]);
+        assert_eq!(forgotten, [NoticeKind::Peers]);
         assert_eq!(board.set(NoticeKind::Peers, None, at(1)), None);
     }
 }

@@ -192,7 +192,7 @@ impl Document {
 
     /// Whether any of these fields has more than one that speaks for it: a write settles it then.
     pub(super) fn is_contested<'a>(&self, mut fields: impl Iterator<Item = &'a Field>) -> bool {
-        !self.removals.siblings.is_empty()
+        (!self.removals.siblings.is_empty() && self.exists())
             || fields.any(|f| self.fields.get(f).is_some_and(|r| r.siblings.len() > 1))
     }
 
@@ -347,8 +347,27 @@ impl Document {
         (!losers.is_empty()).then(|| Conflict { field: field.clone(), winner, losers })
     }
 
+    /// A field of which it is not known any more how it stood just after a change: a later change saw
+    /// one that history has let go.
+    pub fn forgotten_as_of(&self, stamp_text: &str) -> Option<&Field> {
+        let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
+        let changes = || self.history.iter().map(|(stamp, kept)| (stamp, &kept.change));
+        let known: BTreeSet<Dot> = changes().map(|(_, change)| change.dot).collect();
+        let told: BTreeSet<&Field> = changes()
+            .take_while(|(stamp, _)| *stamp <= until)
+            .flat_map(|(_, change)| change.set.keys().chain(&change.unset))
+            .collect();
+        let later = changes().filter(|(stamp, _)| *stamp > until);
+        let mut seen = later.flat_map(|(_, change)| &change.based_on);
+        let lost = seen.find(|(field, dots)| {
+            !told.contains(field) && dots.iter().any(|dot| !known.contains(dot))
+        });
+        lost.map(|(field, _)| field)
+    }
+
     /// How the fields stood just after a change: what `revert` writes again. Knows only what the
-    /// history still holds. `None` where no change prints that stamp.
+    /// history still holds: see [`forgotten_as_of`](Self::forgotten_as_of). `None` where no change
+    /// prints that stamp.
     pub fn as_of(&self, stamp_text: &str) -> Option<BTreeMap<Field, Value>> {
         let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
         let mut fields = BTreeMap::new();

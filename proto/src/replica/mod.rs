@@ -29,7 +29,7 @@ pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
 pub use document::{Conflict, Document, Side};
 pub use path::{Field, NameError, Path, composed};
 use room::Pool;
-pub use room::{Full, RESERVE_BYTES, Room, Sizes};
+pub use room::{FORGOTTEN_MAX, Full, RESERVE_BYTES, Room, Sizes};
 use vector::digest;
 pub use vector::{Dot, Vector, Writer};
 

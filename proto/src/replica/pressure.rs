@@ -79,6 +79,25 @@ fn what_was_superseded_gives_its_room_back_when_room_is_needed() {
     assert!(room.settings.live > 980_000 && room.settings.total() <= 1_000_000, "{room:?}");
 }
 
+/// `revert` took a field away of which only the latest value was kept.
+#[test]
+fn what_history_let_go_is_not_taken_for_what_was_not_there() {
+    let mut node = small(0);
+    let (path, set) =
+        (at("a/b"), |n, value| Edit { set: [(field(n), json!(value))].into(), ..Edit::default() });
+    write(&mut node, &path, set(0, 1)).unwrap();
+    let then = write(&mut node, &path, set(1, 1)).unwrap().stamp().to_string();
+    write(&mut node, &path, set(0, 2)).unwrap();
+    let latest = write(&mut node, &path, set(2, 1)).unwrap().stamp().to_string();
+    let forgotten =
+        |node: &Replica, stamp: &str| node.document(&path).unwrap().forgotten_as_of(stamp).cloned();
+    assert_eq!(forgotten(&node, &then), None, "all is kept");
+    let outputs = node.compact();
+    node.committed(&outputs.commit);
+    assert_eq!(forgotten(&node, &then), Some(field(0)));
+    assert_eq!(forgotten(&node, &latest), None);
+}
+
 #[test]
 fn the_oldest_of_all_history_yields_first() {
     let mut node = small(0);
@@ -118,6 +137,16 @@ fn a_full_store_takes_what_makes_room_what_settles_and_what_grows_nothing() {
     write(&mut node, &at("logs/1"), large(9999)).unwrap();
     write(&mut node, &at("logs/2"), Edit { unset: [field(0)].into(), ..Edit::default() }).unwrap();
     write(&mut node, &at("logs/3"), remove()).unwrap();
+    let filling = node.room().limit - node.room().settings.live;
+    let last =
+        Edit { set: [(field(0), json!("x".repeat(filling - 250)))].into(), ..Edit::default() };
+    write(&mut node, &at("last-2"), last).unwrap();
+    let again = write(&mut node, &at("logs/3"), large(1));
+    assert!(
+        matches!(again, Err(WriteError::Full(_))),
+        "what was removed is no conflict: {again:?}"
+    );
+    write(&mut node, &at("last-2"), remove()).unwrap();
     write(&mut node, &at("new"), large(0)).unwrap();
     for n in 4..documents {
         write(&mut node, &at(&format!("logs/{n}")), remove()).unwrap();
@@ -300,5 +329,6 @@ fn a_member_never_refuses_what_another_acknowledged() {
     for n in 0..50 {
         write(&mut node, &at(&format!("other/{n}")), remove()).unwrap();
     }
+    write(&mut node, &at("logs/0"), remove()).unwrap();
     write(&mut node, &at("other/0"), large(0)).unwrap();
 }

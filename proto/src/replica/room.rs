@@ -36,7 +36,7 @@ const SHORT_PERCENT: usize = 95;
 const AMPLE_PERCENT: usize = 90;
 
 /// How many changes are forgotten at most by one step.
-const FORGOTTEN_MAX: usize = 4096;
+pub const FORGOTTEN_MAX: usize = 4096;
 
 /// How many of the largest a refusal names.
 const NAMED_MAX: usize = 3;
@@ -204,14 +204,19 @@ impl fmt::Display for Bytes {
 }
 
 impl Replica {
-    /// What is taken, and what may be.
+    /// What is taken, and what may be. Where the records have outgrown what is kept free for them,
+    /// they take of what the settings may.
     pub fn room(&self) -> Room {
-        Room {
-            settings: self.settings.sizes,
-            records: self.records.sizes,
-            limit: self.limits.total_bytes,
-            reserve: self.limits.reserve_bytes,
-        }
+        let (settings, records) = (self.settings.sizes, self.records.sizes);
+        let reserve = self.limits.reserve_bytes;
+        let limit = self.limits.total_bytes.saturating_sub(records.live.saturating_sub(reserve));
+        Room { settings, records, limit, reserve }
+    }
+
+    /// What may live of the records: what is kept free for them, and what the settings leave.
+    fn records_limit(&self) -> usize {
+        let left = self.limits.total_bytes.saturating_sub(self.settings.sizes.live);
+        self.limits.reserve_bytes + left
     }
 
     /// Whether a write of this node has room. What takes away, what makes nothing larger and what
@@ -220,8 +225,8 @@ impl Replica {
         let document = self.documents.get(path);
         let freed = document.map_or(0, |document| document.freed_by(change));
         let (pool, limit) = match path.is_reserved() {
-            true => (&self.records, self.limits.reserve_bytes),
-            false => (&self.settings, self.limits.total_bytes),
+            true => (&self.records, self.records_limit()),
+            false => (&self.settings, self.room().limit),
         };
         let live = pool.sizes.live;
         let after = (live + change.bytes().len()).saturating_sub(freed);
@@ -279,7 +284,8 @@ impl Replica {
     pub(super) fn yield_history(&mut self, commit: &mut Commit) {
         let Room { settings, records, limit, reserve } = self.room();
         self.let_go(false, settings.total().saturating_sub(limit), commit);
-        self.let_go(true, records.total().saturating_sub(reserve), commit);
+        let for_records = reserve.max(records.live);
+        self.let_go(true, records.total().saturating_sub(for_records), commit);
     }
 
     /// Forgets what is superseded of the settings, whatever room there is: `peerage settings
@@ -298,13 +304,13 @@ impl Replica {
         let pool = if reserved { &self.records } else { &self.settings };
         let mut freed = 0;
         let mut oldest = Vec::new();
-        for (_, dot) in pool.superseded.iter().take(FORGOTTEN_MAX) {
+        // A change above the vector must stay: it would be taken for a new one if it came again.
+        let forgettable = pool.superseded.iter().filter(|(_, dot)| self.vector.covers(dot));
+        for (_, dot) in forgettable.take(FORGOTTEN_MAX) {
             if freed >= bytes {
                 break;
             }
-            // A change above the vector must stay: it would be taken for a new one if it came again.
-            let change = self.change(dot).filter(|_| self.vector.covers(dot));
-            if let Some(change) = change {
+            if let Some(change) = self.change(dot) {
                 freed += change.bytes().len();
                 oldest.push(change.clone());
             }

@@ -7,7 +7,8 @@
 //! - Of the nodes that came by one invitation, in the order of their memberships' beginning and then
 //!   of their ids, those behind the number that its issuer signed are *unaccepted*. Who left or was
 //!   removed since counts, for it used the invitation.
-//! - So is who was let in by one that is unaccepted, or by an invitation that such a one made.
+//! - So is who was let in by one that is unaccepted, or by an invitation that such a one made, since
+//!   that one's membership began.
 //! - Who was accepted is not, and then neither are those that came in by it.
 //!
 //! An unaccepted member reads and writes like any other. It makes no invitation, what it signed as
@@ -85,10 +86,11 @@ impl Roster {
         }
     }
 
-    /// The nodes that came by an invitation, in the order in which they used it.
+    /// The nodes that came by an invitation, in the order in which they used it; also those that
+    /// belong by another one since.
     fn came_by(&self, invite: &InviteId) -> impl Iterator<Item = (Hlc, NodeId)> {
-        let came = self.all().filter(|member| member.invite == Some(*invite));
-        let mut came: Vec<_> = came.map(|member| (member.since, member.id)).collect();
+        let came = self.all().filter_map(|m| Some((m.came_by(invite)?, m.id)));
+        let mut came: Vec<_> = came.collect();
         came.sort_unstable();
         came.into_iter()
     }
@@ -109,16 +111,17 @@ impl Roster {
 
     fn find_unaccepted(&self) -> BTreeMap<NodeId, Unaccepted> {
         let mut used: BTreeMap<InviteId, u32> = BTreeMap::new();
-        for invite in self.all().filter_map(|member| member.invite) {
+        for invite in self.all().flat_map(Member::came_by_each) {
             *used.entry(invite).or_default() += 1;
         }
-        let is_accepted = |id: &NodeId| self.member(id).is_some_and(|m| m.accepted.is_some());
         let mut found = BTreeMap::new();
         for (invite, used) in used {
             let uses = self.invite(&invite).and_then(|record| record.uses());
             let Some(uses) = uses.filter(|uses| used > *uses) else { continue };
             let beyond = self.came_by(&invite).skip(uses as usize).map(|(_, id)| id);
-            let beyond = beyond.filter(|id| !is_accepted(id));
+            // Who was let in since by another one is judged by that.
+            let counts = |m: &Member| m.invite == Some(invite) && m.accepted.is_none();
+            let beyond = beyond.filter(|id| self.member(id).is_some_and(counts));
             found.extend(beyond.map(|id| (id, Unaccepted::Beyond { invite, uses })));
         }
         // Whom these let in, whom those let in, and so on. Each round finds one more, or is the last.
@@ -141,7 +144,9 @@ impl Roster {
     ) -> Option<NodeId> {
         let issuer = member.invite.and_then(|invite| self.invite(&invite)?.issuer());
         let by = [Some(member.admitted_by), issuer].into_iter().flatten();
-        by.into_iter().find(|id| *id != member.id && unaccepted.contains_key(id))
+        // Whom it let in before it left and came back as it did is not affected.
+        let was_so = |id: &NodeId| self.member(id).is_some_and(|by| by.since <= member.since);
+        by.into_iter().find(|id| *id != member.id && unaccepted.contains_key(id) && was_so(id))
     }
 }
 
@@ -250,6 +255,38 @@ mod tests {
         assert_eq!(unaccepted(&a), [4, 5]);
         accept(&mut a, 4, 1);
         assert_eq!(unaccepted(&a), [] as [u8; 0]);
+    }
+
+    /// The founder left, came back by a used invitation, and with it all whom it had ever let in could
+    /// let nobody in any more.
+    #[test]
+    fn whom_a_member_let_in_before_it_came_back_beyond_the_uses_is_not_affected() {
+        let mut a = founded();
+        admit(&mut a, 3, 1, None, 1000);
+        write(&mut a, &member_path(&id(1)), Roster::leaving(id(1), "root", 2000), 2000);
+        admit(&mut a, 4, 3, Some(INVITE), 2500);
+        admit(&mut a, 1, 3, Some(INVITE), 3000);
+        assert_eq!(unaccepted(&a), [1]);
+        admit(&mut a, 5, 1, None, 4000);
+        assert_eq!(unaccepted(&a), [1, 5]);
+    }
+
+    /// The first to come by it left and came back by another one: then the one behind it was in rightly,
+    /// and the invitation had a use left.
+    #[test]
+    fn an_invitation_stays_used_by_who_comes_back_by_another_one() {
+        let mut a = founded();
+        invite(&mut a, 1, OTHER, 1);
+        admit(&mut a, 3, 1, Some(INVITE), 1000);
+        admit(&mut a, 4, 1, Some(INVITE), 2000);
+        assert_eq!(unaccepted(&a), [4]);
+        for at in [3000, 4000] {
+            write(&mut a, &member_path(&id(3)), Roster::leaving(id(3), "root", at), at);
+            admit(&mut a, 3, 1, Some(OTHER), at + 500);
+        }
+        assert_eq!(unaccepted(&a), [4]);
+        let used: Vec<_> = Roster::of(&a).admitted_with(&INVITE).collect();
+        assert_eq!(used.len(), 2);
     }
 
     #[test]
