@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
@@ -23,8 +23,8 @@ impl Filter {
     ///
     /// # Errors
     /// The filter makes no sense; the one before stays.
-    pub fn change(&self, filter: &str) -> Result<(), ParseError> {
-        let targets = filter.parse::<Targets>()?;
+    pub fn change(&self, filter: &str) -> Result<(), FilterError> {
+        let targets = targets(filter)?;
         // It fails where the log has ended, with the process.
         let _ = self.0.reload(targets);
         Ok(())
@@ -35,8 +35,8 @@ impl Filter {
 ///
 /// # Errors
 /// The filter makes no sense.
-pub fn begin(filter: &str) -> Result<Filter, ParseError> {
-    let (targets, handle) = reload::Layer::new(filter.parse::<Targets>()?);
+pub fn begin(filter: &str) -> Result<Filter, FilterError> {
+    let (targets, handle) = reload::Layer::new(targets(filter)?);
     let registry = tracing_subscriber::registry().with(targets);
     let stderr = layer().with_writer(io::stderr);
     // A second call finds the first one's subscriber in place, and leaves it there.
@@ -46,6 +46,29 @@ pub fn begin(filter: &str) -> Result<Filter, ParseError> {
         registry.with(stderr.with_ansi(io::stderr().is_terminal())).try_init()
     };
     Ok(Filter(handle))
+}
+
+/// Why a filter makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// A part of it does not read.
+    #[error(transparent)]
+    Malformed(#[from] ParseError),
+    /// A word that is no level: as the name of a part of a program it would silence all others.
+    #[error("{0:?} is no level")]
+    NoLevel(String),
+}
+
+/// Reads a filter.
+fn targets(filter: &str) -> Result<Targets, FilterError> {
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    let words = filter.split(',').map(str::trim).filter(|part| !part.contains('='));
+    for word in words {
+        if !is_level(word) {
+            return Err(FilterError::NoLevel(word.to_owned()));
+        }
+    }
+    Ok(filter.parse()?)
 }
 
 /// Whether stderr is the journal's.
@@ -118,6 +141,17 @@ mod tests {
             lines,
             "<3>a commit failed cause=\"no\\nroom\"\n<4>pve-2 is late\n<6>admitted name=pve-3 uses=2\n"
         );
+    }
+
+    /// A misspelt level was taken for the name of a part, and nothing was logged at all.
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for right in ["info", "warn,peerage=debug", "peerage=debug, off", "DEBUG", ""] {
+            assert!(targets(right).is_ok(), "{right}");
+        }
+        for wrong in ["inof", "loud,peerage=debug", "info,warm", "peerage=loud"] {
+            assert!(targets(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

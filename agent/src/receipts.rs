@@ -37,11 +37,15 @@ impl Receipts {
 
     /// Notes that a node has these changes on its disk.
     pub fn note(&self, node: NodeId, dots: impl IntoIterator<Item = Dot>) {
-        let mut waiting = self.waiting();
+        let (mut waiting, mut elsewhere) = (self.waiting(), self.elsewhere());
         for dot in dots {
             waiting.entry(dot).and_modify(|(_, nodes)| _ = nodes.insert(node));
+            // A vector says "all up to": one that leaves a gap says nothing.
+            if elsewhere.seen.seen(&dot.writer) + 1 == dot.seq {
+                elsewhere.seen.raise(dot.writer, dot.seq);
+            }
         }
-        drop(waiting);
+        drop((waiting, elsewhere));
         self.came.notify_waiters();
     }
 

@@ -53,13 +53,13 @@ impl Obstacle {
                 "it is tried again; `peerage join` says at once what is in the way".to_owned()
             }
             (_, JoinSource::File(path)) => format!(
-                "put the Join Information that `peerage invite` prints into {}: it is read again \
-                 every few seconds",
+                "put right what is in the way, or put other Join Information (`peerage invite` on a \
+                 member) into {}: it is read again every few seconds",
                 path.display()
             ),
             (_, JoinSource::Token(_)) => {
-                "make new Join Information with `peerage invite` on a member, \
-                                          and paste it: `peerage join TOKEN`"
+                "once what is in the way is put right: `peerage join TOKEN`, with this Join \
+                 Information or new one (`peerage invite` on a member); it says what to do"
                     .to_owned()
             }
         };

@@ -58,7 +58,7 @@ pub struct Policy {
 
 /// A refusal, in words for the one who was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{caller} may look, but not change anything here")]
+#[error("you ({caller}) may look, but not change anything here")]
 pub struct Denied {
     /// Who asked.
     pub caller: String,
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn others_are_told_how_to_get_the_right() {
         let denied = decide(&policy(), &user(1000, 1000, &[27]), Action::Write).unwrap_err();
-        assert_eq!(denied.to_string(), "alice may look, but not change anything here");
+        assert_eq!(denied.to_string(), "you (alice) may look, but not change anything here");
         assert!(denied.hint.contains("usermod -aG peerage alice"), "{}", denied.hint);
     }
 

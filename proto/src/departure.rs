@@ -66,7 +66,9 @@ impl Loss {
             (false, false) => Lacking::Unconfirmed { asked: names(&mut reached.iter().copied()) },
         };
         let (unseen, _) = replica.delta(seen);
-        let unseen = unseen.iter().map(|change| &change.path).filter(|path| !path.is_reserved());
+        // What another node wrote is on its own disk.
+        let own = unseen.iter().filter(|change| change.dot.writer.node == me);
+        let unseen = own.map(|change| &change.path).filter(|path| !path.is_reserved());
         Some(Self {
             datacenter: roster.datacenter_name.clone(),
             lacking,
@@ -117,7 +119,7 @@ impl fmt::Display for Loss {
             return Ok(());
         }
         let paths: Vec<String> = unseen.iter().map(Path::to_string).collect();
-        write!(f, "; seen nowhere else: what was last written to {}", listed(&paths))
+        write!(f, "; not known to be elsewhere: what was last written here to {}", listed(&paths))
     }
 }
 
@@ -205,7 +207,7 @@ mod tests {
         assert_eq!(
             loss.to_string(),
             "no other member of north is reached (pve-2, pve-3), so nobody is known to hold what \
-             this node holds: 8 documents; seen nowhere else: what was last written to \
+             this node holds: 8 documents; not known to be elsewhere: what was last written here to \
              storage/nas0, storage/nas1, storage/nas2, storage/nas3, storage/nas4 and 2 more"
         );
     }

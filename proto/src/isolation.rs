@@ -107,8 +107,11 @@ impl Sight {
         let reach = Reach { members: others.len() + 1, reached: count(&[State::Alive]) + 1 };
         // Who said goodbye is silent for a reason that has nothing to do with the network.
         let expected = others.len() - count(&[State::Left]);
-        let mut silent: Vec<&Standing> =
-            others.iter().copied().filter(|o| o.state == State::Down).collect();
+        // Those that were never heard since the start all seem to have fallen silent then: where some
+        // other is reached, they may have been gone for long.
+        let never = |o: &Standing| o.why == Why::NeverHeard || o.heard.is_none();
+        let counts = |o: &&Standing| o.state == State::Down && (reach.reached == 1 || !never(o));
+        let mut silent: Vec<&Standing> = others.iter().copied().filter(counts).collect();
         silent.sort_by_key(|o| o.since);
         let is_certain = network.is_dead()
             && reach.reached == 1
@@ -123,7 +126,7 @@ impl Sight {
             reach,
             since_the_start: reach.reached == 1
                 && !silent.is_empty()
-                && silent.iter().all(|o| o.why == Why::NeverHeard || o.heard.is_none()),
+                && silent.iter().all(|o| never(o)),
             down: network.down(),
             is_gone: *network == Network::Gone,
             is_certain,

@@ -99,7 +99,7 @@ impl NoticeKind {
             Self::Clock => "this node's clock agrees with the others' again",
             Self::Contested => "no member objects to this node's membership any more",
             Self::Invitation => "nobody is in beyond the uses of an invitation any more",
-            Self::Name => "this node's name is its own again",
+            Self::Name => "nothing is wrong with this node's name any more",
             Self::Joins => "nothing keeps this node from joining any more",
             Self::Vitals => "all members exchange vitals with this node again",
         }

@@ -6,9 +6,11 @@
 //! person (the command line) it must print back letter by letter; where it stands alone it is a text
 //! otherwise, as `1.10` and `007` mostly are.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 /// How much of what was written an error shows.
@@ -53,6 +55,9 @@ pub enum TypedError {
     /// It opens as JSON does, and is none.
     #[error("it opens as JSON and is none: {0}; a text that opens so is written in double quotes")]
     NotJson(String),
+    /// An object in its JSON has a name twice.
+    #[error("{0}: one of the two values would be lost")]
+    Twice(String),
     /// A number in its JSON would be altered.
     #[error("{0}; {hint}", hint = .0.hint())]
     Altered(Altered),
@@ -79,7 +84,72 @@ pub fn sent<T: DeserializeOwned>(json: &str) -> Result<T, SentError> {
     let whole = read.is_ok() || serde_json::from_str::<IgnoredAny>(json).is_ok();
     match altered(json).filter(|_| whole) {
         Some(altered) => Err(altered.into()),
-        None => Ok(read?),
+        None => {
+            let read = read?;
+            serde_json::from_str::<Unique>(json)?;
+            Ok(read)
+        }
+    }
+}
+
+/// JSON of which no object has a name twice: of two values one would be lost without a word.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Unique;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value::<Unique>()?;
+            if names.contains(&name) {
+                let words = format!("the name {:?} stands twice in one object", cut(&name));
+                return Err(A::Error::custom(words));
+            }
+            names.insert(name);
+        }
+        Ok(Unique)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Unique, A::Error> {
+        while list.next_element::<Unique>()?.is_some() {}
+        Ok(Unique)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
+        Ok(Unique)
+    }
+
+    fn visit_unit<E>(self) -> Result<Unique, E> {
+        Ok(Unique)
     }
 }
 
@@ -102,7 +172,11 @@ pub fn typed(text: &str) -> Result<Value, TypedError> {
         Some('"') => value.map_err(|error| not_json(&error)),
         Some('{' | '[') => match first(text, prints_back) {
             Some(altered) => Err(TypedError::Altered(altered)),
-            None => value.map_err(|error| not_json(&error)),
+            None => {
+                let value = value.map_err(|error| not_json(&error))?;
+                let unique = serde_json::from_str::<Unique>(text).map(|_| value);
+                unique.map_err(|error| TypedError::Twice(error.to_string()))
+            }
         },
         _ => {
             let prints_back = |value: &Value| prints_back(text, &value.to_string());
@@ -244,6 +318,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Of two values of one name the last was kept, without a word.
+    #[test]
+    fn a_name_that_stands_twice_is_refused_wherever_it_is() {
+        for twice in [r#"{"a":1,"a":2}"#, r#"[{"b":{"a":1,"c":[],"\u0061":1}}]"#] {
+            let error = sent::<Value>(twice).unwrap_err().to_string();
+            assert!(error.contains("the name \"a\" stands twice"), "{error}");
+            assert!(matches!(typed(twice), Err(TypedError::Twice(_))), "{twice}");
+        }
+        for once in [r#"{"a":{"a":1},"b":{"a":2.5,"c":null,"d":[true,-1,"a","a"]}}"#, "[]"] {
+            assert!(sent::<Value>(once).is_ok() && typed(once).is_ok(), "{once}");
+        }
+    }
 
     #[test]
     fn a_typed_number_is_one_where_it_prints_back_as_it_was_typed() {

@@ -108,6 +108,13 @@ pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
         Ok((membership, seed)) => (membership, seed, false),
         // Of the same Data Center it is not refused: it tells where the others are now.
         Err(NodeError::AlreadyMember { id, .. }) if leads_to(&token, id) => {
+            if let Some(name) = name.filter(|name| *name != node.name()) {
+                let is = node.name();
+                let message =
+                    format!("this node is a member already, as {is}: it takes no name now");
+                let hint = format!("`peerage rename {is} {name}` gives it that name");
+                return Err(ApiError::new(ErrorCode::Refused, message).hint(hint));
+            }
             let met = node.meet(&token).await.map_err(not_turned)?.met;
             let membership = member(node)?;
             let names: Vec<_> = met.iter().map(|id| membership.roster().name_of(id)).collect();

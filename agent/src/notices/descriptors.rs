@@ -48,7 +48,7 @@ fn used() -> Option<u64> {
 }
 
 fn state(used: Option<u64>, limit: u64) -> State {
-    let used = used.map_or_else(|| "all".to_owned(), |used| used.to_string());
+    let used = used.map_or_else(|| "all".to_owned(), |used| used.min(limit).to_string());
     State::new(
         format!(
             "the agent has {used} of its {limit} file descriptors in use: further connections to its \

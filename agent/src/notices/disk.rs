@@ -12,7 +12,7 @@ use crate::store::{Store, Write};
 /// otherwise that there is room again.
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
-/// What is taken away under this name, where nothing is, to try the disk.
+/// Under this name the disk is tried: with as much as it did not take, which is taken away at once.
 const TRIED: &str = "tried";
 
 /// Says how the disk stands, until the store closes.
@@ -33,7 +33,8 @@ pub async fn watch_disk(store: Store, notices: Notices) {
             changed = health.changed() => if changed.is_err() { return },
             () = sleep(TRY_EVERY), if now.failing.is_some() => {
                 // How it went shows in the health.
-                let _ = store.commit(vec![Write::MetaDelete { name: TRIED }]).await;
+                let trial = Write::Meta { name: TRIED, value: vec![0; now.wanted] };
+                let _ = store.commit(vec![trial, Write::MetaDelete { name: TRIED }]).await;
             }
         }
     }

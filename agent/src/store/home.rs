@@ -196,6 +196,22 @@ fn fitting_key(
         key::publish(path)?;
         return Ok(key.clone());
     }
+    let of_key = id_of(&found);
+    if let (Found::Whole(about), Some(node)) = (about, of_key)
+        && about.node == node
+    {
+        let what = format!(
+            "{} is another node's ({}): node.key and node.about beside it are those of {}",
+            path.join(journal::NAME).display(),
+            owner.short(),
+            node.short()
+        );
+        return Err(StoreError::unfit(path, what, BRING_JOURNAL).of(whose::words(
+            None,
+            of_key,
+            &Found::Whole(about.clone()),
+        )));
+    }
     let what = match &found {
         KeyFile::Missing => format!("{} is missing, and the journal is there", file.display()),
         KeyFile::Whole(key) => format!(

@@ -13,7 +13,7 @@ use peerage_proto::id::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archive::archive;
-use super::record;
+use super::record::{self, VALUE_BYTES_MAX};
 use super::{Disk, Image, Label, Report, StoreError, Write};
 
 /// How many requests may wait; the next one waits for room.
@@ -39,6 +39,9 @@ pub struct Health {
     pub failing: Option<StoreError>,
     /// How many commits failed since the start.
     pub failures: u64,
+    /// How many bytes the largest of those had that failed in a row: one of as many has to succeed
+    /// before the disk counts as well again.
+    pub wanted: usize,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -307,10 +310,20 @@ impl Group {
             tracing::debug!(%error, waiting = self.answers.len(), "a commit failed");
         }
         health.send_if_modified(|health| {
-            let is_news = result.is_err() || health.failing.is_some();
-            health.failing = result.as_ref().err().cloned();
-            health.failures += u64::from(result.is_err());
-            is_news
+            match &result {
+                Err(error) => {
+                    health.failing = Some(error.clone());
+                    health.failures += 1;
+                    health.wanted = health.wanted.max(self.bytes.min(VALUE_BYTES_MAX));
+                    true
+                }
+                // A small commit finds room where a larger one did not.
+                Ok(()) if self.bytes < health.wanted => false,
+                Ok(()) => {
+                    health.wanted = 0;
+                    health.failing.take().is_some()
+                }
+            }
         });
         Box::new(move || {
             for answer in self.answers {
