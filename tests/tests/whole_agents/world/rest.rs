@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use peerage_proto::api::Wait;
 use peerage_proto::liveness::State;
+use peerage_proto::notice::NoticeKind;
 use peerage_proto::roster::Standing;
 use peerage_tests::sim::promise::{Broken, Promise, hold};
 
@@ -79,6 +80,13 @@ impl World<'_> {
             }
             if !self.lives[host].runs {
                 return Some(format!("h{host} does not run"));
+            }
+            // A disk that took nothing is tried every few seconds, with a write.
+            let node = self.hosts[host].node();
+            let board = node.map(|node| node.notices().board().borrow().clone());
+            if board.is_some_and(|board| board.standing().any(|(kind, _)| kind == NoticeKind::Disk))
+            {
+                return Some(format!("the disk of h{host} has not shown that it is well again"));
             }
             let Some(membership) = self.membership(host) else {
                 if belongs {
