@@ -69,6 +69,9 @@ pub enum SentError {
     /// It is not JSON, or not what is expected.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
+    /// An object in it has a name twice.
+    #[error("{0}: one of the two values would be lost")]
+    Twice(String),
     /// A number in it would be altered.
     #[error(transparent)]
     Altered(#[from] Altered),
@@ -86,8 +89,8 @@ pub fn sent<T: DeserializeOwned>(json: &str) -> Result<T, SentError> {
         Some(altered) => Err(altered.into()),
         None => {
             let read = read?;
-            serde_json::from_str::<Unique>(json)?;
-            Ok(read)
+            let unique = serde_json::from_str::<Unique>(json).map(|_| read);
+            unique.map_err(|error| SentError::Twice(error.to_string()))
         }
     }
 }

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 const REFUSED: i32 = 4;
 
 /// `pve-1` and `pve-2` founded it; by one invitation for one, `pve-3` came in by the first while the
-/// second was away, and then `pve-4` by the second while those were. All run.
-fn with_one_too_many() -> Fleet {
+/// second was away, and then `pve-4` by the second while those were. All run. The token is by `pve-4`,
+/// which made it before it could know.
+fn with_one_too_many() -> (Fleet, String) {
     let mut fleet = Fleet::found(2);
     let token = fleet[0].invite(json!({"uses": 1}));
     fleet.kill(&[1]);
@@ -21,17 +22,18 @@ fn with_one_too_many() -> Fleet {
     fleet[1].restart();
     let fourth = Agent::start("pve-4");
     fourth.join(&token).expect("the second has not heard of the first to come");
+    let of_fourth = fourth.invite(json!({}));
     fleet[0].restart();
     third.restart();
     fleet.push(third);
     fleet.push(fourth);
     fleet.all_see_all();
-    fleet
+    (fleet, of_fourth)
 }
 
 #[test]
 fn who_came_beyond_the_uses_is_told_everywhere_and_lets_nobody_in_until_it_is_accepted() {
-    let mut fleet = with_one_too_many();
+    let (mut fleet, _) = with_one_too_many();
     for agent in fleet.iter() {
         let row = until("it is flagged", LATER, || row(agent, "pve-4"), |r| r["accepted"] == false);
         let why = row["unaccepted"].as_str().unwrap_or_default();
@@ -74,22 +76,7 @@ fn who_came_beyond_the_uses_is_told_everywhere_and_lets_nobody_in_until_it_is_ac
 /// It had made an invitation before it could know.
 #[test]
 fn an_invitation_by_one_that_came_beyond_holds_again_once_it_is_accepted() {
-    let mut fleet = Fleet::found(2);
-    let token = fleet[0].invite(json!({"uses": 1}));
-    fleet.kill(&[1]);
-    let mut third = Agent::start("pve-3");
-    third.join(&token).expect("it is the first to come");
-    third.kill();
-    fleet.kill(&[0]);
-    fleet[1].restart();
-    let fourth = Agent::start("pve-4");
-    fourth.join(&token).expect("the second has not heard of the first to come");
-    let of_fourth = fourth.invite(json!({}));
-    fleet[0].restart();
-    third.restart();
-    fleet.push(third);
-    fleet.push(fourth);
-    fleet.all_see_all();
+    let (fleet, of_fourth) = with_one_too_many();
     until("it is flagged", LATER, || row(&fleet[3], "pve-4"), |row| row["accepted"] == false);
     let fifth = Agent::start("pve-5");
 

@@ -140,6 +140,7 @@ fn object<O: Operation>(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(wrong("the body is not a JSON object".to_owned())),
         Err(SentError::Malformed(error)) => Err(wrong(format!("the body is not JSON: {error}"))),
+        Err(twice @ SentError::Twice(_)) => Err(wrong(twice.to_string())),
         Err(SentError::Altered(altered)) => {
             let hint = altered.hint();
             Err(ApiError::new(ErrorCode::BadRequest, altered.to_string()).hint(hint))

@@ -80,6 +80,7 @@ fn read(file: &Path, console: &mut Console) -> Result<Vec<Document>, Stop> {
     values::sent(&text).map_err(|error| {
         let wrong = |message| ApiError::new(ErrorCode::BadRequest, message);
         match error {
+            twice @ SentError::Twice(_) => wrong(format!("{name}: {twice}")),
             SentError::Altered(altered) => wrong(format!("{name}: {altered}")).hint(altered.hint()),
             SentError::Malformed(error) => {
                 wrong(format!("{name} is not a list of documents: {error}"))
