@@ -150,7 +150,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let name = own_name(&config);
     let mut home = Home::open(folder)?;
     let mended = mend(&mut home, name.read().ok(), clock.now()).await?;
-    let Home { key, store, image, .. } = home;
+    let Home { key, store, image, about, .. } = home;
     let socket = http::Socket::bind(&config.socket).await?;
     let underlay = bind(config.listen, &image)?;
     let bound = underlay.local_address().context("the mesh's own address")?;
@@ -173,7 +173,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
         key_place: Some(KeyPlace { folder: config.data_dir.clone(), replaced }),
     };
     let (node, mut breaks) = assemble(ground).await?;
-    tokio::spawn(label::keep(node.clone(), store));
+    tokio::spawn(label::keep(node.clone(), store, about.map(|about| about.label)));
     if !mended.is_empty() {
         let hint = "check the disk (`dmesg`): this stands until the next look at the whole journal";
         let state = State::new(mended.join("; "), hint);

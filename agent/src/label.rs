@@ -1,18 +1,27 @@
 //! Keeps beside the journal whose folder it is: the node's name and its Data Center, as they change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::membership::Membership;
 use crate::node::Node;
 use crate::store::{Label, Store, StoreError};
 
+/// How long the number of a new start waits: the disk serves the start itself first.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Writes what the node is called and where it belongs, now and whenever it changes.
-pub async fn keep(node: Arc<Node>, store: Store) {
+///
+/// `kept` is what the folder says already. The number of this start alone is in no hurry: no number
+/// of a start is taken twice without it, since the clock gives the least.
+pub async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>) {
     let mut memberships = node.memberships();
-    let mut kept = None;
+    let settled = sleep(SETTLED);
+    tokio::pin!(settled);
     loop {
         let membership = memberships.borrow_and_update().clone();
         let roster = membership.as_ref().map(|membership| {
@@ -21,10 +30,13 @@ pub async fn keep(node: Arc<Node>, store: Store) {
             roster.mark_unchanged();
             roster
         });
+        let mut in_no_hurry = false;
         // A node that keeps apart still is who it was: what is kept stays.
         if membership.is_some() || !node.has_twin() {
             let label = label(&node, membership.as_deref());
-            if kept.as_ref() != Some(&label) {
+            in_no_hurry =
+                !settled.is_elapsed() && kept.as_ref().is_some_and(|kept| kept.names_as(&label));
+            if !in_no_hurry && kept.as_ref() != Some(&label) {
                 match store.label(label.clone()).await {
                     Err(StoreError::Closed) => return,
                     Err(error) => {
@@ -38,6 +50,7 @@ pub async fn keep(node: Arc<Node>, store: Store) {
         tokio::select! {
             changed = memberships.changed() => if changed.is_err() { return },
             () = changed(roster) => {}
+            () = &mut settled, if in_no_hurry => {}
         }
     }
 }

@@ -217,6 +217,7 @@ fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_
 
     for (node, own, theirs) in [(0, 1, 2), (2, 1, 2), (1, 2, 1), (3, 2, 1)] {
         let agent = &fleet[node];
+        let put_out_here = if own == 1 { ["pve-2", "pve-4"] } else { ["pve-1", "pve-3"] };
         let said = until(
             "each of the four is told",
             TOLD_WITHIN,
@@ -234,10 +235,21 @@ fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_
             assert!(said.contains(&word), "{word:?} is not in {said}");
         }
         assert!(events(agent).contains("contested"));
-        let rows = agent.members();
-        let row = rows.iter().find(|row| row["name"] == theirs).expect("it is listed").to_string();
-        let shows = said.contains(&format!("{theirs} (removed")) == row.contains("it goes on");
-        assert!(shows && rows.iter().any(|row| row.to_string().contains("it goes on")), "{row}");
+        // Each of the two that it put out is found by itself, one after the other.
+        let of_both = || {
+            let rows = agent.members();
+            let notices = status(agent)["notices"].to_string();
+            let of_one = |name: &str| {
+                let row = rows.iter().find(|row| row["name"] == name).expect("it is listed");
+                let is_in_notices = notices.contains(&format!("{name} (removed"));
+                (is_in_notices, row.to_string().contains("it goes on"))
+            };
+            put_out_here.map(of_one)
+        };
+        let is_told = |both: &[(bool, bool); 2]| {
+            both.iter().all(|(notice, row)| notice == row) && both.iter().any(|(_, row)| *row)
+        };
+        until("rows and notices tell of the same nodes", TOLD_WITHIN, of_both, is_told);
     }
 }
 

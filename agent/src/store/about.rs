@@ -28,6 +28,13 @@ pub struct Label {
     pub datacenter: Option<(DataCenterId, String)>,
 }
 
+impl Label {
+    /// Whether the other label has the same name and the same Data Center, at whichever start.
+    pub fn names_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.datacenter == other.datacenter
+    }
+}
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
