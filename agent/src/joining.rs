@@ -265,7 +265,10 @@ impl Joiner {
         for change in changes {
             outputs.extend(replica.merge(change, false, self.clock.now()));
         }
-        Ok(())
+        match outputs.untaken {
+            true => Err(JoinError::BrokeOff("the seed left out values that show".to_owned())),
+            false => Ok(()),
+        }
     }
 }
 

@@ -94,7 +94,7 @@ enum Request {
     Merge {
         changes: Vec<SignedChange>,
         relay: bool,
-        reply: oneshot::Sender<Result<(), WriteFailure>>,
+        reply: oneshot::Sender<Result<bool, WriteFailure>>,
     },
     Absorb {
         vector: Vector,
@@ -186,11 +186,16 @@ impl ReplicaHandle {
         outcome.await.map_err(|_| WriteFailure::Stopping)?
     }
 
-    /// Merges changes from elsewhere; returns when they are on this node's disk.
+    /// Merges changes from elsewhere; returns when they are on this node's disk, with whether all
+    /// were taken ([`Outputs::untaken`]).
     ///
     /// # Errors
     /// [`WriteFailure`]; they will come again by anti-entropy.
-    pub async fn merge(&self, changes: Vec<SignedChange>, relay: bool) -> Result<(), WriteFailure> {
+    pub async fn merge(
+        &self,
+        changes: Vec<SignedChange>,
+        relay: bool,
+    ) -> Result<bool, WriteFailure> {
         let (reply, outcome) = oneshot::channel();
         self.ask(Request::Merge { changes, relay, reply }).await?;
         outcome.await.map_err(|_| WriteFailure::Stopping)?
@@ -472,18 +477,21 @@ fn decide(
             }
         }
         Request::Merge { changes, relay, reply } => {
+            let mut all = true;
             for change in changes {
-                next.outputs.extend(replica.merge(change, relay, clock.now()));
+                let outputs = replica.merge(change, relay, clock.now());
+                all &= !outputs.untaken;
+                next.outputs.extend(outputs);
             }
-            next.replies.push(acknowledgement(reply));
+            next.replies.push(acknowledgement(reply, all));
         }
         Request::Absorb { vector, reply } => {
             next.outputs.extend(replica.absorb(&vector));
-            next.replies.push(acknowledgement(reply));
+            next.replies.push(acknowledgement(reply, ()));
         }
         Request::Compact { reply } => {
             let outputs = replica.compact();
-            let forgets = |op: &&StoreOp| matches!(op, StoreOp::Forget(_));
+            let forgets = |op: &&StoreOp| matches!(op, StoreOp::Forget(_) | StoreOp::Abridge(_));
             let forgotten = outputs.commit.ops.iter().filter(forgets).count() as u64;
             next.outputs.extend(outputs);
             next.replies.push(Box::new(move |committed| {
@@ -505,9 +513,12 @@ fn saying(replica: &Replica, path: &Path, fields: &BTreeSet<Field>) -> BTreeMap<
     shown.map(|(_, _, change)| (change.dot, change.clone())).collect()
 }
 
-fn acknowledgement(reply: oneshot::Sender<Result<(), WriteFailure>>) -> Deferred {
+fn acknowledgement<T: Send + 'static>(
+    reply: oneshot::Sender<Result<T, WriteFailure>>,
+    outcome: T,
+) -> Deferred {
     Box::new(move |committed| {
-        let _ = reply.send(committed.clone().map_err(WriteFailure::Disk));
+        let _ = reply.send(committed.clone().map(|()| outcome).map_err(WriteFailure::Disk));
     })
 }
 

@@ -92,6 +92,9 @@ pub enum SyncError {
     /// The peer sent a change that does not verify.
     #[error("the peer sent a change that does not hold: {0}")]
     Change(#[from] ChangeError),
+    /// The peer sent a change without a value that shows, as far as is known here.
+    #[error("the peer sent a change without a value that nothing supersedes")]
+    Abridged,
     /// The peer said something out of turn, or nothing more.
     #[error("the peer {0}")]
     Peer(&'static str),
@@ -103,7 +106,7 @@ pub enum SyncError {
 impl SyncError {
     /// Whether the peer does not follow the protocol, rather than the network or this node's disk.
     pub fn is_the_peers_fault(&self) -> bool {
-        matches!(self, Self::Decode(_) | Self::Change(_) | Self::Peer(_))
+        matches!(self, Self::Decode(_) | Self::Change(_) | Self::Abridged | Self::Peer(_))
     }
 }
 
@@ -132,7 +135,10 @@ pub async fn take_push<B: Outbox>(
                     owed.entry(node).or_default().push(change.dot);
                 }
             }
-            replica.merge(changes, relay).await?;
+            if !replica.merge(changes, relay).await? {
+                // What superseded the values that are left out comes by a session.
+                return Ok(());
+            }
             for (node, dots) in owed.into_iter().filter(|(node, _)| *node != me) {
                 outbox.enqueue(node, PushFrame::Receipt(dots).encode().into());
             }
@@ -204,7 +210,9 @@ async fn receive<R: AsyncRead + Unpin>(
         match read(recv).await? {
             SyncFrame::Changes(changes) => {
                 received += changes.len();
-                replica.merge(verified(changes)?, false).await?;
+                if !replica.merge(verified(changes)?, false).await? {
+                    return Err(SyncError::Abridged);
+                }
             }
             SyncFrame::Done(vector) => {
                 replica.absorb(vector).await?;

@@ -121,3 +121,47 @@ fn what_was_superseded_gives_its_room_back_and_compact_gives_back_the_disks() {
     assert_eq!(node.status()["settings"]["documents"], 1);
     node.set("logs/0", large(1));
 }
+
+/// A change set a large value and a small one. The large one was superseded, and kept its room as
+/// long as the small one showed: 100 MB could be full of values that nobody saw.
+#[test]
+fn what_was_superseded_gives_its_room_back_though_its_change_still_shows() {
+    let mut fleet = Fleet::found(2);
+    let path = "settings/logs/0";
+    for n in 0..5 {
+        let mut fields = large(n);
+        fields[format!("kept-{n}")] = json!(n);
+        fleet[0].client().patch(path, &json!({ "set": fields })).unwrap();
+    }
+    let before = room(&fleet[0]);
+    assert!(bytes(&fleet[0], "live_bytes") < 1_000_000, "one of five values shows: {before}");
+    assert!(bytes(&fleet[0], "history_bytes") > 3_000_000, "the others have room: {before}");
+    fleet.converged();
+    let shown = fleet[0].fields("logs/0");
+
+    let compacted = fleet[0].cli(&["settings", "compact", "--json"]).exits(0).json();
+    assert!(compacted["after"]["history_bytes"].as_u64() < Some(10_000), "{compacted}");
+    assert!(compacted["after"]["journal_bytes"].as_u64() < Some(1_500_000), "{compacted}");
+    let history = fleet[0].cli(&["settings", "history", "logs/0", "--json"]).exits(0).json();
+    let first = history.as_array().unwrap().last().unwrap();
+    assert_eq!(first["left_out"], json!(["text"]), "{first}");
+    assert_eq!((&first["set"], &first["current"]), (&json!({"kept-0": 0}), &json!(true)));
+    let stamp = first["stamp"].as_str().unwrap().to_owned();
+    let told = fleet[0].cli(&["settings", "history", "logs/0"]).exits(0);
+    let words = "kept-0=0 (and values of text, which history has let go)";
+    assert!(told.stdout.contains(words), "{}", told.stdout);
+    let refused = fleet[0].cli(&["settings", "revert", "logs/0", &stamp]).exits(REFUSED);
+    refused.says(&["how text of logs/0 stood then is not kept any more"]);
+
+    // Who starts again with what is left, and who gets only that, shows the same as who has all.
+    fleet[0].stop();
+    fleet[0].restart();
+    let newcomer = Agent::start("pve-3");
+    newcomer.join(&fleet[0].invite(json!({}))).unwrap();
+    fleet.push(newcomer);
+    fleet.all_see_all();
+    fleet.converged();
+    for agent in fleet.iter() {
+        assert_eq!(agent.fields("logs/0"), shown);
+    }
+}

@@ -211,6 +211,7 @@ pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<Vec<Hist
                     actor: change.actor.who.clone(),
                     set,
                     unset,
+                    left_out: change.left_out().map(Field::to_string).collect(),
                     removed,
                     current,
                 }

@@ -33,11 +33,10 @@ impl Live {
     /// Notes what was committed.
     pub(super) fn note(&mut self, write: &Write) {
         let size = |len: usize| (HEAD_AND_KEY_MAX + len) as u64;
+        let mut put = |dot: Dot, len: usize| (size(len), self.changes.insert(dot, size(len)));
         let (added, gone) = match write {
-            Write::Replica(StoreOp::Put { dot, bytes }) => {
-                let size = size(bytes.len());
-                (size, self.changes.insert(*dot, size))
-            }
+            Write::Replica(StoreOp::Put { dot, bytes }) => put(*dot, bytes.len()),
+            Write::Replica(StoreOp::Abridge(change)) => put(change.dot, change.bytes().len()),
             Write::Replica(StoreOp::Forget(dot)) => (0, self.changes.remove(dot)),
             Write::Replica(StoreOp::Seen(..)) | Write::Mended => (0, None),
             Write::Meta { name, value } => {

@@ -195,6 +195,7 @@ impl Subject {
 pub(super) fn parts(write: &Write) -> Result<(Subject, &[u8]), StoreError> {
     let (subject, value): (_, &[u8]) = match write {
         Write::Replica(StoreOp::Put { dot, bytes }) => (Subject::Put(*dot), bytes),
+        Write::Replica(StoreOp::Abridge(change)) => (Subject::Put(change.dot), change.bytes()),
         Write::Replica(StoreOp::Forget(dot)) => (Subject::Forget(*dot), &[]),
         Write::Replica(StoreOp::Seen(writer, seq)) => (Subject::Seen(*writer, *seq), &[]),
         Write::Meta { name, value } => (Subject::Meta((*name).to_owned()), value),

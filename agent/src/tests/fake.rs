@@ -195,6 +195,7 @@ impl State {
             actor: actor.clone(),
             set: set.clone(),
             unset: unset.clone(),
+            left_out: Vec::new(),
             removed,
             current: true,
         };

@@ -247,6 +247,9 @@ pub struct HistoryEntry {
     /// What it took away.
     #[serde(default)]
     pub unset: Vec<String>,
+    /// Fields that it set to values which history has let go.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// Whether it took the whole document away.
     pub removed: bool,
     /// Whether any of it still shows.
@@ -352,7 +355,7 @@ impl Operation for CompactSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Compacted {
-    /// How many changes were forgotten.
+    /// How many changes were forgotten, wholly or in part.
     pub forgotten: u64,
     /// What was kept before.
     pub before: Room,

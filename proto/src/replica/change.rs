@@ -2,14 +2,21 @@
 //!
 //! A change is kept as the bytes that were signed, so that what a newer version put in it passes
 //! through an older node unharmed. On the wire and on disk it is
-//! `version (1 byte) | signature (64 bytes) | body (MessagePack)`.
+//! `version (1 byte) | signature (64 bytes) | length of the body (4 bytes, most significant first) |
+//! body (MessagePack) | values (MessagePack)`.
+//!
+//! The signature covers the body. A value of more than [`INLINE_BYTES_MAX`] stands behind the body,
+//! which holds its SHA-256: so a value that another change superseded can be left out later, and
+//! what remains is still signed by its writer. A change with a value left out is *abridged*.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteArray, ByteBuf};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::path::{Field, Path};
 use super::vector::{Dot, SEQ_MAX, Writer};
@@ -20,11 +27,33 @@ use crate::time::Hlc;
 
 /// The version of the envelope. A change with another is refused, for its signature could not be
 /// checked.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How large a change may be, envelope included. A document is at most
-/// [`super::DOCUMENT_BYTES_MAX`], and one change can write all of it; the rest is names and dots.
-pub const CHANGE_BYTES_MAX: usize = super::DOCUMENT_BYTES_MAX + 256 * 1024;
+/// [`super::DOCUMENT_BYTES_MAX`], and one change can write all of it; the rest is names, dots and
+/// hashes.
+pub const CHANGE_BYTES_MAX: usize = super::DOCUMENT_BYTES_MAX + 512 * 1024;
+
+/// How large a value may be, as MessagePack, that stands in the signed body itself. Left out, a
+/// larger one still takes 32 bytes for its hash.
+pub const INLINE_BYTES_MAX: usize = 64;
+
+/// A value that stands behind the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Apart {
+    /// The SHA-256 of its MessagePack.
+    hash: ByteArray<32>,
+    /// By how many bytes the change gets smaller without it; 0 where it is left out.
+    #[serde(skip)]
+    weight: usize,
+}
+
+impl Apart {
+    fn of(value: &[u8]) -> Self {
+        Self { hash: hash(value), weight: weight(value.len()) }
+    }
+}
 
 /// The last millisecond of the year 9999. A later stamp is nobody's clock: it would leave no room
 /// for the stamps of those who write after it.
@@ -75,9 +104,12 @@ pub struct Change {
     pub at: Hlc,
     /// To which document.
     pub path: Path,
-    /// The fields that it sets.
+    /// The fields that it sets, but for those whose values this copy leaves out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<Field, Value>,
+    /// The hashes of the values that stand behind the body, or are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) apart: BTreeMap<Field, Apart>,
     /// The fields that it takes away.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unset: BTreeSet<Field>,
@@ -105,6 +137,16 @@ impl Change {
     /// When and by whom.
     pub fn stamp(&self) -> Stamp {
         Stamp { at: self.at, writer: self.dot.writer }
+    }
+
+    /// The fields that it set to values which this copy leaves out.
+    pub fn left_out(&self) -> impl Iterator<Item = &Field> {
+        self.apart.keys().filter(|field| !self.set.contains_key(*field))
+    }
+
+    /// The fields that it set or took away, those included whose values this copy leaves out.
+    pub fn touched(&self) -> impl Iterator<Item = &Field> {
+        self.set.keys().chain(&self.unset).chain(self.left_out())
     }
 }
 
@@ -134,43 +176,66 @@ pub struct SignedChange {
 }
 
 impl SignedChange {
-    /// Signs a change. The key must be that of the writer's node.
-    pub(super) fn sign(change: Change, key: &Keypair) -> Self {
+    /// Signs a change that has all its values. The key must be that of the writer's node.
+    pub(super) fn sign(mut change: Change, key: &Keypair) -> Self {
         debug_assert_eq!(change.dot.writer.node, key.node_id());
+        let encoded = change.set.iter().map(|(field, value)| (field, codec::encode(value)));
+        let large = encoded.filter(|(_, value)| value.len() > INLINE_BYTES_MAX);
+        let large: BTreeMap<Field, Vec<u8>> = large.map(|(f, value)| (f.clone(), value)).collect();
+        change.apart =
+            large.iter().map(|(field, value)| (field.clone(), Apart::of(value))).collect();
+        let mut behind = BTreeMap::new();
+        behind.extend(large.keys().filter_map(|field| change.set.remove_entry(field)));
         let body = codec::encode(&change);
+        change.set.append(&mut behind);
         let signature = key.sign(Domain::Change, &body);
-        let bytes = [&[VERSION][..], &signature, &body].concat().into();
+        let values: Vec<_> = large.into_values().map(|value| Some(ByteBuf::from(value))).collect();
+        let bytes = Envelope { signature: &signature, body: &body }.with(&values);
         Self { change: Arc::new(change), bytes }
     }
 
-    /// Reads a change that came from elsewhere, and checks its signature.
+    /// Reads a change that came from elsewhere, and checks its signature and its values.
     ///
     /// # Errors
     /// [`ChangeError`], for bytes of any content; never a panic.
     pub fn verify(bytes: Arc<[u8]>) -> Result<Self, ChangeError> {
-        let this = Self::trust(bytes)?;
-        let (signature, body) = envelope(&this.bytes)?;
-        this.change.dot.writer.node.verify(Domain::Change, body, signature)?;
-        Ok(this)
+        let (Envelope { signature, body }, values) = Envelope::of(&bytes)?;
+        let (change, values) = read(body, values)?;
+        change.dot.writer.node.verify(Domain::Change, body, signature)?;
+        let mut pairs = change.apart.values().zip(&values);
+        if pairs.any(|(said, value)| value.as_ref().is_some_and(|value| said.hash != hash(value))) {
+            return Err(ChangeError::Content("a value that its writer did not sign"));
+        }
+        Ok(Self { change: Arc::new(change), bytes })
     }
 
     /// Reads a change that was verified before it was stored on this disk.
     ///
     /// # Errors
-    /// [`ChangeError`] where the bytes do not read; the signature is not looked at.
+    /// [`ChangeError`] where the bytes do not read; neither signature nor values are checked.
     pub fn trust(bytes: Arc<[u8]>) -> Result<Self, ChangeError> {
-        let (_, body) = envelope(&bytes)?;
-        let change = codec::decode::<Change>(body, CHANGE_BYTES_MAX)?;
-        if change.dot.seq == 0 || change.dot.seq > SEQ_MAX {
-            return Err(ChangeError::Content("a number that no change of a writer has"));
-        }
-        if change.at.wall_ms() > WALL_MS_MAX {
-            return Err(ChangeError::Content("that it was made after the year 9999"));
-        }
-        if change.set.values().any(|value| codec::json_depth(value) > codec::JSON_DEPTH_MAX) {
-            return Err(ChangeError::Content("a value that nests too deep"));
-        }
+        let (Envelope { body, .. }, values) = Envelope::of(&bytes)?;
+        let (change, _) = read(body, values)?;
         Ok(Self { change: Arc::new(change), bytes })
+    }
+
+    /// The same change without the values of these fields, as far as they can be left out.
+    pub(super) fn without(&self, fields: &BTreeSet<Field>) -> Self {
+        let (envelope, values) = Envelope::of(&self.bytes).expect("it was read before");
+        let (mut change, mut values) = read(envelope.body, values).expect("it was read before");
+        for ((field, apart), value) in change.apart.iter_mut().zip(&mut values) {
+            if fields.contains(field) {
+                (apart.weight, *value) = (0, None);
+                change.set.remove(field);
+            }
+        }
+        Self { bytes: envelope.with(&values), change: Arc::new(change) }
+    }
+
+    /// By how many bytes it gets smaller without the value of a field; 0 where that cannot be left
+    /// out.
+    pub fn weight(&self, field: &Field) -> usize {
+        self.change.apart.get(field).map_or(0, |apart| apart.weight)
     }
 
     /// The bytes to store and to send.
@@ -193,13 +258,78 @@ impl fmt::Debug for SignedChange {
     }
 }
 
-fn envelope(bytes: &[u8]) -> Result<(&[u8; SIGNATURE_LEN], &[u8]), ChangeError> {
-    match bytes.split_first() {
-        Some((&VERSION, rest)) if bytes.len() <= CHANGE_BYTES_MAX => {
-            rest.split_first_chunk().ok_or(ChangeError::Envelope)
-        }
-        _ => Err(ChangeError::Envelope),
+/// The parts that a change's bytes have before the values.
+struct Envelope<'a> {
+    signature: &'a [u8; SIGNATURE_LEN],
+    body: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Takes bytes apart; what comes behind the body are the values.
+    fn of(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ChangeError> {
+        let parts = || {
+            let (&VERSION, rest) = bytes.split_first()? else { return None };
+            let (signature, rest) = rest.split_first_chunk()?;
+            let (length, rest) = rest.split_first_chunk()?;
+            let (body, values) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            Some((Self { signature, body }, values))
+        };
+        let parts = if bytes.len() <= CHANGE_BYTES_MAX { parts() } else { None };
+        parts.ok_or(ChangeError::Envelope)
     }
+
+    /// The bytes of a change with these values.
+    fn with(&self, values: &[Option<ByteBuf>]) -> Arc<[u8]> {
+        let length = u32::try_from(self.body.len()).expect("the bounds of a document are far less");
+        let values = if values.is_empty() { Vec::new() } else { codec::encode(&values) };
+        [&[VERSION][..], self.signature, &length.to_be_bytes(), self.body, &values].concat().into()
+    }
+}
+
+/// Reads body and values, and tells the values' MessagePack apart, in the order of `apart`.
+fn read(body: &[u8], values: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), ChangeError> {
+    let mut change = codec::decode::<Change>(body, CHANGE_BYTES_MAX)?;
+    let values: Vec<Option<ByteBuf>> = match values {
+        [] => Vec::new(),
+        values => codec::decode(values, CHANGE_BYTES_MAX)?,
+    };
+    if values.len() != change.apart.len() {
+        return Err(ChangeError::Content("more or fewer values than it has hashes of"));
+    }
+    if change.apart.keys().any(|field| change.set.contains_key(field)) {
+        return Err(ChangeError::Content("two values of one field"));
+    }
+    for ((field, apart), value) in change.apart.iter_mut().zip(&values) {
+        if let Some(value) = value {
+            apart.weight = weight(value.len());
+            change.set.insert(field.clone(), codec::decode(value, CHANGE_BYTES_MAX)?);
+        }
+    }
+    if change.dot.seq == 0 || change.dot.seq > SEQ_MAX {
+        return Err(ChangeError::Content("a number that no change of a writer has"));
+    }
+    if change.at.wall_ms() > WALL_MS_MAX {
+        return Err(ChangeError::Content("that it was made after the year 9999"));
+    }
+    if change.set.values().any(|value| codec::json_depth(value) > codec::JSON_DEPTH_MAX) {
+        return Err(ChangeError::Content("a value that nests too deep"));
+    }
+    Ok((change, values))
+}
+
+fn hash(value: &[u8]) -> ByteArray<32> {
+    ByteArray::new(Sha256::digest(value).into())
+}
+
+/// By how many bytes a value of that length, with its head, is longer than the mark (one byte) that
+/// says that it is left out: see "bin format family" in the specification of MessagePack.
+fn weight(length: usize) -> usize {
+    let head = match length {
+        0..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        _ => 5,
+    };
+    head + length - 1
 }
 
 #[cfg(test)]
@@ -215,7 +345,12 @@ mod tests {
             dot: Dot { writer: Writer { node: key.node_id(), incarnation: 5 }, seq: 3 },
             at: Hlc::at(1_700_000_000_000),
             path: "storage/nas1".parse().unwrap(),
-            set: [("server".parse().unwrap(), json!({"host": "10.0.0.9", "ports": [1, 2]}))].into(),
+            set: [
+                ("server".parse().unwrap(), json!({"host": "10.0.0.9", "ports": [1, 2]})),
+                ("export".parse().unwrap(), json!("/srv/".repeat(20))),
+            ]
+            .into(),
+            apart: BTreeMap::new(),
             unset: ["old".parse().unwrap()].into(),
             remove: false,
             based_on: BTreeMap::new(),
@@ -247,11 +382,13 @@ mod tests {
             colour: &'static str,
         }
         let key = Keypair::from_seed([1; 32]);
-        let body = codec::encode(&Newer { change: sample(&key), colour: "blue" });
+        let mut change = sample(&key);
+        change.set.retain(|_, value| value.is_object());
+        let body = codec::encode(&Newer { change: change.clone(), colour: "blue" });
         let signature = key.sign(Domain::Change, &body);
-        let bytes: Arc<[u8]> = [&[VERSION][..], &signature, &body].concat().into();
+        let bytes = Envelope { signature: &signature, body: &body }.with(&[]);
         let read = SignedChange::verify(bytes.clone()).unwrap();
-        assert_eq!(*read, sample(&key));
+        assert_eq!(*read, change);
         assert_eq!(*read.bytes(), bytes);
     }
 
@@ -266,6 +403,37 @@ mod tests {
         none.dot.seq = 0;
         for change in [late, last, none] {
             let bytes = SignedChange::sign(change, &key).bytes().clone();
+            assert!(matches!(SignedChange::verify(bytes), Err(ChangeError::Content(_))));
+        }
+    }
+
+    #[test]
+    fn a_change_without_a_large_value_is_still_signed_by_its_writer() {
+        let key = Keypair::from_seed([1; 32]);
+        let whole = SignedChange::sign(sample(&key), &key);
+        let (small, large): (Field, Field) = ("server".parse().unwrap(), "export".parse().unwrap());
+        let weight = whole.weight(&large);
+        assert!(weight > 100 && whole.weight(&small) == 0);
+        let abridged = whole.without(&[small.clone(), large.clone()].into());
+        assert_eq!(abridged.bytes().len() + weight, whole.bytes().len());
+        assert_eq!(abridged.weight(&large), 0);
+        let read = SignedChange::verify(abridged.bytes().clone()).unwrap();
+        assert_eq!(*read, *abridged);
+        assert!(read.set.contains_key(&small), "a small value stays");
+        assert_eq!(read.left_out().collect::<Vec<_>>(), [&large]);
+        assert_eq!(read.touched().count(), whole.touched().count());
+        let again = abridged.without(&[large].into());
+        assert_eq!(again.bytes(), abridged.bytes());
+    }
+
+    #[test]
+    fn values_that_their_writer_did_not_sign_are_refused() {
+        let key = Keypair::from_seed([1; 32]);
+        let whole = SignedChange::sign(sample(&key), &key);
+        let (envelope, _) = Envelope::of(whole.bytes()).unwrap();
+        let value = |text: &str| Some(ByteBuf::from(codec::encode(&json!(text))));
+        for values in [vec![value("other")], vec![], vec![None, None]] {
+            let bytes = envelope.with(&values);
             assert!(matches!(SignedChange::verify(bytes), Err(ChangeError::Content(_))));
         }
     }

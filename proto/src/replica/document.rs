@@ -61,6 +61,25 @@ pub struct Conflict {
     pub losers: Vec<Side>,
 }
 
+/// What history can give up of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Yield {
+    /// A change that is superseded.
+    Whole(Stamp, Dot),
+    /// Values of a change of which something still holds.
+    Part(Stamp, Dot),
+}
+
+impl Yield {
+    fn of(kept: &Kept) -> Option<Self> {
+        let (stamp, dot) = (kept.change.stamp(), kept.change.dot);
+        match kept.role() {
+            Role::History => Some(Self::Whole(stamp, dot)),
+            _ => kept.can_be_abridged().then_some(Self::Part(stamp, dot)),
+        }
+    }
+}
+
 /// What the changes to one path say together.
 #[derive(Debug, Clone, Default)]
 pub struct Document {
@@ -79,9 +98,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// Merges a change that was not merged before. Answers with those that are superseded by it,
-    /// itself if it came too late to say anything.
-    pub(super) fn merge(&mut self, change: SignedChange) -> Vec<SignedChange> {
+    /// Merges a change that was not merged before. Answers with those that history can give up now,
+    /// wholly or in part; itself among them if it came too late to say all of it.
+    pub(super) fn merge(&mut self, change: SignedChange) -> Vec<Yield> {
         let (stamp, dot) = (change.stamp(), change.dot);
         self.keep(change.clone());
         let mut touched = vec![stamp];
@@ -110,7 +129,14 @@ impl Document {
         touched.sort_unstable();
         touched.dedup();
         let kept = touched.iter().filter_map(|stamp| self.history.get(stamp));
-        kept.filter(|kept| kept.role() == Role::History).map(|kept| kept.change.clone()).collect()
+        kept.filter_map(Yield::of).collect()
+    }
+
+    /// Whether other changes have superseded all values that a change leaves out. Who sends one that
+    /// shows sends no settings: it would take values away.
+    pub(super) fn has_superseded_what_is_left_out_of(&self, change: &SignedChange) -> bool {
+        let seen = |field| self.fields.get(field).is_some_and(|r| r.has_seen(&change.dot));
+        change.left_out().all(seen)
     }
 
     fn merge_terminal(&mut self, field: &Field, change: &SignedChange, touched: &mut Vec<Stamp>) {
@@ -130,41 +156,36 @@ impl Document {
 
     /// Notes a change that nothing holds yet.
     fn keep(&mut self, change: SignedChange) {
-        let kept = Kept { change, values: 0, marks: 0 };
-        self.sizes.history += kept.bytes();
+        let kept = Kept::new(change);
+        self.sizes += kept.sizes();
         self.superseded += 1;
         // No honest writer gives two changes of a document one stamp.
         if let Some(other) = self.history.insert(kept.change.stamp(), kept) {
-            *self.sizes.of(other.role()) -= other.bytes();
+            self.sizes -= other.sizes();
             self.superseded -= usize::from(other.role() == Role::History);
         }
     }
 
     /// A change is a sibling now: of a field, or of the removals.
     fn hold(&mut self, stamp: Stamp, field: Option<&Field>) {
-        self.adjust(stamp, |kept| *kept.count(field) += 1);
+        self.adjust(stamp, |kept| kept.hold(field));
     }
 
     /// These changes are siblings no more: of a field, or of the removals.
     fn let_go(&mut self, gone: Vec<Stamp>, field: Option<&Field>, touched: &mut Vec<Stamp>) {
         for stamp in &gone {
-            self.adjust(*stamp, |kept| {
-                let count = kept.count(field);
-                *count = count.saturating_sub(1);
-            });
+            self.adjust(*stamp, |kept| kept.let_go(field));
         }
         touched.extend(gone);
     }
 
     fn adjust(&mut self, stamp: Stamp, step: impl FnOnce(&mut Kept)) {
         let Some(kept) = self.history.get_mut(&stamp) else { return };
-        let before = kept.role();
+        self.sizes -= kept.sizes();
+        self.superseded -= usize::from(kept.role() == Role::History);
         step(kept);
-        let (after, bytes) = (kept.role(), kept.bytes());
-        *self.sizes.of(before) -= bytes;
-        *self.sizes.of(after) += bytes;
-        self.superseded -= usize::from(before == Role::History);
-        self.superseded += usize::from(after == Role::History);
+        self.sizes += kept.sizes();
+        self.superseded += usize::from(kept.role() == Role::History);
     }
 
     /// What the changes to it take.
@@ -176,18 +197,18 @@ impl Document {
     /// touches.
     pub(super) fn freed_by(&self, change: &Change) -> usize {
         let also = change.unset.iter().filter(|field| !change.set.contains_key(*field));
-        let mut gone: BTreeMap<Stamp, usize> = BTreeMap::new();
+        let mut gone: BTreeMap<Stamp, Vec<&Field>> = BTreeMap::new();
         for field in change.set.keys().chain(also) {
             if law(&change.path, field) == Law::LastWriterWins
                 && let Some(register) = self.fields.get(field)
             {
-                register.siblings.keys().for_each(|stamp| *gone.entry(*stamp).or_default() += 1);
+                register.siblings.keys().for_each(|s| gone.entry(*s).or_default().push(field));
             }
         }
-        let kept = gone.iter().filter_map(|(stamp, count)| Some((self.history.get(stamp)?, count)));
-        let freed =
-            kept.filter(|(kept, count)| kept.role() == Role::Live && kept.values <= **count);
-        freed.map(|(kept, _)| kept.bytes()).sum()
+        let freed = |(stamp, fields): (&Stamp, &Vec<_>)| {
+            self.history.get(stamp).map_or(0, |kept| kept.freed_without(fields))
+        };
+        gone.iter().map(freed).sum()
     }
 
     /// Whether any of these fields has more than one that speaks for it: a write settles it then.
@@ -197,16 +218,27 @@ impl Document {
     }
 
     /// Takes a superseded change out; `false` where it is none of this document.
-    pub(super) fn forget(&mut self, change: &SignedChange) -> bool {
-        let stamp = change.stamp();
-        let is_it = |kept: &Kept| kept.change.dot == change.dot && kept.role() == Role::History;
+    pub(super) fn forget(&mut self, stamp: Stamp, dot: Dot) -> bool {
+        let is_it = |kept: &Kept| kept.change.dot == dot && kept.role() == Role::History;
         if !self.history.get(&stamp).is_some_and(is_it) {
             return false;
         }
-        self.history.remove(&stamp);
-        self.sizes.history -= change.bytes().len();
-        self.superseded -= 1;
+        if let Some(kept) = self.history.remove(&stamp) {
+            self.sizes -= kept.sizes();
+            self.superseded -= 1;
+        }
         true
+    }
+
+    /// Leaves out what can be of a change of which something still holds. Answers with what remains,
+    /// if anything was left out.
+    pub(super) fn abridge(&mut self, stamp: Stamp, dot: Dot) -> Option<SignedChange> {
+        let kept = self.history.get(&stamp)?;
+        if kept.change.dot != dot || !kept.can_be_abridged() {
+            return None;
+        }
+        self.adjust(stamp, Kept::abridge);
+        Some(self.history.get(&stamp)?.change.clone())
     }
 
     /// The fields that show, with the change that says each.
@@ -347,15 +379,27 @@ impl Document {
         (!losers.is_empty()).then(|| Conflict { field: field.clone(), winner, losers })
     }
 
-    /// A field of which it is not known any more how it stood just after a change: a later change saw
-    /// one that history has let go.
+    /// A field of which it is not known any more how it stood just after a change: its value then is
+    /// left out, or a later change saw one that history has let go.
     pub fn forgotten_as_of(&self, stamp_text: &str) -> Option<&Field> {
         let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
         let changes = || self.history.iter().map(|(stamp, kept)| (stamp, &kept.change));
         let known: BTreeSet<Dot> = changes().map(|(_, change)| change.dot).collect();
+        let mut left_out = BTreeSet::new();
+        for (_, change) in changes().take_while(|(stamp, _)| *stamp <= until) {
+            if change.remove {
+                left_out.clear();
+            }
+            left_out
+                .retain(|field| !change.set.contains_key(*field) && !change.unset.contains(*field));
+            left_out.extend(change.left_out());
+        }
+        if let Some(field) = left_out.first() {
+            return Some(field);
+        }
         let told: BTreeSet<&Field> = changes()
             .take_while(|(stamp, _)| *stamp <= until)
-            .flat_map(|(_, change)| change.set.keys().chain(&change.unset))
+            .flat_map(|(_, change)| change.touched())
             .collect();
         let later = changes().filter(|(stamp, _)| *stamp > until);
         let mut seen = later.flat_map(|(_, change)| &change.based_on);
@@ -400,11 +444,11 @@ impl Document {
             }
             if kept.role() == Role::History && forgettable(&kept.change.dot) {
                 excess -= 1;
-                size -= kept.bytes();
+                size -= kept.sizes().total();
                 forgotten.push(kept.change.clone());
             }
         }
-        forgotten.retain(|change| self.forget(change));
+        forgotten.retain(|change| self.forget(change.stamp(), change.dot));
         forgotten
     }
 

@@ -44,6 +44,7 @@ pub(super) fn set(n: u8, value: u8) -> Edit {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Set { node: u8, field: u8, value: u8, skew: u8 },
+    SetTwo { node: u8, field: u8, value: u8 },
     Unset { node: u8, field: u8 },
     Remove { node: u8 },
     Learn { node: u8, change: prop::sample::Index },
@@ -54,6 +55,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => (0u8..3, 0u8..3, 0u8..4, 0u8..4)
             .prop_map(|(node, field, value, skew)| Step::Set { node, field, value, skew }),
+        3 => (0u8..3, 0u8..3, 0u8..4)
+            .prop_map(|(node, field, value)| Step::SetTwo { node, field, value }),
         2 => (0u8..3, 0u8..3).prop_map(|(node, field)| Step::Unset { node, field }),
         1 => (0u8..3).prop_map(|node| Step::Remove { node }),
         3 => (0u8..3, any::<prop::sample::Index>())
@@ -71,6 +74,11 @@ pub(super) fn history(steps: &[Step]) -> Vec<SignedChange> {
         let wall = 1_000_000 + time as u64;
         let (node, edit, skew) = match step {
             Step::Set { node, field, value, skew } => (node, set(*field, *value), *skew),
+            Step::SetTwo { node, field: f, value } => {
+                let large = |f, value: u8| (field(f), json!(value.to_string().repeat(100)));
+                let set = [large(*f, *value), large(f + 1, value + 1)].into();
+                (node, Edit { set, ..Edit::default() }, 0)
+            }
             Step::Unset { node, field: f } => {
                 (node, Edit { unset: [field(*f)].into(), ..Edit::default() }, 0)
             }
@@ -271,6 +279,7 @@ fn history_keeps_its_bound_and_what_it_forgot_is_not_taken_for_new() {
         for op in outputs.commit.ops {
             match op {
                 StoreOp::Put { dot, bytes } => drop(disk.insert(dot, bytes)),
+                StoreOp::Abridge(change) => drop(disk.insert(change.dot, change.bytes().clone())),
                 StoreOp::Forget(dot) => drop(disk.remove(&dot)),
                 StoreOp::Seen(writer, seq) => drop(seen.raise(writer, seq)),
             }

@@ -85,6 +85,8 @@ pub enum StoreOp {
         /// The change as it was signed.
         bytes: Arc<[u8]>,
     },
+    /// Keep this much of a change that is kept: values that are superseded are left out.
+    Abridge(SignedChange),
     /// A superseded change is not kept any more: it grew too old, or its room was needed.
     Forget(Dot),
     /// All of a writer's changes up to this number were seen, though not all are kept.
@@ -117,6 +119,9 @@ pub struct Outputs {
     pub send: Vec<SignedChange>,
     /// What is new here, for those who watch.
     pub notify: Vec<SignedChange>,
+    /// Whether a change was not taken, for it lacks a value that shows as far as is known here. No
+    /// honest node sends one: first it sends what superseded the value.
+    pub untaken: bool,
 }
 
 impl Outputs {
@@ -126,6 +131,7 @@ impl Outputs {
         self.commit.rises.extend(later.commit.rises);
         self.send.extend(later.send);
         self.notify.extend(later.notify);
+        self.untaken |= later.untaken;
     }
 }
 
@@ -316,6 +322,7 @@ impl Replica {
             at,
             path: path.clone(),
             set: edit.set,
+            apart: BTreeMap::new(),
             unset: edit.unset,
             remove: edit.remove,
             based_on,
@@ -358,10 +365,17 @@ impl Replica {
     }
 
     /// Merges a change from elsewhere. One that is known, or of another Data Center, changes
-    /// nothing. With `relay`, a change seen here for the first time is to be pushed on.
+    /// nothing; nor does one without a value that nothing else superseded here: then
+    /// [`Outputs::untaken`] is set, and the sender's vector must not be absorbed. With `relay`, a
+    /// change seen here for the first time is to be pushed on.
     pub fn merge(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
         if change.datacenter != self.datacenter || self.arrived(&change.dot) {
             return Outputs::default();
+        }
+        let document = self.documents.get(&change.path);
+        let has_superseded = |d: &Document| d.has_superseded_what_is_left_out_of(&change);
+        if change.left_out().next().is_some() && !document.is_some_and(has_superseded) {
+            return Outputs { untaken: true, ..Outputs::default() };
         }
         let passed_on = relay.then(|| change.clone());
         let mut outputs = self.accept(change, now);
@@ -391,6 +405,7 @@ impl Replica {
         for op in &commit.ops {
             match op {
                 StoreOp::Put { dot, .. } => drop(self.undurable.remove(dot)),
+                StoreOp::Abridge(change) => self.replace(change),
                 StoreOp::Forget(dot) => self.forget(dot),
                 StoreOp::Seen(..) => {}
             }
@@ -412,6 +427,11 @@ impl Replica {
         if !self.undurable.is_empty() {
             changes.retain(|change| !self.undurable.contains(&change.dot));
         }
+        // A peer takes an abridged change once it knows what superseded the rest, which is later.
+        changes.sort_by_key(|change| {
+            let is_abridged = change.left_out().next().is_some();
+            is_abridged.then_some(std::cmp::Reverse(change.stamp()))
+        });
         (changes, self.durable.clone())
     }
 
@@ -445,9 +465,9 @@ impl Replica {
         let pool = if change.path.is_reserved() { &mut self.records } else { &mut self.settings };
         let document = self.documents.entry(change.path.clone()).or_default();
         let before = document.sizes();
-        let superseded = document.merge(change.clone());
+        let yields = document.merge(change.clone());
         pool.moved(before, document.sizes());
-        pool.superseded.extend(superseded.iter().map(|change| (change.at, change.dot)));
+        pool.can_yield(yields);
         self.bytes += change.bytes().len();
         self.log.entry(change.dot.writer).or_default().insert(change.dot.seq, change);
     }
@@ -490,6 +510,17 @@ impl Replica {
         let log = self.log.get_mut(&dot.writer);
         if let Some(change) = log.and_then(|log| log.remove(&dot.seq)) {
             self.bytes -= change.bytes().len();
+        }
+    }
+
+    /// As for [`forget`](Self::forget): other nodes get the whole change until what superseded a
+    /// part of it is on disk.
+    fn replace(&mut self, abridged: &SignedChange) {
+        let log = self.log.get_mut(&abridged.dot.writer);
+        if let Some(change) = log.and_then(|log| log.get_mut(&abridged.dot.seq)) {
+            self.bytes -= change.bytes().len();
+            self.bytes += abridged.bytes().len();
+            *change = abridged.clone();
         }
     }
 

@@ -38,6 +38,85 @@ fn write(node: &mut Replica, path: &Path, edit: Edit) -> Result<SignedChange, Wr
     Ok(written.change.expect("the write says something new"))
 }
 
+/// The size of one change whose field `b` lives, with values of `a` that are superseded.
+fn two(n: usize, field_of_it: u8) -> Edit {
+    let large = (field(0), json!(format!("{n:0>LARGE$}")));
+    Edit { set: [large, (field(field_of_it), json!(n))].into(), ..Edit::default() }
+}
+
+/// Each change set a large field, and a small one that no later change touched: it kept the large
+/// value, for ever, and a document that showed 9 kB took 18.
+#[test]
+fn a_superseded_value_gives_its_room_back_though_its_change_still_shows() {
+    let mut node = small(0);
+    let documents = 54;
+    for n in 0..documents {
+        let path = at(&format!("logs/{n}"));
+        write(&mut node, &path, two(n, 1)).unwrap();
+        write(&mut node, &path, two(n + 1000, 2)).unwrap();
+        let room = node.room().settings;
+        assert!(room.live < (n + 1) * (LARGE + 800), "{room:?}");
+    }
+    let before = node.room().settings;
+    assert!(before.history > 400_000, "history has the room that nothing else needs: {before:?}");
+    // Room is needed: as many documents fit beside these as if there was no history.
+    let (more, _) = fill(&mut node);
+    assert!(more + documents > 104, "only {more} fit beside {documents}");
+    for n in 0..documents {
+        let document = node.document(&at(&format!("logs/{n}"))).unwrap();
+        assert!(n < more || document.fields().count() == 3);
+    }
+    let again = Replica::load(
+        DC,
+        key(0),
+        node.limits.clone(),
+        node.delta(&Vector::default()).0,
+        node.vector().clone(),
+        now(9000),
+    );
+    assert_eq!(again.room().settings, node.room().settings);
+    for (path, document) in node.documents("") {
+        let shown = |d: &Document| {
+            d.fields().map(|(f, v, c)| (f.clone(), v.clone(), c.stamp())).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(document), shown(again.document(path).unwrap()), "{path}");
+    }
+}
+
+/// Who sends a change without a value that shows would take the value away.
+#[test]
+fn a_change_without_a_value_that_shows_is_not_taken() {
+    let (mut node, mut late) = (small(0), small(1));
+    let first = write(&mut node, &path(), two(1, 1)).unwrap();
+    let robbed = first.without(&[field(0)].into());
+    let outputs = late.merge(robbed.clone(), true, now(2000));
+    assert!(outputs.untaken && outputs.commit.is_empty() && outputs.send.is_empty());
+    assert!(late.document(&path()).is_none());
+    // Once what superseded the value is known, it is.
+    let second = write(&mut node, &path(), two(2, 2)).unwrap();
+    take(&mut late, [second, robbed]);
+    assert_eq!(shown(&late), shown(&node));
+}
+
+#[test]
+fn how_a_field_stood_whose_value_is_left_out_is_not_known_any_more() {
+    let mut node = small(0);
+    let first = write(&mut node, &path(), two(1, 1)).unwrap().stamp().to_string();
+    let second = write(&mut node, &path(), two(2, 2)).unwrap().stamp().to_string();
+    let forgotten = |node: &Replica, stamp: &str| {
+        node.document(&path()).unwrap().forgotten_as_of(stamp).cloned()
+    };
+    assert_eq!(forgotten(&node, &first), None);
+    let outputs = node.compact();
+    assert!(matches!(outputs.commit.ops[..], [StoreOp::Abridge(_)]));
+    // A peer that lacks the second change gets the first whole, until the rest is on disk.
+    assert!(node.delta(&Vector::default()).0.iter().all(|c| c.left_out().next().is_none()));
+    node.committed(&outputs.commit);
+    assert_eq!(forgotten(&node, &first), Some(field(0)));
+    assert_eq!(forgotten(&node, &second), None);
+    assert_eq!(node.bytes(), node.room().settings.total());
+}
+
 /// Fills a replica with documents `logs/0`, `logs/1`, ... until one is refused.
 fn fill(node: &mut Replica) -> (usize, WriteError) {
     (0..1000)
@@ -239,6 +318,7 @@ fn pressed(n: u8, total_bytes: usize) -> Replica {
 fn take(node: &mut Replica, changes: impl IntoIterator<Item = SignedChange>) {
     for change in changes {
         let outputs = node.merge(change, false, now(2_000_000));
+        assert!(!outputs.untaken, "what superseded a value comes before a change without it");
         node.committed(&outputs.commit);
         assert_eq!(node.room().settings, looked_up(node), "what is counted is what is there");
     }
@@ -250,7 +330,13 @@ fn looked_up(node: &Replica) -> Sizes {
     for document in node.documents.values() {
         let conflicts = document.conflicts();
         for (change, holds) in document.history() {
-            let bytes = change.bytes().len();
+            let stands = |field: &&Field| {
+                document.siblings(field.as_str()).any(|sibling| sibling.dot == change.dot)
+            };
+            let idle = change.set.keys().filter(|field| !stands(field));
+            let idle: usize = idle.map(|field| change.weight(field)).sum();
+            let bytes = change.bytes().len() - if holds { idle } else { 0 };
+            sizes.history += if holds { idle } else { 0 };
             let shows = document.fields().any(|(_, _, shown)| shown.dot == change.dot);
             let sides = conflicts.iter().flat_map(|c| c.losers.iter().chain([&c.winner]));
             let contested =
@@ -258,7 +344,9 @@ fn looked_up(node: &Replica) -> Sizes {
             match (shows || contested, holds) {
                 (true, _) => sizes.live += bytes,
                 // A side that says the same as the winner is in no conflict, and still stands.
-                (false, true) if !change.set.is_empty() => sizes.live += bytes,
+                (false, true) if change.set.keys().any(|field| stands(&field)) => {
+                    sizes.live += bytes
+                }
                 (false, true) => sizes.markers += bytes,
                 (false, false) => sizes.history += bytes,
             }
@@ -308,6 +396,7 @@ proptest! {
         let limits = Limits { total_bytes: room, ..Limits::default() };
         let again = Replica::load(DC, key(8), limits, kept, seen, now(2_000_000));
         for node in [&a, &b, &late, &again] {
+            prop_assert_eq!(node.room().settings, looked_up(node));
             prop_assert_eq!(shown(node), shown(&whole));
             prop_assert!(node.room().settings.history <= room.max(1500));
         }

@@ -1,10 +1,10 @@
 //! What speaks for one field of a document, and what a change is held by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::{SignedChange, Stamp};
 use super::path::Field;
-use super::room::Role;
+use super::room::{Role, Sizes};
 use super::vector::{Dot, Vector};
 
 /// The writes to one field (or the removals of the document) that nothing known supersedes.
@@ -21,6 +21,11 @@ impl Register {
     /// now that was none before.
     pub(super) fn insert(&mut self, stamp: Stamp, dot: Dot) -> bool {
         !self.seen.covers(&dot) && self.siblings.insert(stamp, dot).is_none()
+    }
+
+    /// Whether a change that was merged had seen this one here.
+    pub(super) fn has_seen(&self, dot: &Dot) -> bool {
+        self.seen.covers(dot)
     }
 
     /// Answers with the siblings that are none any more.
@@ -62,9 +67,21 @@ pub(super) struct Kept {
     pub(super) values: usize,
     /// In how many registers it says that something is gone.
     pub(super) marks: usize,
+    /// The fields whose values can be left out, for other changes have superseded them.
+    idle: BTreeSet<Field>,
+    /// What these values take.
+    idle_bytes: usize,
 }
 
 impl Kept {
+    /// A change that nothing holds yet.
+    pub(super) fn new(change: SignedChange) -> Self {
+        let idle = change.set.keys().filter(|field| change.weight(field) > 0);
+        let idle: BTreeSet<Field> = idle.cloned().collect();
+        let idle_bytes = idle.iter().map(|field| change.weight(field)).sum();
+        Self { change, values: 0, marks: 0, idle, idle_bytes }
+    }
+
     pub(super) fn role(&self) -> Role {
         match (self.values, self.marks) {
             (0, 0) => Role::History,
@@ -73,12 +90,60 @@ impl Kept {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.change.bytes().len()
+    /// What it takes: values that can be left out are history, whatever the rest is good for.
+    pub(super) fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes { history: self.idle_bytes, ..Sizes::default() };
+        *sizes.of(self.role()) += self.change.bytes().len() - self.idle_bytes;
+        sizes
+    }
+
+    /// Whether something of it holds, and values of it can be left out.
+    pub(super) fn can_be_abridged(&self) -> bool {
+        self.role() != Role::History && !self.idle.is_empty()
+    }
+
+    /// Leaves out what can be.
+    pub(super) fn abridge(&mut self) {
+        self.change = self.change.without(&std::mem::take(&mut self.idle));
+        self.idle_bytes = 0;
+    }
+
+    /// It is a sibling of this field's register now; `None` is one of removals.
+    pub(super) fn hold(&mut self, field: Option<&Field>) {
+        *self.count(field) += 1;
+        if let Some(field) = field
+            && self.idle.remove(field)
+        {
+            self.idle_bytes -= self.change.weight(field);
+        }
+    }
+
+    /// It is a sibling of that register no more.
+    pub(super) fn let_go(&mut self, field: Option<&Field>) {
+        let count = self.count(field);
+        *count = count.saturating_sub(1);
+        let weight = field.map_or(0, |field| self.change.weight(field));
+        if let Some(field) = field
+            && weight > 0
+            && self.idle.insert(field.clone())
+        {
+            self.idle_bytes += weight;
+        }
+    }
+
+    /// What of it lives, and would not any more if these fields, in which it is a sibling, were
+    /// written anew.
+    pub(super) fn freed_without(&self, fields: &[&Field]) -> usize {
+        let values = || fields.iter().filter(|field| self.change.set.contains_key(**field));
+        match self.role() {
+            Role::Live if self.values <= values().count() => self.sizes().live,
+            Role::Live => values().map(|field| self.change.weight(field)).sum(),
+            Role::Marker | Role::History => 0,
+        }
     }
 
     /// The count that a sibling of this field's register adds to; `None` is one of removals.
-    pub(super) fn count(&mut self, field: Option<&Field>) -> &mut usize {
+    fn count(&mut self, field: Option<&Field>) -> &mut usize {
         match field.is_some_and(|field| self.change.set.contains_key(field)) {
             true => &mut self.values,
             false => &mut self.marks,

@@ -1,14 +1,17 @@
 //! What takes room, what yields it, and what is refused for want of it.
 //!
 //! What *lives* counts against the limit: the changes of which a value shows, or is in a conflict.
-//! *History* has what is left, and yields: where all of it together would take more than the
-//! limit, the oldest goes first, beyond the usual rule of 32 changes and 30 days. *Markers* say
+//! *History* is what is superseded: whole changes, and values in a change that lives. It has what is
+//! left, and yields: where all of it together would take more than the limit, the oldest goes first,
+//! beyond the usual rule of 32 changes and 30 days. Of a change that lives its superseded values are
+//! left out then (see [`super::change`]); the small ones, which its signature needs, stay. *Markers* say
 //! only that something is gone. They hold down what was written without knowledge of it and comes
 //! late, so they stay; they are small, for they carry no value, and are refused to nobody.
 //!
 //! Forgetting needs nobody's consent: a change is forgotten once the vector covers it and nothing
 //! of it stands, and whatever stands says all that it superseded (see [`super::document`]). A peer
-//! that lacks both is sent what stands, and the vector.
+//! that lacks both is sent what stands, and the vector. A change with values left out is sent last,
+//! and taken only by who knows what superseded them: a member cannot take values away so.
 //!
 //! Only a write of this node is ever refused. A change that another node acknowledged is merged
 //! whatever it takes, or the nodes would never show the same. So what bounds memory is the limit
@@ -20,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::change::SignedChange;
+use super::document::Yield;
 use super::path::Path;
 use super::vector::Dot;
 use super::{Commit, Outputs, Replica, StoreOp, WriteError};
@@ -59,8 +63,24 @@ pub struct Sizes {
     pub live: usize,
     /// Of those that say only that something is gone.
     pub markers: usize,
-    /// Of those that are superseded.
+    /// Of those that are superseded, and of superseded values that can be left out of the others.
     pub history: usize,
+}
+
+impl std::ops::AddAssign for Sizes {
+    fn add_assign(&mut self, other: Self) {
+        self.live += other.live;
+        self.markers += other.markers;
+        self.history += other.history;
+    }
+}
+
+impl std::ops::SubAssign for Sizes {
+    fn sub_assign(&mut self, other: Self) {
+        self.live -= other.live;
+        self.markers -= other.markers;
+        self.history -= other.history;
+    }
 }
 
 impl Sizes {
@@ -112,16 +132,28 @@ impl Room {
 pub(super) struct Pool {
     pub(super) sizes: Sizes,
     /// The superseded changes, oldest first.
-    pub(super) superseded: BTreeSet<(Hlc, Dot)>,
+    superseded: BTreeSet<(Hlc, Dot)>,
+    /// The changes of which something holds and values can be left out, oldest first.
+    idle: BTreeSet<(Hlc, Dot)>,
 }
 
 impl Pool {
     /// A document of these sizes has those now.
     pub(super) fn moved(&mut self, before: Sizes, after: Sizes) {
-        for role in [Role::Live, Role::Marker, Role::History] {
-            let (mut before, mut after) = (before, after);
-            let size = self.sizes.of(role);
-            *size = *size + *after.of(role) - *before.of(role);
+        self.sizes += after;
+        self.sizes -= before;
+    }
+
+    /// A document can give these up now.
+    pub(super) fn can_yield(&mut self, yields: Vec<Yield>) {
+        for one in yields {
+            match one {
+                Yield::Whole(stamp, dot) => {
+                    self.idle.remove(&(stamp.at, dot));
+                    self.superseded.insert((stamp.at, dot));
+                }
+                Yield::Part(stamp, dot) => drop(self.idle.insert((stamp.at, dot))),
+            }
         }
     }
 }
@@ -296,32 +328,55 @@ impl Replica {
         outputs
     }
 
-    /// Forgets the oldest of history, until that many bytes are free.
+    /// Forgets the oldest of history, until that many bytes are free: superseded changes, then
+    /// superseded values of the others. The Data Center's own records stay whole, for they are
+    /// evidence.
     fn let_go(&mut self, reserved: bool, bytes: usize, commit: &mut Commit) {
         if bytes == 0 {
             return;
         }
-        let pool = if reserved { &self.records } else { &self.settings };
-        let mut freed = 0;
-        let mut oldest = Vec::new();
-        // A change above the vector must stay: it would be taken for a new one if it came again.
-        let forgettable = pool.superseded.iter().filter(|(_, dot)| self.vector.covers(dot));
-        for (_, dot) in forgettable.take(FORGOTTEN_MAX) {
-            if freed >= bytes {
-                break;
+        let aim = self.pool(reserved).sizes.total().saturating_sub(bytes);
+        for _ in 0..FORGOTTEN_MAX {
+            // A change above the vector must stay: it would be taken for a new one if it came again.
+            let pool = if reserved { &self.records } else { &self.settings };
+            let settled = |(_, dot): &&(Hlc, Dot)| self.vector.covers(dot);
+            let superseded = pool.superseded.iter().find(settled).copied();
+            let idle = || pool.idle.iter().find(settled).copied().filter(|_| !reserved);
+            match superseded.map(|oldest| (oldest, true)).or_else(|| Some((idle()?, false))) {
+                Some((oldest, true)) => self.forget_one(reserved, oldest, commit),
+                Some((oldest, false)) => self.abridge_one(oldest, commit),
+                None => return,
             }
-            if let Some(change) = self.change(dot) {
-                freed += change.bytes().len();
-                oldest.push(change.clone());
+            if self.pool(reserved).sizes.total() <= aim {
+                return;
             }
         }
-        for change in oldest {
-            let Some(document) = self.documents.get_mut(&change.path) else { continue };
-            let before = document.sizes();
-            document.forget(&change);
-            let after = document.sizes();
-            self.forget_all(reserved, before, after, &[change], commit);
-        }
+    }
+
+    fn pool(&mut self, reserved: bool) -> &mut Pool {
+        if reserved { &mut self.records } else { &mut self.settings }
+    }
+
+    fn forget_one(&mut self, reserved: bool, oldest: (Hlc, Dot), commit: &mut Commit) {
+        self.pool(reserved).superseded.remove(&oldest);
+        let Some(change) = self.change(&oldest.1).cloned() else { return };
+        let Some(document) = self.documents.get_mut(&change.path) else { return };
+        let before = document.sizes();
+        document.forget(change.stamp(), change.dot);
+        let after = document.sizes();
+        self.forget_all(reserved, before, after, &[change], commit);
+    }
+
+    /// Leaves out what can be of a change of the settings, and has the rest kept in its place.
+    fn abridge_one(&mut self, oldest: (Hlc, Dot), commit: &mut Commit) {
+        self.settings.idle.remove(&oldest);
+        let Some(change) = self.change(&oldest.1).cloned() else { return };
+        let Some(document) = self.documents.get_mut(&change.path) else { return };
+        let before = document.sizes();
+        let abridged = document.abridge(change.stamp(), change.dot);
+        let after = document.sizes();
+        self.settings.moved(before, after);
+        commit.ops.extend(abridged.map(StoreOp::Abridge));
     }
 
     /// Has changes forgotten on disk that their document, of these sizes, has forgotten.
@@ -333,18 +388,19 @@ impl Replica {
         forgotten: &[SignedChange],
         commit: &mut Commit,
     ) {
-        let pool = if reserved { &mut self.records } else { &mut self.settings };
+        let pool = self.pool(reserved);
         pool.moved(before, after);
         for change in forgotten {
             pool.superseded.remove(&(change.at, change.dot));
-            let Dot { writer, seq } = change.dot;
+        }
+        for Dot { writer, seq } in forgotten.iter().map(|change| change.dot) {
             // Without this the gap in the writer's changes would look like something not seen.
             let seen = self.vector.seen(&writer);
             if self.stored_seen.seen(&writer) < seq {
                 self.stored_seen.raise(writer, seen);
                 commit.ops.push(StoreOp::Seen(writer, seen));
             }
-            commit.ops.push(StoreOp::Forget(change.dot));
+            commit.ops.push(StoreOp::Forget(Dot { writer, seq }));
         }
     }
 }

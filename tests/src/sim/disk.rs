@@ -34,6 +34,9 @@ impl Disk {
                     self.changes.insert(*dot, bytes.clone());
                     self.cover(Dot { writer: dot.writer, seq: 0 });
                 }
+                StoreOp::Abridge(change) => {
+                    self.changes.insert(change.dot, change.bytes().clone());
+                }
                 StoreOp::Forget(dot) => {
                     self.changes.remove(dot);
                 }

@@ -108,13 +108,18 @@ pub(super) async fn history(args: HistoryArgs, client: &Client, console: &mut Co
     }
     let mut table = Table::new(&["STAMP", "AT", "WRITER", "ACTOR", "SHOWS", "CHANGE"]);
     for entry in &entries {
+        let mut said = change(&entry.set, &entry.unset, entry.removed);
+        if !entry.left_out.is_empty() {
+            let fields = entry.left_out.join(", ");
+            said = format!("{said} (and values of {fields}, which history has let go)");
+        }
         table.row([
             entry.stamp.as_str(),
             &entry.at,
             &entry.writer,
             &entry.actor,
             if entry.current { "yes" } else { "no" },
-            &change(&entry.set, &entry.unset, entry.removed),
+            said.trim_start(),
         ]);
     }
     console.table(&table)

@@ -83,6 +83,7 @@ impl Process {
 
     pub(super) fn merge(&mut self, change: SignedChange, now: Now, effects: &mut Vec<Effect>) {
         let outputs = self.replica.merge(verified(&change), false, now);
+        assert!(!outputs.untaken, "no host of a simulated world leaves out a value that shows");
         self.take(outputs, None, effects);
     }
 }

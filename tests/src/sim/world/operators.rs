@@ -8,7 +8,7 @@ use peerage_proto::replica::{
 };
 use peerage_proto::roster::{self, NodeName, Roster, Standing};
 use peerage_proto::time::Now;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Event, LEAVING_MS, World, rest};
 use crate::sim::dice::Dice;
@@ -178,7 +178,7 @@ fn edit(dice: &mut Dice, replica: &Replica) -> (Path, Edit) {
         0..=13 => {
             for field in field() {
                 if dice.chance(50) {
-                    edit.set.insert(field, json!(dice.below(4)));
+                    edit.set.insert(field, value(dice));
                 }
             }
         }
@@ -187,6 +187,14 @@ fn edit(dice: &mut Dice, replica: &Replica) -> (Path, Edit) {
         _ => edit = revert(dice, replica, &path),
     }
     (path, edit)
+}
+
+/// A small value, or one that is large enough to be left out where it is superseded.
+fn value(dice: &mut Dice) -> Value {
+    match dice.below(4) {
+        3 => json!("3".repeat(80)),
+        small => json!(small),
+    }
 }
 
 /// The document as it stood after one of its changes: what `settings revert` writes.

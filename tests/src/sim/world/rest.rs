@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use peerage_proto::replica::{Document, Dot, Path, Replica};
+use peerage_proto::replica::{Document, Dot, Field, Path, Replica};
 use peerage_proto::roster::{Standing, one_name};
 
 use super::{World, operators};
@@ -109,8 +109,8 @@ fn history_has_yielded(id: HostId, process: &Process) -> Result<(), Broken> {
     })
 }
 
-/// The bytes of the changes to settings of which a value shows, and of those of which anything
-/// stands, worked out the slow way: what lives lies between.
+/// The bytes of the changes to settings of which a value shows, without the values that could be left
+/// out, and of all of which anything stands, worked out the slow way: what lives lies between.
 pub(super) fn live_bytes(replica: &Replica) -> (usize, usize) {
     let (mut shows, mut stands) = (0, 0);
     for path in operators::PATHS {
@@ -118,7 +118,12 @@ pub(super) fn live_bytes(replica: &Replica) -> (usize, usize) {
         let Some(document) = replica.document(&path) else { continue };
         for (change, holds) in document.history() {
             let shown = document.fields().any(|(_, _, shown)| shown.dot == change.dot);
-            shows += if shown { change.bytes().len() } else { 0 };
+            let stands_in = |field: &Field| {
+                document.siblings(field.as_str()).any(|sibling| sibling.dot == change.dot)
+            };
+            let superseded = change.set.keys().filter(|field| !stands_in(field));
+            let idle: usize = superseded.map(|field| change.weight(field)).sum();
+            shows += if shown { change.bytes().len() - idle } else { 0 };
             stands += if holds { change.bytes().len() } else { 0 };
         }
     }
