@@ -15,6 +15,7 @@ use crate::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, ta
 use crate::membership::{End, Membership};
 use crate::mesh::{Gate, Verdict};
 use crate::past::Past;
+use crate::repeats::Lines;
 use crate::twins;
 
 /// The gate of one agent, in a Data Center or not.
@@ -30,6 +31,8 @@ pub struct NodeGate {
     pub past: watch::Receiver<Option<Arc<Past>>>,
     /// The time.
     pub clock: Clock,
+    /// What was said of those who do not take this node in.
+    pub refusals: Arc<Lines<(NodeId, String)>>,
 }
 
 impl NodeGate {
@@ -104,12 +107,17 @@ impl Gate for NodeGate {
 
     fn refused(&self, peer: NodeId, refusal: Refusal) {
         let Some(membership) = self.membership() else { return };
+        let refusals = self.refusals.clone();
         tokio::spawn(async move {
             let name = membership.roster().name_of(&peer);
             match refusal.code {
                 // It left, or is just joining: what there is to know of that comes as an event.
                 RefusalCode::Standalone => debug!("{name} does not take this node in: {refusal}"),
-                _ => info!("{name} does not take this node in: {refusal}"),
+                _ => {
+                    if let Some(repeated) = refusals.come((peer, refusal.to_string())) {
+                        info!("{name} does not take this node in: {refusal}{repeated}");
+                    }
+                }
             }
             take_in(&membership, peer, &refusal).await;
             let is_twin = refusal.code == RefusalCode::DuplicateIdentity;

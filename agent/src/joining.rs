@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout};
 use crate::admission::binding;
 use crate::clock::Clock;
 use crate::mesh::{read_frame, write_frame};
+use crate::store::{Store, StoreError};
 
 /// How long one address of a seed is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +41,9 @@ const BUSY_FOR: Duration = Duration::from_secs(30);
 /// The waits in between, in milliseconds, drawn anew each time so that the many do not march in
 /// step.
 const BUSY_WAIT_MS: std::ops::Range<u64> = 50..500;
+
+/// How many bytes the admission and what the agent keeps of its own may take at most.
+const ROOM_FOR_THE_ADMISSION: usize = 64 * 1024;
 
 /// Why joining failed. This node is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,14 @@ pub enum JoinError {
     /// A seed answered, and then fell silent or said what makes no sense.
     #[error("joining broke off: {0}")]
     BrokeOff(String),
+    /// The disk does not take what a seed sent. Nobody has let this node in: it did not go on.
+    #[error("this node cannot keep what {seed} sent: {error}")]
+    Disk {
+        /// The seed.
+        seed: String,
+        /// What came of it.
+        error: StoreError,
+    },
 }
 
 impl JoinError {
@@ -71,7 +83,7 @@ impl JoinError {
         match self {
             Self::Refused { refusal, .. } => refusal.is_of_this_member(),
             Self::BrokeOff(_) => true,
-            Self::Unreachable { .. } => false,
+            Self::Unreachable { .. } | Self::Disk { .. } => false,
         }
     }
 
@@ -84,7 +96,9 @@ impl JoinError {
     fn weight(&self) -> u8 {
         match self {
             Self::Refused { refusal, .. } => refusal.weight(),
-            Self::BrokeOff(_) | Self::Unreachable { .. } => Refusal::Busy(String::new()).weight(),
+            Self::BrokeOff(_) | Self::Unreachable { .. } | Self::Disk { .. } => {
+                Refusal::Busy(String::new()).weight()
+            }
         }
     }
 }
@@ -131,6 +145,8 @@ pub struct Joiner {
     pub replace: bool,
     /// What its replica keeps.
     pub limits: Limits,
+    /// Where the replica is to be kept.
+    pub store: Store,
     /// The time.
     pub clock: Clock,
 }
@@ -244,6 +260,9 @@ impl Joiner {
                 other => return Err(unexpected(other, &seed)),
             }
         }
+        // Whom a seed lets in is a member, whatever becomes of it: so first the disk is tried.
+        let tried = self.store.try_out(replica.bytes() + ROOM_FOR_THE_ADMISSION).await;
+        tried.map_err(|error| JoinError::Disk { seed: seed.clone(), error })?;
         write(&mut send, &JoinerFrame::Ready).await?;
         match read(&mut recv).await? {
             MemberFrame::Admitted(changes) => self.merge(&mut replica, &mut outputs, changes)?,

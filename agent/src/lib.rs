@@ -29,6 +29,7 @@ pub mod node;
 pub mod notices;
 pub mod past;
 pub mod receipts;
+pub mod repeats;
 pub mod replica;
 pub mod seed;
 pub mod signals;

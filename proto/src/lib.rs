@@ -21,6 +21,7 @@ pub mod isolation;
 pub mod links;
 pub mod liveness;
 pub mod notice;
+pub mod repeats;
 pub mod replica;
 pub mod roster;
 pub mod skew;

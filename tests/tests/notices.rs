@@ -51,6 +51,29 @@ fn a_disk_that_takes_nothing_shows_on_all_nodes_and_once_in_the_log() {
     fleet[0].set("a/b", json!({ "x": 1 }));
 }
 
+/// The seed had admitted it by the time its disk was full: the others had a member that nobody
+/// could ever reach.
+#[test]
+fn who_cannot_keep_what_it_would_get_is_let_in_by_nobody() {
+    let mut fleet = Fleet::found(1);
+    for n in 0..5 {
+        fleet[0].set(&format!("a/b{n}"), json!({ "x": "y".repeat(50_000) }));
+    }
+    let joiner = Agent::start("pve-2");
+    limit(&joiner, Resource::Fsize, Some(FILE_BYTES));
+    let token = fleet[0].invite(json!({}));
+    let refused = joiner.cli(&["join", &token]).exits(1);
+    refused.says(&["this node cannot keep what pve-1 sent", "journal", "LimitFSIZE"]);
+    assert_eq!(fleet[0].members().len(), 1, "{:?}", fleet[0].members());
+    assert_eq!(joiner.status()["datacenter"], Value::Null);
+
+    limit(&joiner, Resource::Fsize, None);
+    joiner.cli(&["join", &token]).exits(0);
+    fleet.push(joiner);
+    fleet.all_see_all();
+    fleet.converged();
+}
+
 /// The log had ten lines a second, and nothing else told of it.
 #[test]
 fn used_up_descriptors_are_told_until_there_are_some_again() {

@@ -124,6 +124,9 @@ pub(super) fn not_turned(error: NodeError) -> ApiError {
                 "check that one of these hosts is up and lets UDP in at that port, or make new \
                  Join Information on a member that is; then paste it here",
             ),
+        NodeError::Join(JoinError::Disk { error, .. }) => {
+            ApiError::new(ErrorCode::Failed, message).hint(error.remedy())
+        }
         NodeError::Join(JoinError::BrokeOff(_)) => {
             ApiError::new(ErrorCode::Failed, message).hint("paste the same string again")
         }

@@ -86,6 +86,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
         entering: entering.subscribe(),
         past: past.subscribe(),
         clock,
+        refusals: Arc::default(),
     };
     let mut router = Router::new();
     let lend = |receiver| Arc::new(Mutex::new(receiver));

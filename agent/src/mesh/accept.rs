@@ -189,7 +189,7 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
         Err(error) => {
             pool.counters.refused.add(1);
             let remote = pool.detours.path(connection.remote_address());
-            let peer = peer.short();
+            let (id, peer) = (peer, peer.short());
             match error {
                 // It dialled elsewhere at the same time, or stopped, or this node did.
                 GreetError::Connection(_) | GreetError::Standalone => {
@@ -199,7 +199,12 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
                 GreetError::RefusedHere(refusal) if refusal.code == RefusalCode::Standalone => {
                     tracing::debug!(%peer, %remote, %refusal, "this node belongs nowhere");
                 }
-                _ => tracing::info!("{peer} at {remote} was not let in: {error}"),
+                _ => {
+                    let told = pool.refusals.come((id, error.to_string()));
+                    if let Some(repeated) = told {
+                        tracing::info!("{peer} at {remote} was not let in: {error}{repeated}");
+                    }
+                }
             }
         }
     }

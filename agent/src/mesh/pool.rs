@@ -29,6 +29,7 @@ use super::report::{Counters, Event};
 use super::router::Router;
 use super::waiting::{Dial, Outgoing};
 use super::ways::{Way, Whereabouts};
+use crate::repeats::Lines;
 
 /// Dials of nodes that are not connected under way at once; further ones wait their turn. Those in
 /// place of a connection that does not answer have turns of their own, so that many nodes that are
@@ -65,6 +66,8 @@ pub(super) struct Pool {
     pub(super) counters: Arc<Counters>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) detours: Arc<Detours>,
+    /// What was said of those who were not let in.
+    pub(super) refusals: Lines<(NodeId, String)>,
     pub(super) patience: Patience,
     /// By how much this host is slower than it should be: a factor, 1 or more.
     pub(super) lateness: AtomicU32,
@@ -144,6 +147,7 @@ impl Pool {
             counters: Arc::default(),
             events,
             detours,
+            refusals: Lines::new(),
             patience: Patience::default(),
             lateness: AtomicU32::new(1),
             dials: Semaphore::new(DIALS_MAX),

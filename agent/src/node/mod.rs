@@ -381,6 +381,7 @@ impl Node {
             version: self.parts.version.clone(),
             replace,
             limits: self.limits.clone(),
+            store: self.parts.store.clone(),
             clock: self.parts.clock,
         };
         let _entering = Entering::begin(&self.parts.entering);

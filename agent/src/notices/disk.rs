@@ -6,14 +6,11 @@ use peerage_proto::notice::{NoticeKind, State};
 use tokio::time::sleep;
 
 use super::Notices;
-use crate::store::{Store, Write};
+use crate::store::Store;
 
 /// How often a disk that failed is tried. An idle agent writes nothing, so it would not find out
 /// otherwise that there is room again.
 const TRY_EVERY: Duration = Duration::from_secs(5);
-
-/// Under this name the disk is tried: with as much as it did not take, which is taken away at once.
-const TRIED: &str = "tried";
 
 /// Says how the disk stands, until the store closes.
 pub async fn watch_disk(store: Store, notices: Notices) {
@@ -33,8 +30,7 @@ pub async fn watch_disk(store: Store, notices: Notices) {
             changed = health.changed() => if changed.is_err() { return },
             () = sleep(TRY_EVERY), if now.failing.is_some() => {
                 // How it went shows in the health.
-                let trial = Write::Meta { name: TRIED, value: vec![0; now.wanted] };
-                let _ = store.commit(vec![trial, Write::MetaDelete { name: TRIED }]).await;
+                let _ = store.try_out(now.wanted).await;
             }
         }
     }
@@ -48,7 +44,7 @@ mod tests {
 
     use super::*;
     use crate::notices::tests::{notices, told};
-    use crate::store::{Disk, Image, MemoryDisk, Report, StoreError};
+    use crate::store::{Disk, Image, MemoryDisk, Report, StoreError, Write};
 
     /// A disk that takes nothing while it is full.
     struct Filling(MemoryDisk, Arc<AtomicBool>);

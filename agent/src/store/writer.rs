@@ -16,6 +16,9 @@ use super::archive::archive;
 use super::record::{self, VALUE_BYTES_MAX};
 use super::{Disk, Image, Label, Report, StoreError, Write};
 
+/// Under this name the disk is tried.
+const TRIED: &str = "tried";
+
 /// How many requests may wait; the next one waits for room.
 pub const QUEUE_MAX: usize = 1024;
 
@@ -130,6 +133,16 @@ impl Store {
     /// [`StoreError`]; what was committed stays as it was.
     pub async fn compact(&self) -> Result<(), StoreError> {
         self.ask(Job::Compact).await
+    }
+
+    /// Has the disk take so many bytes, at most [`VALUE_BYTES_MAX`], and takes them away at once: how
+    /// it went shows in the health, too.
+    ///
+    /// # Errors
+    /// [`StoreError`]: a commit of that size would come to nothing now.
+    pub async fn try_out(&self, bytes: usize) -> Result<(), StoreError> {
+        let trial = Write::Meta { name: TRIED, value: vec![0; bytes.min(VALUE_BYTES_MAX)] };
+        self.commit(vec![trial, Write::MetaDelete { name: TRIED }]).await
     }
 
     /// How many bytes the disk takes, as of the last job done. Waits for nobody.

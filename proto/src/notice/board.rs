@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{NoticeKind, Told};
+use crate::repeats::Again;
 use crate::time::Now;
-
-/// How long after it was said something that goes on failing is said again, for the first time; each
-/// time after that takes twice as long, up to the second.
-const AGAIN_AFTER: Duration = Duration::from_secs(60);
-const AGAIN_AFTER_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// A state in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +44,7 @@ pub struct Notice {
     told: String,
     grade: u8,
     begun: Duration,
-    say_at: Duration,
-    say_after: Duration,
+    say: Again,
 }
 
 /// What is to be said of a state.
@@ -113,8 +108,7 @@ impl Board {
                     times: 1,
                     grade,
                     begun: now.mono,
-                    say_at: now.mono + AGAIN_AFTER,
-                    say_after: AGAIN_AFTER,
+                    say: Again::first(now.mono),
                 };
                 self.0.insert(kind, notice);
                 Some(begins)
@@ -129,11 +123,10 @@ impl Board {
         let said = self.set(kind, Some(state), now);
         let Some(notice) = self.0.get_mut(&kind).filter(|_| stood) else { return said };
         notice.times += 1;
-        if said.is_some() || now.mono < notice.say_at {
+        if said.is_some() || !notice.say.is_due(now.mono) {
             return said;
         }
-        notice.say_after = (notice.say_after * 2).min(AGAIN_AFTER_MAX);
-        notice.say_at = now.mono + notice.say_after;
+        notice.say.said(now.mono);
         let (message, times) = (notice.message.clone(), notice.times);
         Some(Said::Again { message, times, lasted: now.mono.saturating_sub(notice.begun) })
     }

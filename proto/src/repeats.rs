@@ -1,0 +1,172 @@
+//! Lines of a log that would repeat: each is said at once, and then as a count at growing intervals.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// How long after it was said a line that goes on is said again, for the first time; each time after
+/// that takes twice as long, up to the second.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// How many different lines are told apart. What comes beyond shares one count.
+pub const KEYS_MAX: usize = 256;
+
+/// Which lines were said when, by what tells them apart. It takes bounded room, whatever comes.
+#[derive(Debug)]
+pub struct Repeats<K> {
+    said: BTreeMap<K, Count>,
+    /// All that came while `said` was full.
+    beyond: Option<Count>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// How often it came since it was said.
+    unsaid: u64,
+    again: Again,
+}
+
+/// When something that goes on is to be said again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    at: Duration,
+    after: Duration,
+}
+
+impl Again {
+    /// For something that is said for the first time now.
+    pub fn first(now: Duration) -> Self {
+        Self { at: now + AGAIN_AFTER, after: AGAIN_AFTER }
+    }
+
+    /// Whether it is to be said.
+    pub fn is_due(&self, now: Duration) -> bool {
+        now >= self.at
+    }
+
+    /// It is said now.
+    pub fn said(&mut self, now: Duration) {
+        self.after = (self.after * 2).min(AGAIN_AFTER_MAX);
+        self.at = now + self.after;
+    }
+}
+
+/// That a line is to be said, with how often it came and was not said. It prints as what to put
+/// behind the line: nothing the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated {
+    /// How often it came since it was said last.
+    pub unsaid: u64,
+    /// Whether lines of other keys are among these.
+    pub mixed: bool,
+}
+
+impl fmt::Display for Repeated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.unsaid, self.mixed) {
+            (0, _) => Ok(()),
+            (unsaid, false) => write!(f, " (and {unsaid} times more since this was said last)"),
+            (unsaid, true) => write!(f, " (and {unsaid} more like it since the last such line)"),
+        }
+    }
+}
+
+impl<K> Default for Repeats<K> {
+    fn default() -> Self {
+        Self { said: BTreeMap::new(), beyond: None }
+    }
+}
+
+impl<K: Ord> Repeats<K> {
+    /// Takes in that the line of that key comes, at that time of a clock that never goes back.
+    /// Answers if it is to be said.
+    pub fn comes(&mut self, key: K, now: Duration) -> Option<Repeated> {
+        if !self.said.contains_key(&key) && self.said.len() >= KEYS_MAX {
+            self.said.retain(|_, count| !count.is_over(now));
+        }
+        if let Some(count) = self.said.get_mut(&key) {
+            return count.comes(now).map(|unsaid| Repeated { unsaid, mixed: false });
+        }
+        if self.said.len() < KEYS_MAX {
+            self.said.insert(key, Count::said(now));
+            return Some(Repeated { unsaid: 0, mixed: false });
+        }
+        let unsaid = match &mut self.beyond {
+            Some(count) => count.comes(now)?,
+            none => {
+                *none = Some(Count::said(now));
+                0
+            }
+        };
+        Some(Repeated { unsaid, mixed: true })
+    }
+}
+
+impl Count {
+    fn said(now: Duration) -> Self {
+        Self { unsaid: 0, again: Again::first(now) }
+    }
+
+    /// Whether it has been silent for so long that it would be said anew.
+    fn is_over(&self, now: Duration) -> bool {
+        now >= self.again.at + self.again.after
+    }
+
+    fn comes(&mut self, now: Duration) -> Option<u64> {
+        if !self.again.is_due(now) {
+            self.unsaid += 1;
+            return None;
+        }
+        let unsaid = std::mem::take(&mut self.unsaid);
+        match self.is_over(now) {
+            true => self.again = Again::first(now),
+            false => self.again.said(now),
+        }
+        Some(unsaid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_line_is_said_at_once_and_then_counted_at_growing_intervals() {
+        let mut repeats = Repeats::default();
+        let said: Vec<(u64, u64)> = (0..24 * 3600)
+            .filter_map(|second| Some((second, repeats.comes("refused", at(second))?.unsaid)))
+            .collect();
+        assert_eq!(said[..4], [(0, 0), (60, 59), (180, 119), (420, 239)]);
+        let gaps: Vec<u64> = said.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert!(gaps.iter().all(|gap| *gap <= 6 * 3600) && said.len() < 15, "{said:?}");
+    }
+
+    #[test]
+    fn lines_are_told_apart_and_one_that_was_over_is_said_anew() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.comes("a", at(0)).is_some() && repeats.comes("b", at(1)).is_some());
+        assert!(repeats.comes("a", at(2)).is_none());
+        assert_eq!(repeats.comes("a", at(70)).unwrap().unsaid, 1);
+        // 120 seconds were to pass, and then 120 more went by in silence.
+        assert_eq!(repeats.comes("a", at(400)).unwrap().unsaid, 0);
+        assert!(repeats.comes("a", at(420)).is_none());
+        assert!(repeats.comes("a", at(460)).is_some(), "it begins anew after 60 seconds");
+    }
+
+    #[test]
+    fn a_thousand_strangers_share_one_count_and_make_room_when_they_are_gone() {
+        let mut repeats = Repeats::default();
+        let said = (0..10_000u64).filter_map(|n| repeats.comes(n, at(n / 1000))).count();
+        assert_eq!(said, KEYS_MAX + 1);
+        let next = repeats.comes(20_000, at(70)).unwrap();
+        assert_eq!(next, Repeated { unsaid: 10_000 - KEYS_MAX as u64 - 1, mixed: true });
+        assert!(next.to_string().contains("9743 more like it"), "{next}");
+        assert_eq!(repeats.comes(30_000, at(200)).unwrap().to_string(), "");
+        assert!(repeats.said.len() <= KEYS_MAX);
+    }
+}
