@@ -17,6 +17,7 @@ use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{
     Binding, JoinRequest, Judge, Judged, REQUEST_BYTES_MAX, judge, uses_left,
 };
+use peerage_proto::door::Source;
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
@@ -29,8 +30,9 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::mesh::{FrameError, joining_binding, read_frame, write_frame};
+use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
 use crate::past::Past;
+use crate::repeats::Lines;
 use crate::replica::{ReplicaHandle, WriteFailure};
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
@@ -192,9 +194,14 @@ pub struct Admitter<S> {
     pub pending: Arc<Pending>,
     /// Serialises the last look and the write, so that two joiners cannot take one name here.
     pub last_look: Arc<tokio::sync::Mutex<()>>,
+    /// What was said of those who were not admitted.
+    pub refusals: Arc<Refusals>,
     /// The time.
     pub clock: Clock,
 }
+
+/// Lines about joiners that were not admitted: from where, and why.
+pub type Refusals = Lines<(Source, &'static str)>;
 
 /// Why an exchange ended without an admission and without a refusal that could be told.
 #[derive(Debug, thiserror::Error)]
@@ -211,6 +218,13 @@ pub enum AdmissionError {
     /// This node could not do its part.
     #[error(transparent)]
     Own(#[from] WriteFailure),
+}
+
+/// What a joiner asks for, and what its proof is tied to.
+struct Asks {
+    request: JoinRequest,
+    joiner: NodeId,
+    binding: Binding,
 }
 
 /// Why an admission stopped: said to the joiner, or not.
@@ -240,6 +254,7 @@ impl<S: Surroundings> Admitter<S> {
         &self,
         connection: &Connection,
         joiner: NodeId,
+        at_door: JoinDoor,
     ) -> Result<(), AdmissionError> {
         let (mut send, mut recv) = in_time(connection.accept_bi()).await??;
         let (request, binding) = match first_request(connection, &mut recv).await? {
@@ -250,7 +265,8 @@ impl<S: Surroundings> Admitter<S> {
             let cause = "another host with this node's key is just being let in".to_owned();
             return refuse(&mut send, Refusal::Busy(cause)).await;
         };
-        match self.admit(&mut send, &mut recv, &request, joiner, &binding).await {
+        let asks = Asks { request, joiner, binding };
+        match self.admit(&mut send, &mut recv, &asks, at_door).await {
             Ok(judged) => {
                 info!(name = %judged.name, node = %joiner.short(), "admitted");
                 // The joiner closes once it has the last frame on disk.
@@ -258,7 +274,11 @@ impl<S: Surroundings> Admitter<S> {
                 Ok(())
             }
             Err(Stop::Refused(refusal)) => {
-                info!(name = request.name, node = %joiner.short(), cause = %refusal, "not admitted");
+                let source = Source::from(connection.remote_address().ip());
+                if let Some(repeated) = self.refusals.come((source, refusal.code())) {
+                    let (name, node) = (&asks.request.name, joiner.short());
+                    info!(name, %node, cause = %refusal, "not admitted{repeated}");
+                }
                 refuse(&mut send, refusal).await
             }
             Err(Stop::Failed(error)) => Err(error),
@@ -269,11 +289,13 @@ impl<S: Surroundings> Admitter<S> {
         &self,
         send: &mut SendStream,
         recv: &mut RecvStream,
-        request: &JoinRequest,
-        joiner: NodeId,
-        binding: &Binding,
+        Asks { request, joiner, binding }: &Asks,
+        at_door: JoinDoor,
     ) -> Result<Judged, Stop> {
+        let joiner = *joiner;
         let judged = self.judge(request, joiner, binding)?;
+        let busy = || Refusal::Busy("as many nodes as can are being let in just now".to_owned());
+        let _turn = at_door.proven().await.ok_or_else(busy)?;
         let _pending = Forgotten { pending: &self.pending, invite: judged.terms.invite, joiner };
         if judged.already {
             self.check_copy(joiner).await?;

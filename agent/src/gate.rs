@@ -1,10 +1,11 @@
 //! Who gets past the hello: members of the same Data Center, and who proves to be one of whom this
 //! node has not heard yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::links::canonical;
 use peerage_proto::roster::Standing;
 use peerage_proto::wire::{Hello, Refusal, RefusalCode};
 use tokio::sync::watch;
@@ -103,6 +104,12 @@ impl Gate for NodeGate {
                 Verdict::Refuse(refuse_stranger(&membership.replica, &roster, proof).await)
             }
         }
+    }
+
+    fn is_members(&self, address: IpAddr) -> bool {
+        let roster = self.membership().map(|membership| membership.roster());
+        let members = roster.iter().flat_map(|roster| roster.current());
+        members.flat_map(|member| &member.addresses).any(|at| canonical(*at).ip() == address)
     }
 
     fn refused(&self, peer: NodeId, refusal: Refusal) {

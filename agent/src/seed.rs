@@ -12,17 +12,18 @@ use peerage_proto::liveness::State;
 use peerage_proto::skew::ClockOff;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::admission::{Admitter, Presence, Surroundings, refuse_as_standalone};
+use crate::admission::{Admitter, Presence, Refusals, Surroundings, refuse_as_standalone};
 use crate::clock::Clock;
 use crate::membership::Membership;
 use crate::mesh::{
     Bind, DialError, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame,
 };
 use crate::node::Node;
+use crate::repeats::Lines;
 use crate::twins;
 
 /// How long a member that is to be replaced is called.
@@ -30,9 +31,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a host may take from its agent's goodbye until it is back, such as for a reboot.
 const RESTART_MAX: Duration = Duration::from_secs(300);
-
-/// How many joiners are served at once; more wait.
-const JOINERS_MAX: usize = 16;
 
 /// Serves joiners as they come, for as long as the mesh lives. Each is dialled back from a socket of
 /// its own, which `bind` makes.
@@ -42,15 +40,14 @@ pub async fn serve_joiners(
     bind: Bind,
     mut joiners: mpsc::Receiver<IncomingJoin>,
 ) {
-    let room = Arc::new(Semaphore::new(JOINERS_MAX));
-    while let Some(IncomingJoin { connection, peer, remote }) = joiners.recv().await {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let (node, bind) = (node.clone(), bind.clone());
+    let refusals = Arc::new(Lines::new());
+    while let Some(IncomingJoin { connection, peer, remote, at_door }) = joiners.recv().await {
+        let (node, bind, refusals) = (node.clone(), bind.clone(), refusals.clone());
         tokio::spawn(async move {
             let served = match node.membership() {
                 Some(membership) => {
-                    let admitter = admitter(&membership, node.key(), clock, bind);
-                    admitter.serve(&connection, peer).await
+                    let admitter = admitter(&membership, node.key(), clock, bind, refusals);
+                    admitter.serve(&connection, peer, at_door).await
                 }
                 None => refuse_as_standalone(&connection, node.past()).await,
             };
@@ -58,7 +55,6 @@ pub async fn serve_joiners(
                 debug!(%remote, %error, "a joiner was not served to the end");
             }
             connection.close(CloseCode::Done.number().into(), b"done");
-            drop(place);
         });
     }
 }
@@ -68,6 +64,7 @@ fn admitter(
     key: &Keypair,
     clock: Clock,
     bind: Bind,
+    refusals: Arc<Refusals>,
 ) -> Admitter<MeshSurroundings> {
     Admitter {
         me: membership.me,
@@ -81,6 +78,7 @@ fn admitter(
         }),
         pending: membership.pending.clone(),
         last_look: membership.last_look.clone(),
+        refusals,
         clock,
     }
 }

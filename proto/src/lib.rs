@@ -14,6 +14,7 @@ pub mod admission;
 pub mod api;
 pub mod codec;
 pub mod departure;
+pub mod door;
 pub mod id;
 pub mod identity;
 pub mod invitation;

@@ -1,21 +1,25 @@
-//! The door: who may begin a handshake, and what becomes of it.
+//! The door: who may begin a handshake, and what becomes of it. The rule is
+//! `peerage_proto::door`.
 //!
-//! A handshake costs this node about half a millisecond of CPU before it knows who asks, so they
-//! are bounded: in all, per address, and per second.
+//! Until a caller has shown who it is, by its hello or by an invitation, it has a place that may be
+//! given to another, and may send little before it is read.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, Incoming};
-use tokio::sync::Semaphore;
+use quinn::{Connection, Incoming, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
+use peerage_proto::door::{Handshakes, Places, Source};
 use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode, RefusalCode};
 
+use super::endpoint::{RECEIVE_WINDOW_BYTES, SESSIONS_PER_PEER_MAX, STREAMS_IN_PER_PEER_MAX};
 use super::hello::{GreetError, HELLO_TIMEOUT, welcome};
 use super::peer::Peer;
 use super::pool::Pool;
@@ -25,98 +29,123 @@ use super::tls;
 /// Connections in all, those of members and others.
 const CONNECTIONS_MAX: usize = 8192;
 
-/// Handshakes and hellos under way: in all, and with one address (many agents may share one).
+/// Places for handshakes and hellos under way.
 const UNPROVEN_MAX: usize = 256;
-const UNPROVEN_PER_ADDRESS_MAX: usize = 128;
 
-/// Above so many, a caller must first show that it receives at the address it claims.
+/// When so many are taken, a caller must first show that it receives at the address it claims.
 const UNPROVEN_TRUSTED_MAX: usize = 64;
 
-/// Handshakes in one second, and how many may come at once after a calm.
-const HANDSHAKES_PER_SECOND: f64 = 400.0;
-const HANDSHAKES_BURST: f64 = 1000.0;
+/// Places on the join protocol for who has not shown a valid invitation.
+pub(super) const SILENT_JOINS_MAX: usize = 128;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections on the join protocol at once, and how long one may last.
-pub(super) const JOINS_MAX: usize = 128;
+/// Places of those who have shown a valid invitation, and how many of them are served at once: each
+/// is sent all that is known. How long one may stay.
+const JOINS_MAX: usize = 128;
+const SERVED_MAX: usize = 16;
 const JOIN_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Counts who is at the door.
+/// Who is at the door.
 #[derive(Debug)]
 pub(super) struct Door {
-    state: Mutex<DoorState>,
-    joins: Arc<Semaphore>,
+    start: Instant,
+    handshakes: Mutex<Handshakes>,
+    unproven: Arc<Waiting>,
+    silent: Arc<Waiting>,
+    joins: Arc<Joins>,
 }
 
+/// What there is for those who have shown a valid invitation.
 #[derive(Debug)]
-struct DoorState {
-    unproven: usize,
-    by_address: HashMap<IpAddr, usize>,
-    /// Handshakes that may begin now; refilled by time, up to [`HANDSHAKES_BURST`].
-    allowance: f64,
-    refilled: Instant,
+struct Joins {
+    places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl Door {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(DoorState {
-                unproven: 0,
-                by_address: HashMap::new(),
-                allowance: HANDSHAKES_BURST,
-                refilled: Instant::now(),
+            start: Instant::now(),
+            handshakes: Mutex::new(Handshakes::new(Duration::ZERO)),
+            unproven: Waiting::new(UNPROVEN_MAX),
+            silent: Waiting::new(SILENT_JOINS_MAX),
+            joins: Arc::new(Joins {
+                places: Arc::new(Semaphore::new(JOINS_MAX)),
+                turns: Arc::new(Semaphore::new(SERVED_MAX)),
             }),
-            joins: Arc::new(Semaphore::new(JOINS_MAX)),
         }
     }
 
-    /// Lets one more handshake begin, counted until the answer is dropped; `None` if it is one too
-    /// many.
-    fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<AtDoor> {
-        let mut state = self.lock();
-        let passed = now.saturating_duration_since(state.refilled).as_secs_f64();
-        state.allowance = (state.allowance + passed * HANDSHAKES_PER_SECOND).min(HANDSHAKES_BURST);
-        state.refilled = now;
-        let of_address = state.by_address.get(&address).copied().unwrap_or(0);
-        if state.allowance < 1.0
-            || state.unproven >= UNPROVEN_MAX
-            || of_address >= UNPROVEN_PER_ADDRESS_MAX
-        {
-            return None;
-        }
-        state.allowance -= 1.0;
-        state.unproven += 1;
-        state.by_address.insert(address, of_address + 1);
-        Some(AtDoor { door: self.clone(), address })
+    /// Lets one more handshake begin; none if it is one too many.
+    fn enter(&self, address: IpAddr, is_members: impl FnOnce() -> bool) -> Option<Place> {
+        let source = Source::from(address);
+        let begins = self.handshakes().begin(source, is_members, self.start.elapsed());
+        begins.then(|| self.unproven.take(source)).flatten()
     }
 
     fn is_crowded(&self) -> bool {
-        self.lock().unproven >= UNPROVEN_TRUSTED_MAX
+        self.unproven.lock().places.taken() >= UNPROVEN_TRUSTED_MAX
+            || self.handshakes().is_crowded()
     }
 
-    fn lock(&self) -> MutexGuard<'_, DoorState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One handshake or hello under way.
-struct AtDoor {
-    door: Arc<Door>,
-    address: IpAddr,
+/// Those that have a place, each with what ends its waiting.
+#[derive(Debug)]
+struct Waiting(Mutex<Seats>);
+
+#[derive(Debug)]
+struct Seats {
+    places: Places,
+    ends: HashMap<u64, CancellationToken>,
 }
 
-impl Drop for AtDoor {
-    fn drop(&mut self) {
-        let mut state = self.door.lock();
-        state.unproven -= 1;
-        if let Some(count) = state.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                state.by_address.remove(&self.address);
-            }
+impl Waiting {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Seats { places: Places::new(most), ends: HashMap::new() })))
+    }
+
+    fn take(self: &Arc<Self>, source: Source) -> Option<Place> {
+        let mut seats = self.lock();
+        let taken = seats.places.take(source)?;
+        if let Some(end) = taken.instead_of.and_then(|place| seats.ends.remove(&place)) {
+            end.cancel();
         }
+        let given_up = CancellationToken::new();
+        seats.ends.insert(taken.place, given_up.clone());
+        Some(Place { waiting: self.clone(), place: taken.place, given_up })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one that has not shown who it is, until this is dropped.
+#[derive(Debug)]
+struct Place {
+    waiting: Arc<Waiting>,
+    place: u64,
+    given_up: CancellationToken,
+}
+
+impl Place {
+    /// Does something for its holder, unless the place is given to another meanwhile.
+    async fn hold<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        self.given_up.run_until_cancelled(step).await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut seats = self.waiting.lock();
+        seats.places.leave(self.place);
+        seats.ends.remove(&self.place);
     }
 }
 
@@ -132,10 +161,11 @@ pub(super) async fn accept(pool: Arc<Pool>) {
         }
         let address = canonical(incoming.remote_address()).ip();
         let room = endpoint.open_connections() < CONNECTIONS_MAX;
-        match door.enter(address, Instant::now()).filter(|_| room) {
-            Some(at_door) => {
+        let is_members = || pool.gate.is_members(address);
+        match door.enter(address, is_members).filter(|_| room) {
+            Some(place) => {
                 pool.counters.handshakes_in.add(1);
-                tokio::spawn(handshake(pool.clone(), door.clone(), incoming, at_door));
+                tokio::spawn(handshake(pool.clone(), door.clone(), incoming, place));
             }
             None => {
                 pool.counters.handshakes_shed.add(1);
@@ -146,32 +176,43 @@ pub(super) async fn accept(pool: Arc<Pool>) {
     }
 }
 
-async fn handshake(pool: Arc<Pool>, door: Arc<Door>, incoming: Incoming, at_door: AtDoor) {
+async fn handshake(pool: Arc<Pool>, door: Arc<Door>, incoming: Incoming, place: Place) {
     let remote = canonical(incoming.remote_address());
-    let connected = async { incoming.accept()?.await };
-    let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%remote, %error, "a handshake failed"),
-        Err(_) => return tracing::debug!(%remote, "a handshake took too long"),
+    let connected = place.hold(timeout(HANDSHAKE_TIMEOUT, async { incoming.accept()?.await }));
+    let connection = match connected.await {
+        Some(Ok(Ok(connection))) => connection,
+        Some(Ok(Err(error))) => return tracing::debug!(%remote, %error, "a handshake failed"),
+        Some(Err(_)) => return tracing::debug!(%remote, "a handshake took too long"),
+        None => return tracing::debug!(%remote, "a handshake gave its place to another source"),
     };
     let Some(peer) = tls::peer_of(&connection) else {
         return connection.close(CloseCode::Protocol.number().into(), b"no key was shown");
     };
     match tls::alpn_of(&connection).as_deref() {
-        Some(ALPN_MEMBER) => {
-            member(&pool, connection, peer).await;
-            drop(at_door);
-        }
+        Some(ALPN_MEMBER) => member(&pool, connection, peer, place).await,
         Some(ALPN_JOIN) => {
-            drop(at_door);
+            drop(place);
             join(&pool, &door, connection, peer).await;
         }
         _ => connection.close(CloseCode::Protocol.number().into(), b"no protocol was agreed"),
     }
 }
 
-async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
-    match welcome(&connection, peer, pool.own, &*pool.gate).await {
+/// Gives a peer that is welcome what a member may send at once.
+fn trust(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES));
+    connection.set_max_concurrent_bi_streams(SESSIONS_PER_PEER_MAX.into());
+    connection.set_max_concurrent_uni_streams(STREAMS_IN_PER_PEER_MAX.into());
+}
+
+async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: Place) {
+    let welcomed = place.hold(welcome(&connection, peer, pool.own, &*pool.gate, trust)).await;
+    let Some(welcomed) = welcomed else {
+        let reason = b"too many callers have not said who they are, try again";
+        return connection.close(CloseCode::Busy.number().into(), reason);
+    };
+    drop(place);
+    match welcomed {
         // It only wanted to know who is here, and hangs up.
         Ok(greeted) if greeted.hello.only_looks => {
             if timeout(HELLO_TIMEOUT, connection.closed()).await.is_err() {
@@ -213,18 +254,52 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId) {
 /// Hands a join connection over and sees to it that it ends.
 async fn join(pool: &Arc<Pool>, door: &Arc<Door>, connection: Connection, peer: NodeId) {
     let busy = CloseCode::Busy.number().into();
-    let Ok(_slot) = door.joins.clone().try_acquire_owned() else {
+    let remote = canonical(connection.remote_address());
+    let Some(place) = door.silent.take(Source::from(remote.ip())) else {
         return connection.close(busy, b"too many nodes join at once, try again");
     };
-    let remote = canonical(connection.remote_address());
-    let handed = IncomingJoin { connection: connection.clone(), peer, remote };
+    let end = place.given_up.clone();
+    let at_door = JoinDoor { place, joins: door.joins.clone() };
+    let handed = IncomingJoin { connection: connection.clone(), peer, remote, at_door };
     if pool.router.join(handed).is_err() {
         return connection.close(busy, b"joining is not served here now");
     }
     pool.counters.joins_in.add(1);
-    if timeout(JOIN_TIME_MAX, connection.closed()).await.is_err() {
-        tracing::info!(peer = %peer.short(), %remote, "a join took too long and was closed");
+    let over = async {
+        tokio::select! {
+            _ = connection.closed() => {}
+            () = end.cancelled() => connection.close(busy, b"too many nodes join at once, try again"),
+        }
+    };
+    if timeout(JOIN_TIME_MAX, over).await.is_err() {
+        tracing::debug!(peer = %peer.short(), %remote, "a join took too long and was closed");
         connection.close(CloseCode::TooSlow.number().into(), b"the join took too long");
+    }
+}
+
+/// The place of a joiner, which it has until its invitation proves good, and then another.
+#[derive(Debug)]
+pub struct JoinDoor {
+    place: Place,
+    joins: Arc<Joins>,
+}
+
+/// The place of a joiner that is let in, until this is dropped.
+#[derive(Debug)]
+pub struct JoinTurn {
+    _place: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl JoinDoor {
+    /// The joiner has shown a valid invitation: it has a place among such, which no stranger takes,
+    /// and waits for its turn. None where all of these places are taken.
+    pub async fn proven(self) -> Option<JoinTurn> {
+        let Self { place, joins } = self;
+        let held = joins.places.clone().try_acquire_owned().ok()?;
+        drop(place);
+        let turn = joins.turns.clone().acquire_owned().await.ok()?;
+        Some(JoinTurn { _place: held, _turn: turn })
     }
 }
 
@@ -232,30 +307,48 @@ async fn join(pool: &Arc<Pool>, door: &Arc<Door>, connection: Connection, peer: 
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_door_bounds_each_address_and_all_and_the_rate() {
-        let door = Arc::new(Door::new());
-        let start = door.lock().refilled;
-        let one = IpAddr::from([10, 0, 0, 1]);
-        let enter = |address| door.enter(address, start);
-        let mut inside: Vec<_> =
-            (0..UNPROVEN_PER_ADDRESS_MAX).map(|_| enter(one).unwrap()).collect();
-        assert!(enter(one).is_none());
-        inside.pop();
-        inside.push(enter(one).unwrap());
-        for other in 2..=u8::MAX {
-            match enter(IpAddr::from([10, 0, 0, other])) {
-                Some(at_door) => inside.push(at_door),
-                None => break,
-            }
+    fn address(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    /// One address had half of all places, and two had all: nobody else came in.
+    #[tokio::test]
+    async fn a_source_that_holds_all_places_gives_way_to_another() {
+        let door = Door::new();
+        let enter = |n| door.enter(address(n), || false);
+        let mut inside: Vec<_> = (0..UNPROVEN_MAX).map(|_| enter(1).unwrap()).collect();
+        assert!(enter(1).is_none());
+        let other = enter(2).unwrap();
+        let oldest = inside.remove(0);
+        assert!(oldest.hold(std::future::pending::<()>()).await.is_none(), "it is told");
+        drop(oldest);
+        assert_eq!(door.unproven.lock().places.taken(), UNPROVEN_MAX);
+        assert!(other.hold(async {}).await.is_some());
+        assert!(door.is_crowded());
+        drop((inside, other));
+        assert_eq!(door.unproven.lock().places.taken(), 0);
+        assert!(door.unproven.lock().ends.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_shown_an_invitation_takes_no_place_of_the_silent() {
+        let door = Door::new();
+        let silent = |n| {
+            let place = door.silent.take(Source::from(address(n)))?;
+            Some(JoinDoor { place, joins: door.joins.clone() })
+        };
+        let waiting: Vec<_> =
+            (0..JOINS_MAX).map(|_| tokio::spawn(silent(1).unwrap().proven())).collect();
+        while door.joins.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
         }
-        assert_eq!(inside.len(), UNPROVEN_MAX);
-        inside.clear();
-        assert!(door.lock().by_address.is_empty());
-        // What is left of the burst, then nothing until time passes.
-        let left = (0..).take_while(|_| enter(one).is_some()).count();
-        assert!(left > 0 && left < HANDSHAKES_BURST as usize);
-        assert!(enter(one).is_none());
-        assert!(door.enter(one, start + Duration::from_millis(10)).is_some());
+        assert_eq!(door.silent.lock().places.taken(), 0);
+        assert_eq!(door.joins.turns.available_permits(), 0);
+        assert!(silent(2).unwrap().proven().await.is_none());
+        // Those who had to wait get their turn, one after the other.
+        for one in waiting {
+            assert!(one.await.unwrap().is_some());
+        }
+        assert!(silent(2).unwrap().proven().await.is_some());
     }
 }

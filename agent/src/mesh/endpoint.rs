@@ -34,10 +34,10 @@ const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
 /// Sessions that a peer may have open with us at once. quinn keeps room for each of these and of the
 /// streams below, used or not: 17 to 34 bytes.
-const SESSIONS_PER_PEER_MAX: u32 = 32;
+pub(super) const SESSIONS_PER_PEER_MAX: u32 = 32;
 
 /// Messages of a peer that may be under way to us at once, its push stream included.
-const STREAMS_IN_PER_PEER_MAX: u32 = 64;
+pub(super) const STREAMS_IN_PER_PEER_MAX: u32 = 64;
 
 /// Datagrams that wait in each direction of a connection.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
@@ -46,7 +46,12 @@ const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// What a peer may send on all streams before we read it.
-const RECEIVE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+pub(super) const RECEIVE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// What a caller may have open and send before it has shown that it is a member: a hello, or a
+/// request to join and that it is ready.
+const UNPROVEN_STREAMS_MAX: u32 = 1;
+const UNPROVEN_WINDOW_BYTES: u32 = 16 * 1024;
 
 /// What we keep of what a peer has not acknowledged.
 const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
@@ -131,11 +136,11 @@ pub(super) fn endpoint(
     keypair: &Keypair,
     identity: &Identity,
 ) -> io::Result<(Endpoint, Arc<TransportConfig>)> {
-    let transport = Arc::new(transport(underlay.mtu_discovery));
+    let mtu_discovery = underlay.mtu_discovery;
     let crypto = identity.server().map_err(io::Error::other)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
-        .transport_config(transport.clone())
+        .transport_config(Arc::new(unproven(transport(underlay.mtu_discovery))))
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_ALL);
@@ -157,7 +162,16 @@ pub(super) fn endpoint(
         underlay.socket,
         underlay.runtime,
     )?;
-    Ok((endpoint, transport))
+    Ok((endpoint, Arc::new(transport(mtu_discovery))))
+}
+
+/// How connections behave that others began, until they have shown who they are.
+fn unproven(mut config: TransportConfig) -> TransportConfig {
+    config
+        .max_concurrent_bidi_streams(UNPROVEN_STREAMS_MAX.into())
+        .max_concurrent_uni_streams(0u32.into())
+        .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES));
+    config
 }
 
 /// How connections behave; without `mtu_discovery` they send packets of 1200 bytes at most.

@@ -4,7 +4,7 @@
 //! [`Gate`], on both sides. Nothing of the connection reaches the router before both have said yes.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,9 +58,19 @@ pub trait Gate: Send + Sync + 'static {
 
     /// A peer that this node dialled refused it. The evidence is as it came: not verified.
     fn refused(&self, peer: NodeId, refusal: Refusal);
+
+    /// Whether a member is reached at this address, as far as is known: it is let in when strangers
+    /// use up what they may.
+    fn is_members(&self, _address: IpAddr) -> bool {
+        false
+    }
 }
 
 impl<G: Gate> Gate for Arc<G> {
+    fn is_members(&self, address: IpAddr) -> bool {
+        G::is_members(self, address)
+    }
+
     fn settled(&self) -> impl Future<Output = ()> + Send {
         G::settled(self)
     }
@@ -103,9 +113,14 @@ pub(super) trait AnyGate: Send + Sync {
         remote: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
     fn refused(&self, peer: NodeId, refusal: Refusal);
+    fn is_members(&self, address: IpAddr) -> bool;
 }
 
 impl<G: Gate> AnyGate for G {
+    fn is_members(&self, address: IpAddr) -> bool {
+        Gate::is_members(self, address)
+    }
+
     fn settled<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(Gate::settled(self))
     }
@@ -208,6 +223,7 @@ pub(super) async fn welcome(
     peer: NodeId,
     own: NodeId,
     gate: &dyn AnyGate,
+    trust: fn(&Connection),
 ) -> Result<Greeted, GreetError> {
     let exchange = async {
         let (mut send, mut recv) = connection.accept_bi().await?;
@@ -229,6 +245,8 @@ pub(super) async fn welcome(
             (Verdict::Welcome, Ok(theirs), Some(ours)) => {
                 let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, -way_ms(connection), waited);
                 let answer = Answer::Hello(ours).encode();
+                // It may send more by the time it reads that it is welcome.
+                trust(connection);
                 write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
                 // The peer reads the answer to its end; that it resets the stream says no more.
                 let _ = send.finish();

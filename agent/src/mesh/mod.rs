@@ -56,6 +56,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
+pub use accept::JoinDoor;
 pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};

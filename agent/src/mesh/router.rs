@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, StreamCode, StreamKind};
 
+use super::accept::JoinDoor;
 use super::frames::{FrameError, read_frame};
 use super::report::Counters;
 
@@ -74,6 +75,8 @@ pub struct IncomingJoin {
     pub peer: NodeId,
     /// Where it comes from.
     pub remote: SocketAddr,
+    /// Its place at the door.
+    pub at_door: JoinDoor,
 }
 
 /// Who serves what. Made before the mesh, complete when the mesh starts.

@@ -21,7 +21,7 @@ use peerage_proto::wire::{
     ALPN_MEMBER, CloseCode, Hello, Refusal, RefusalCode, StreamCode, StreamKind, WIRE_VERSION,
 };
 
-use super::accept::JOINS_MAX;
+use super::accept::SILENT_JOINS_MAX;
 use super::dial::{BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT};
 use super::hello::greet;
 use super::*;
@@ -120,11 +120,9 @@ async fn a_stranger_is_refused_with_the_cause_and_its_streams_reach_nobody() {
     let hello = stranger.gate.hello().unwrap().encode();
     let (mut send, _recv) = connection.open_bi().await.unwrap();
     write_frame(&mut send, &hello, usize::MAX).await.unwrap();
-    let mut message = connection.open_uni().await.unwrap();
-    message.write_all(&[StreamKind::Chitchat.byte(), 1, 2, 3]).await.unwrap();
-    message.finish().unwrap();
-    let (mut session, _recv) = connection.open_bi().await.unwrap();
-    session.write_all(&[StreamKind::Sync.byte()]).await.unwrap();
+    // It may open nothing more until it is welcome, and it never is.
+    assert!(soon(connection.open_uni()).await.is_err());
+    assert!(soon(connection.open_bi()).await.is_err());
     assert_eq!(closed_with(&connection).await, CloseCode::Refused);
     assert!(!a.mesh.is_connected(stranger.id));
     assert!(a.datagrams.try_recv().is_err());
@@ -559,7 +557,7 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
     assert!(matches!(wrong, DialError::WrongKey { found, .. } if found == seed.id));
 
     let mut held = Vec::new();
-    for _ in 0..JOINS_MAX {
+    for _ in 0..SILENT_JOINS_MAX {
         let connection = soon(joiner.mesh.dial_join(seed.id, &at)).await.unwrap();
         let join = soon(seed.joins.recv()).await.unwrap();
         assert_eq!((join.peer, join.remote), (joiner.id, joiner.address()));
@@ -570,10 +568,10 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
     assert_ne!(joining_binding(&held[0].0), joining_binding(&held[1].0));
     let (connection, join) = held.last().unwrap();
     connection.send_datagram(Bytes::from_static(b"sneaky")).unwrap();
-    let mut uni = connection.open_uni().await.unwrap();
-    uni.write_all(&[StreamKind::Chitchat.byte(), 1]).await.unwrap();
-    uni.finish().unwrap();
-    let mut at_seed = soon(join.connection.accept_uni()).await.unwrap();
+    let (mut stream, _) = connection.open_bi().await.unwrap();
+    stream.write_all(&[StreamKind::Chitchat.byte(), 1]).await.unwrap();
+    stream.finish().unwrap();
+    let (_, mut at_seed) = soon(join.connection.accept_bi()).await.unwrap();
     assert_eq!(soon(at_seed.read_to_end(10)).await.unwrap(), [StreamKind::Chitchat.byte(), 1]);
     assert!(seed.messages.try_recv().is_err() && seed.datagrams.try_recv().is_err());
     assert!(!seed.mesh.is_connected(joiner.id));
