@@ -22,6 +22,8 @@ fn with_one_too_many() -> (Fleet, String) {
     fleet[1].restart();
     let fourth = Agent::start("pve-4");
     fourth.join(&token).expect("the second has not heard of the first to come");
+    // Its invitation names the second, too, which is to refuse it as the fourth itself does.
+    until("it sees the second", LATER, || fourth.state_of("pve-2"), |state| state == "alive");
     let of_fourth = fourth.invite(json!({}));
     fleet[0].restart();
     third.restart();

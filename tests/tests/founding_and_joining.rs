@@ -168,6 +168,16 @@ fn a_node_joins_under_the_name_that_it_asks_for() {
     assert_eq!(fleet[1].status()["node"]["name"], "web-7");
 }
 
+/// Of each join the joiner's log said that a peer was not let in, "closed by peer: 0": the seed had
+/// dialled it back, and hung up.
+#[test]
+fn a_join_that_goes_well_is_no_refusal_in_any_log() {
+    let fleet = Fleet::found(6);
+    for agent in fleet.iter() {
+        assert!(!agent.log().contains("not let in"), "{}", agent.log());
+    }
+}
+
 #[test]
 fn any_member_invites_and_admits_while_the_founder_is_gone() {
     let mut fleet = Fleet::found(2);

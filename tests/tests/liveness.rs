@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peerage_tests::agent::die_with_parent;
-use peerage_tests::patience::{LATER, SOON};
+use peerage_tests::patience::{LATER, SOON, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::Value;
 
@@ -35,6 +35,24 @@ fn members_are_listed_alike_on_every_node() {
     };
     for agent in fleet.iter() {
         assert_eq!(names(agent), names(&fleet[0]));
+    }
+}
+
+/// It had none until its vitals came, seconds later.
+#[test]
+fn a_member_has_its_version_from_its_hello_on() {
+    let mut fleet = Fleet::found(2);
+    let all_direct = |rows: &Vec<Value>| {
+        let others = rows.iter().filter(|row| row["self"] == false);
+        others.clone().count() == 1 && others.clone().all(|row| row["path"] == "direct")
+    };
+    for round in 0..TRIES {
+        fleet.kill(&[1]);
+        fleet[1].restart();
+        let look = || fleet[1].members();
+        for row in until("the other is reached", LATER, look, all_direct) {
+            assert!(row["version"].is_string(), "round {round}: {row}");
+        }
     }
 }
 

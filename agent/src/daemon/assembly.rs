@@ -161,3 +161,78 @@ async fn check_journal(store: Store, notices: Notices) {
         notices.set(NoticeKind::Journal, state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::notices::tests::{notices, told};
+    use crate::store::{Damage, Disk, MemoryDisk, Report};
+
+    /// A disk that loses a block while the agent runs.
+    struct Rotting(MemoryDisk, Arc<AtomicBool>);
+
+    impl Disk for Rotting {
+        fn load(&mut self) -> Result<Image, StoreError> {
+            self.0.load()
+        }
+
+        fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+            self.0.commit(writes)
+        }
+
+        fn check(&mut self) -> Result<Report, StoreError> {
+            let unnamed = usize::from(self.1.load(Ordering::Relaxed));
+            Ok(Report { damage: Damage { unnamed, ..Damage::default() }, ..self.0.check()? })
+        }
+
+        fn copy_to(&mut self, path: &Path) -> Result<(), StoreError> {
+            self.0.copy_to(path)
+        }
+
+        fn tidy(&mut self) -> Result<(), StoreError> {
+            self.0.tidy()
+        }
+
+        fn compact(&mut self) -> Result<(), StoreError> {
+            self.0.compact()
+        }
+
+        fn size_bytes(&self) -> u64 {
+            self.0.size_bytes()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_journal_that_is_damaged_while_the_agent_runs_is_told_within_a_day() {
+        let rotten = Arc::new(AtomicBool::new(false));
+        let disk = Rotting(MemoryDisk::default(), rotten.clone());
+        let (store, owner) = Store::over(disk, "/data/backup".into());
+        tokio::spawn(owner.serve(|| Duration::ZERO));
+        let (notices, happenings) = notices();
+        tokio::spawn(check_journal(store, notices.clone()));
+        let days = |days| tokio::time::sleep(SELF_CHECK_EVERY * days + Duration::from_secs(1));
+        let standing = || -> Vec<_> {
+            let board = notices.board().borrow().clone();
+            board.standing().map(|(kind, notice)| (kind, notice.message.clone())).collect()
+        };
+        days(2).await;
+        assert_eq!(standing(), []);
+
+        rotten.store(true, Ordering::Relaxed);
+        days(1).await;
+
+        let told_of = standing();
+        assert_eq!(told_of.len(), 1, "{told_of:?}");
+        assert_eq!(told_of[0].0, NoticeKind::Journal);
+        assert!(told_of[0].1.starts_with("the journal is damaged: "), "{told_of:?}");
+        rotten.store(false, Ordering::Relaxed);
+        days(1).await;
+        assert_eq!(standing(), []);
+        let told = told(&happenings).await;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1], "journal the journal is sound again");
+    }
+}

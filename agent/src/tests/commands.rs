@@ -226,8 +226,10 @@ async fn a_token_without_its_secret_needs_the_password() {
     assert_eq!(invited.out, format!("{TOKEN_WITHOUT_SECRET}\n"));
     assert!(invited.err.contains(PASSWORD), "{invited:?}");
     let words = format!("join {TOKEN_WITHOUT_SECRET}");
-    let joined = agent.run_with(&words, &format!("{PASSWORD}\n"), Terminal::default()).await;
-    assert_eq!(joined.exit, Exit::Done, "{joined:?}");
+    for input in [format!("{PASSWORD}\n"), format!("\u{feff}{PASSWORD}\r\n")] {
+        let joined = agent.run_with(&words, &input, Terminal::default()).await;
+        assert_eq!(joined.exit, Exit::Done, "{input:?}: {joined:?}");
+    }
     let without = agent.run(&words).await;
     assert_eq!(without.exit, Exit::Usage);
     assert!(without.err.contains("on a line of stdin"), "{without:?}");
