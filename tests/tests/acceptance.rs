@@ -22,7 +22,7 @@ fn with_one_too_many() -> (Fleet, String) {
     fleet[1].restart();
     let fourth = Agent::start("pve-4");
     fourth.join(&token).expect("the second has not heard of the first to come");
-    let of_fourth = fourth.invite(json!({}));
+    let of_fourth = fourth.invite(json!({"uses": "any"}));
     fleet[0].restart();
     third.restart();
     fleet.push(third);
