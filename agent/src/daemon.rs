@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -20,9 +19,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::again::{again, with_token};
 use crate::api::Agent;
 use crate::clock::Clock;
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config, JoinSource, Listen};
 use crate::http;
 use crate::links::{LinksHandle, META_LINKS, Wishes, host_network};
 use crate::mesh::Underlay;
@@ -55,12 +55,15 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
+    let join = config.join.clone();
     match runtime.block_on(serve(config, reload))? {
         Ending::Told => Ok(()),
         Ending::Renewed => {
-            // The same program in the same process: whoever supervises it sees it go on, and the
-            // kernel takes back every lock, port and file that the old identity had.
-            Err(again().exec()).context("the agent could not be started anew")
+            let failure = match join {
+                Some(JoinSource::Token(token)) => with_token(&token),
+                _ => again().exec(),
+            };
+            Err(failure).context("the agent could not be started anew")
         }
     }
 }
@@ -115,14 +118,6 @@ fn looked_into(folder: &Path) -> Result<Metadata, ApiError> {
             .hint("`peerage config show` tells an agent's data_dir"));
     }
     folder.metadata().map_err(refused)
-}
-
-/// This program with its arguments.
-fn again() -> Command {
-    let mut arguments = std::env::args_os();
-    let mut again = Command::new("/proc/self/exe");
-    again.arg0(arguments.next().unwrap_or_else(|| "peerage".into())).args(arguments);
-    again
 }
 
 /// Gives the host of a stopped agent's folder another identity.

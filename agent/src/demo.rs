@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
-use peerage_proto::api::invites::CreateInvite;
+use peerage_proto::api::invites::{CreateInvite, Uses};
 use peerage_proto::api::node::{Create, Join};
 use peerage_proto::api::settings::SetFields;
 use peerage_proto::api::{HowLong, SOCKET_PATH_BYTES_MAX};
@@ -114,7 +114,8 @@ impl Demo {
         clock.step("create", what);
 
         let clock = Clock::started();
-        let invite = founder.client().call(&CreateInvite::default()).await?;
+        let for_all = CreateInvite { uses: Uses::Any, ..CreateInvite::default() };
+        let invite = founder.client().call(&for_all).await?;
         clock.step(
             "invite",
             format_args!("{} makes a token: {}", founder.name(), cut(&invite.token)),

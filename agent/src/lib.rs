@@ -6,6 +6,7 @@
 //! what can be asked of it, [`http`] and [`cli`] how; [`daemon`] puts it all together.
 
 pub mod admission;
+pub mod again;
 pub mod api;
 pub mod cli;
 pub mod clock;

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use peerage::again::{self, ON_STDIN};
 use peerage::cli::config::{ConfigCommand, Setting};
 use peerage::cli::{self, AgentArgs, Command, CommandLine, Console, DemoArgs};
 use peerage::config::{self, Config, ConfigError, Environment, Flags};
 use peerage::store::StoreError;
 use peerage::{daemon, demo, log};
-use peerage_proto::api::{ApiError, ErrorCode, Exit};
+use peerage_proto::api::{ApiError, ErrorCode, Exit, text};
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -25,7 +26,7 @@ fn run(line: CommandLine) -> Exit {
         None => cli::show_way_in(&mut console),
         Some(Command::Agent(args)) => {
             let flags = Flags { socket: line.socket, ..flags(args) };
-            match agent(&flags, &environment) {
+            match handed_over(flags).and_then(|flags| agent(&flags, &environment)) {
                 Err(error) if log::to_journal() => {
                     let hint = error.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
                     log::last_words(error.message + &hint);
@@ -63,6 +64,36 @@ fn run(line: CommandLine) -> Exit {
                     console.end_of(Err(failed(error.into())))
                 }
             }
+        }
+    }
+}
+
+/// The flags with the token that stdin has. One that stands among the arguments is taken off them
+/// first, which begins this process anew.
+fn handed_over(mut flags: Flags) -> Result<Flags, ApiError> {
+    match flags.join.as_deref() {
+        None => Ok(flags),
+        Some(ON_STDIN) => {
+            let wrong = |error: &dyn std::fmt::Display| {
+                let message = format!("--join {ON_STDIN} reads no Join Information: {error}");
+                ApiError::new(ErrorCode::BadRequest, message)
+                    .hint("give what `peerage invite` printed on stdin, or use --join-file FILE")
+            };
+            let bytes = again::token_on_stdin().map_err(|error| wrong(&error))?;
+            let read = text::decoded(bytes).map_err(|error| wrong(&error))?;
+            let token = text::one_word(&read);
+            if token.is_empty() {
+                return Err(wrong(&"stdin is empty"));
+            }
+            flags.join = Some(token);
+            Ok(flags)
+        }
+        Some(token) => {
+            let error = again::with_token(token);
+            let message = format!("cannot hide the Join Information from other users: {error}");
+            Err(ApiError::new(ErrorCode::Failed, message).hint(
+                "put it into a file that only the agent's user reads, and use --join-file FILE",
+            ))
         }
     }
 }

@@ -58,7 +58,7 @@ impl Obstacle {
                 path.display()
             ),
             (_, JoinSource::Token(_)) => {
-                "once what is in the way is put right: `peerage join TOKEN`, with this Join \
+                "once what is in the way is put right: `peerage join`, with this Join \
                  Information or new one (`peerage invite` on a member); it says what to do"
                     .to_owned()
             }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 fn alone_it_teaches_the_way_in() {
     let output = peerage(&[], &[]);
     assert_eq!(output.status.code(), Some(0));
-    for words in ["  peerage create NAME ", "  peerage invite ", "  peerage join TOKEN "] {
+    for words in ["  peerage create NAME ", "  peerage invite ", "  peerage join "] {
         assert!(out(&output).contains(words), "{}", out(&output));
         assert!(out(&peerage(&["--help"], &[])).contains(words));
     }

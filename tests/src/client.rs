@@ -170,7 +170,14 @@ pub struct Connection {
 impl Connection {
     /// Connects with the agent behind this socket.
     pub fn open(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        Self::over(UnixStream::connect(socket)?)
+    }
+
+    /// Speaks over a connection that is there.
+    ///
+    /// # Errors
+    /// It takes no timeout.
+    pub fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
@@ -184,6 +191,14 @@ impl Connection {
         headers: &[(&str, &str)],
     ) -> io::Result<Answer> {
         self.send(method, path, body, headers)?;
+        self.answer()
+    }
+
+    /// Reads the answer to what was sent.
+    ///
+    /// # Errors
+    /// It broke off, or is not HTTP.
+    pub fn answer(&mut self) -> io::Result<Answer> {
         let (status, headers) = self.head()?;
         let body = self.body(&headers)?;
         Ok(Answer { status, headers, body })

@@ -33,7 +33,7 @@ impl Fleet {
     pub fn found_of(agents: Vec<Agent>) -> Self {
         let fleet = Self::start_of(agents);
         fleet[0].create(DATA_CENTER);
-        let token = fleet[0].invite(json!({}));
+        let token = fleet[0].invite(json!({"uses": "any"}));
         fleet.join_all(&token);
         fleet.all_see_all();
         fleet

@@ -27,6 +27,7 @@ pub mod sim;
 pub mod skip;
 pub mod soak;
 pub mod table;
+pub mod users;
 pub mod verdicts;
 
 pub use agent::Agent;

@@ -24,7 +24,7 @@ fn with_one_too_many() -> (Fleet, String) {
     fourth.join(&token).expect("the second has not heard of the first to come");
     // Its invitation names the second, too, which is to refuse it as the fourth itself does.
     until("it sees the second", LATER, || fourth.state_of("pve-2"), |state| state == "alive");
-    let of_fourth = fourth.invite(json!({}));
+    let of_fourth = fourth.invite(json!({"uses": "any"}));
     fleet[0].restart();
     third.restart();
     fleet.push(third);

@@ -89,7 +89,7 @@ fn who_left_and_came_back_by_a_seed_that_had_been_put_out_is_told() {
 #[test]
 fn a_seed_that_was_put_out_tells_joiners_how() {
     let mut fleet = with_a_seed_that_was_put_out();
-    let token = fleet[1].invite(json!({}));
+    let token = fleet[1].invite(json!({"uses": "any"}));
     fleet[0].restart();
     until("it knows", LATER, || status(&fleet[1])["node"]["state"].clone(), |s| s == "removed");
     fleet.kill(&[0]);

@@ -114,7 +114,7 @@ fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
 fn a_joiner_that_one_seed_refuses_for_its_clock_is_let_in_by_the_next() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
     let mut fleet = fleet_of(2, &library);
-    let token = fleet[1].invite(json!({}));
+    let token = fleet[1].invite(json!({"uses": "any"}));
     fleet[1].set_clock("-120s");
     let joiner = Agent::start("pve-3");
 
@@ -215,7 +215,7 @@ fn a_clock_that_jumps_back_and_forth_makes_nobody_go_down() {
 fn fleet_of(nodes: usize, library: &str) -> Fleet {
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     for n in 2..=nodes {
         let mut agent = Agent::named(&format!("pve-{n}"));
         if n == nodes || n >= 3 {

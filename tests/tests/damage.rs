@@ -97,7 +97,7 @@ fn a_folder_that_makes_no_node_any_more_is_put_aside_by_a_reset_and_the_host_joi
     assert_eq!(fleet[1].status()["datacenter"], Value::Null);
     let state = || fleet[0].state_of("pve-2");
     until("it is found down", LATER, state, |state| state == "down");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet[1].cli(&["join", "--replace", &token, "--yes"]).exits(0);
     fleet.all_see_all();
     fleet.all_read("a/b", &json!({"x": 1}));

@@ -41,6 +41,8 @@ const PROTO: &[(&str, &[&str])] = &[
 
 /// Modules of `agent`, each with all that it may use of `agent`.
 const AGENT: &[(&str, &[&str])] = &[
+    // It starts the program anew, and knows nothing of it.
+    ("again", &[]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("signals", &[]),

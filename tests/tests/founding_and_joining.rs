@@ -41,13 +41,13 @@ fn an_invitation_is_alone_on_stdout_and_the_whole_command_is_on_stderr() {
     let node = Agent::start("pve-1");
     node.create("north");
 
-    let invite = node.cli(&["invite", "--ttl", "1h", "--uses", "2"]).exits(0);
+    let invite = node.cli(&["invite", "--ttl", "1h"]).exits(0);
 
     let token = invite.stdout.trim();
     assert!(token.starts_with("peerage1-") && !token.contains(char::is_whitespace), "{token:?}");
     invite.says(&["peerage join", token]);
     let listed = node.cli(&["--json", "invite", "list"]).exits(0);
-    assert_eq!(listed.json()[0]["uses"], 2);
+    assert_eq!(listed.json()[0]["uses"], 1);
     assert_eq!(listed.json()[0]["state"], "open");
     assert!(!listed.stdout.contains(token), "the list shows a secret again");
 }
@@ -112,7 +112,7 @@ fn a_node_joins_unattended_by_a_file() {
 fn a_join_file_that_is_empty_half_written_or_refused_is_waited_for_by_name() {
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
-    let (client, token) = (fleet[0].client(), fleet[0].invite(json!({})));
+    let (client, token) = (fleet[0].client(), fleet[0].invite(json!({"uses": "any"})));
     let revoked = client.post("invites", &json!({})).unwrap();
     client.delete(&format!("invites/{}", revoked["id"].as_str().unwrap())).unwrap();
     let mut joiner = Agent::named("pve-2");
@@ -157,7 +157,7 @@ fn a_node_joins_unattended_by_the_environment() {
 fn a_node_joins_under_the_name_that_it_asks_for() {
     let fleet = Fleet::start(2);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
 
     fleet[1].cli(&["join", &token, "--name", "web-7", "--yes"]).exits(0);
 
@@ -182,7 +182,7 @@ fn a_join_that_goes_well_is_no_refusal_in_any_log() {
 fn any_member_invites_and_admits_while_the_founder_is_gone() {
     let mut fleet = Fleet::found(2);
     fleet.kill(&[0]);
-    let token = fleet[1].invite(json!({}));
+    let token = fleet[1].invite(json!({"uses": "any"}));
     let third = Agent::start("pve-3");
 
     third.join(&token).expect("the second node admits it");
@@ -196,7 +196,7 @@ fn any_member_invites_and_admits_while_the_founder_is_gone() {
 #[test]
 fn a_token_of_the_founder_admits_by_another_seed_that_it_names() {
     let mut fleet = Fleet::found(3);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet.kill(&[0]);
     let fourth = Agent::start("pve-4");
 
@@ -256,7 +256,7 @@ fn a_second_join_completes_what_a_crash_cut_short() {
 fn joins(way: impl FnOnce(&Agent, &str)) {
     let fleet = Fleet::start(2);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet[0].set("storage/nas1", json!({"path": "/srv"}));
 
     way(&fleet[1], &token);

@@ -52,7 +52,7 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
     let status = copy.status();
     assert_eq!((&status["node"]["state"], &status["notice"]), (&json!("standalone"), &Value::Null));
     assert!(copy.data().join("backup").exists(), "what it had is kept");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     copy.cli(&["join", &token, "--name", "pve-4", "--yes"]).exits(0);
     fleet.push(copy);
     fleet.all_see_all();
@@ -86,7 +86,7 @@ fn a_copy_that_was_refused_stays_refused_until_it_takes_another_identity() {
     fleet.kill(&[2]);
     let _original = fleet.take(2);
     fleet.all_see("pve-3", &["down"], LATER);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     copy.cli(&["reset", "--identity", "--yes"]).exits(0);
     assert_eq!(copy.status()["notice"], Value::Null);
     alive(&fleet[0], 2);
@@ -218,7 +218,7 @@ fn root_resets_a_folder_as_its_owner() {
 fn who_was_taken_out_and_takes_a_new_identity_joins_only_when_told_to() {
     for is_removed in [false, true] {
         let fleet = Fleet::found(1);
-        let token = fleet[0].invite(json!({}));
+        let token = fleet[0].invite(json!({"uses": "any"}));
         let mut agent = Agent::named("pve-2").args(&["--join", &token]);
         agent.restart();
         let datacenter = || said(&agent)["datacenter"]["name"].clone();
@@ -248,7 +248,7 @@ fn who_was_taken_out_and_takes_a_new_identity_joins_only_when_told_to() {
 #[test]
 fn a_host_installed_anew_takes_its_name_over_once_the_old_one_is_down() {
     let mut fleet = Fleet::found(3);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet.kill(&[2]);
     let mut old = fleet.take(2);
     fleet.all_see("pve-3", &["down"], LATER);
@@ -283,7 +283,7 @@ fn a_host_installed_anew_takes_its_name_over_once_the_old_one_is_down() {
 #[test]
 fn the_name_of_a_member_that_is_alive_is_not_taken_over() {
     let fleet = Fleet::found(3);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let anew = Agent::start("pve-3");
     let address = format!("127.0.0.1:{}", fleet[2].port().unwrap());
 
@@ -302,7 +302,7 @@ fn the_name_of_a_member_that_is_alive_is_not_taken_over() {
 #[test]
 fn a_host_installed_anew_takes_its_name_over_unattended() {
     let mut fleet = Fleet::found(3);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet.kill(&[2]);
     let _old = fleet.take(2);
     fleet.all_see("pve-3", &["down"], LATER);
@@ -319,7 +319,7 @@ fn a_host_installed_anew_takes_its_name_over_unattended() {
 #[test]
 fn who_only_restarts_keeps_its_name_and_place() {
     let mut fleet = Fleet::found(3);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     assert!(fleet[2].stop().success());
     let mut old = fleet.take(2);
     fleet.all_see("pve-3", &["down"], LATER);
@@ -342,7 +342,7 @@ fn who_only_restarts_keeps_its_name_and_place() {
 #[test]
 fn a_seed_that_sees_only_half_replaces_nobody() {
     let mut fleet = Fleet::found(4);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let mut gone: Vec<Agent> = (0..2).map(|_| fleet.take(2)).collect();
     gone.iter_mut().for_each(Agent::kill);
     for name in ["pve-3", "pve-4"] {

@@ -23,7 +23,7 @@ const USES: usize = 2;
 fn an_agent_that_is_told_to_stop_does_not_wait_for_a_seed_that_hangs() {
     let seed = Agent::start("pve-1");
     seed.create("north");
-    let token = seed.invite(json!({}));
+    let token = seed.invite(json!({"uses": "any"}));
     seed.pause();
     let mut joiner = Agent::named("pve-2").args(&["--join", &token]);
     joiner.restart();
@@ -39,7 +39,7 @@ fn an_agent_that_is_told_to_stop_does_not_wait_for_a_seed_that_hangs() {
 #[test]
 fn a_token_admits_by_its_other_seeds_once_its_issuer_has_left() {
     let fleet = Fleet::found(2);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet[0].cli(&["leave"]).exits(0);
     let joiner = Agent::start("pve-3");
 
@@ -54,7 +54,7 @@ fn a_token_admits_by_its_other_seeds_once_its_issuer_has_left() {
 fn a_seed_keeps_nothing_of_a_join_but_the_member() {
     let seed = Agent::start("pve-1");
     seed.create("north");
-    let token = seed.invite(json!({}));
+    let token = seed.invite(json!({"uses": "any"}));
     let before = udp_sockets(&seed);
     let mut joiner = Agent::named("pve-2").args(&[
         "--advertise",

@@ -120,7 +120,7 @@ fn the_old_disk_of_a_removed_node_stays_removed() {
 fn a_removed_node_gets_in_neither_by_its_old_token_nor_by_a_new_one() {
     let mut fleet = Fleet::start(2);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet[1].join(&token).unwrap();
     fleet.all_see_all();
     fleet[0].cli(&["remove", "pve-2"]).exits(0);
@@ -220,7 +220,7 @@ fn what_could_not_be_put_aside_is_put_aside_before_anything_takes_its_place() {
 fn a_node_that_left_does_not_join_by_itself_when_it_starts_again() {
     let founder = Agent::start("pve-1");
     founder.create("north");
-    let token = founder.invite(json!({}));
+    let token = founder.invite(json!({"uses": "any"}));
     let mut node = Agent::named("pve-2").args(&["--join", &token]);
     node.restart();
     let datacenter = |node: &Agent| node.status()["datacenter"]["name"].clone();

@@ -121,7 +121,7 @@ fn nodes_of_one_family_each_join_by_a_seed_that_has_both() {
     let mut dual = Agent::named("dual").on_host("[::]").args(&both);
     dual.restart();
     dual.create("north");
-    let token = dual.invite(json!({}));
+    let token = dual.invite(json!({"uses": "any"}));
     let mut six = Agent::named("six").on_host("[::1]");
     let mut four = Agent::named("four").on_host("0.0.0.0").args(&["--advertise", "127.0.0.1"]);
     for agent in [&mut six, &mut four] {

@@ -72,7 +72,7 @@ fn two_nodes_renamed_to_one_name_on_two_nodes_at_once_end_the_same_everywhere() 
 #[test]
 fn of_two_admitted_under_one_name_by_two_sides_the_later_is_told_and_can_be_renamed() {
     let mut fleet = Fleet::found(2);
-    let tokens = [0, 1].map(|n: usize| fleet[n].invite(json!({})));
+    let tokens = [0, 1].map(|n: usize| fleet[n].invite(json!({"uses": "any"})));
     // The two members are never up together while each admits a "web".
     fleet.kill(&[1]);
     let mut first = Agent::start("web");
@@ -145,7 +145,7 @@ fn names_that_differ_in_case_only_are_one_name() {
 #[test]
 fn what_every_host_is_called_and_what_reads_as_an_address_names_no_node() {
     let fleet = Fleet::found(1);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let joiner = Agent::start("web1");
     for name in ["localhost", "LOCALHOST", "localhost.localdomain", "localhost4"] {
         let refused = joiner.cli(&["join", &token, "--yes", "--name", name]).exits(2);
@@ -187,7 +187,7 @@ fn an_agent_on_a_host_without_a_name_of_its_own_runs_and_says_what_to_do() {
     assert!(notice.contains("every host calls itself so"), "{notice}");
     ask(&["create", "north"]).exits(4).says(&["localhost", "hostnamectl set-hostname", "name ="]);
     let fleet = Fleet::found(1);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     ask(&["join", &token, "--yes"]).exits(4).says(&["localhost", "peerage join --name"]);
     ask(&["join", &token, "--yes", "--name", "web1"]).exits(0);
     let notices = ask(&["status", "--json"]).exits(0).json()["notices"].clone();

@@ -14,7 +14,7 @@ const REFUSED: i32 = 4;
 #[test]
 fn a_seed_that_does_not_answer_is_told_with_its_address() {
     let mut fleet = pair();
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let address = format!("127.0.0.1:{}", fleet[0].port().unwrap());
     fleet.kill(&[0]);
 
@@ -109,7 +109,7 @@ fn a_strict_token_admits_by_its_issuers_word_alone() {
 #[test]
 fn a_name_that_is_taken_is_refused() {
     let fleet = pair();
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let before = seen(&fleet);
 
     let answer = fleet[1].cli(&["join", &token, "--name", "pve-1", "--yes"]);
@@ -130,7 +130,7 @@ fn a_name_outside_the_invitations_pattern_is_refused() {
 #[test]
 fn a_seed_that_is_in_another_data_center_by_now_is_told_with_both_names() {
     let fleet = pair();
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet[0].client().post("leave?force=true", &json!({})).unwrap();
     fleet[0].create("south");
     refused(&fleet, &token, &["north", "south"]);
@@ -154,7 +154,7 @@ fn a_member_does_not_join_again() {
 #[test]
 fn an_altered_token_is_refused_before_anyone_is_asked() {
     let fleet = pair();
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let before = seen(&fleet);
     let middle = token.len() / 2;
     let other = if token.as_bytes()[middle] == b'A' { 'B' } else { 'A' };
@@ -174,7 +174,7 @@ fn an_altered_token_is_refused_before_anyone_is_asked() {
 fn a_node_that_cannot_be_dialled_back_is_refused_with_the_address_to_open() {
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     // Nothing listens there: what a firewall on the joiner looks like to the seed.
     let closed = Agent::start("closed").port().unwrap();
     let address = format!("127.0.0.1:{closed}");
@@ -195,7 +195,7 @@ fn a_clock_that_is_two_minutes_off_is_refused() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let mut joiner = Agent::named("pve-2").with_clock(&library);
     joiner.set_clock("+120s");
     joiner.restart();

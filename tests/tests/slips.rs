@@ -103,7 +103,7 @@ fn two_that_leave_at_once_do_not_count_on_each_other() {
 #[test]
 fn a_copy_of_an_image_is_refused_when_it_joins() {
     let mut fleet = Fleet::found(2);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let mut image = Agent::start("pve-3");
     let copy = copy_of(&mut image);
     image.restart();
@@ -121,7 +121,7 @@ fn a_copy_of_an_image_is_refused_when_it_joins() {
     fleet.all_see_all();
 
     copy.cli(&["reset", "--identity", "--yes"]).exits(0);
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     copy.cli(&["join", &token, "--name", "pve-4", "--yes"]).exits(0);
     fleet.push(copy);
     fleet.all_see_all();
@@ -134,7 +134,7 @@ fn a_copy_of_the_seed_is_refused_when_it_joins() {
     let copy = copy_of(&mut seed);
     seed.restart();
     seed.create("north");
-    let token = seed.invite(json!({}));
+    let token = seed.invite(json!({"uses": "any"}));
 
     let refused = copy.cli(&["join", &token, "--name", "pve-2", "--yes"]).exits(REFUSED);
 
@@ -146,7 +146,7 @@ fn a_copy_of_the_seed_is_refused_when_it_joins() {
 fn of_two_copies_that_join_at_once_one_is_let_in() {
     let seed = Agent::start("pve-1");
     seed.create("north");
-    let token = seed.invite(json!({}));
+    let token = seed.invite(json!({"uses": "any"}));
     let mut image = Agent::start("pve-2");
     let copy = copy_of(&mut image);
     image.restart();

@@ -107,7 +107,7 @@ fn who_is_neither_root_nor_in_the_group_looks_but_does_not_touch() {
     };
     agent.restart();
     agent.create("north");
-    let token = agent.invite(json!({}));
+    let token = agent.invite(json!({"uses": "any"}));
     agent.set("a/b", json!({"x": 1}));
 
     as_nobody(&agent, &["status", "--json"]).exits(0);
@@ -214,7 +214,7 @@ fn events_tell_what_happens_as_it_happens() {
     let mut fleet = Fleet::start(3);
     fleet[0].create("north");
     let mut events = fleet[0].events("events?follow=true");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     fleet.join_all(&token);
     fleet.all_see_all();
     tells(&mut events, "pve-2");

@@ -28,7 +28,7 @@ pub(super) fn member(node: &Node) -> Result<Arc<Membership>, ApiError> {
 /// What a node outside of any Data Center answers.
 pub(super) fn standalone() -> ApiError {
     ApiError::new(ErrorCode::Refused, "this node is in no Data Center")
-        .hint("found one (`peerage create NAME`) or join one (`peerage join TOKEN`) first")
+        .hint("found one (`peerage create NAME`) or join one (`peerage join`) first")
 }
 
 /// What a name, path or field that does not fit is answered with.

@@ -38,9 +38,6 @@ pub(super) async fn create(
     let membership = member(node)?;
     let CreateInvite { ttl, uses, node_name, strict, no_secret } = request;
     let bad = |message: &str| ApiError::new(ErrorCode::BadRequest, message);
-    if uses == Some(0) {
-        return Err(bad("an invitation of no use admits nobody; give 1 or more, or no bound"));
-    }
     if node_name.as_ref().is_some_and(|p| p.is_empty() || p.len() > PATTERN_BYTES_MAX) {
         return Err(bad("the pattern for names has 1 to 128 characters, such as pve-*"));
     }
@@ -68,7 +65,7 @@ pub(super) async fn create(
         seeds: seeds(node, &membership, &roster, strict),
         issued_ms: now_ms,
         expires_ms: now_ms + ttl.as_millis() as u64,
-        uses,
+        uses: uses.at_most(),
         node_name,
         strict,
     };
@@ -85,7 +82,11 @@ pub(super) async fn create(
         id: invite.to_string(),
         expires: rfc3339(expires_ms),
         password,
-        command: format!("peerage join {token}"),
+        command: match uses.outlives_one() {
+            false => format!("peerage join {token}"),
+            true => "peerage join".to_owned(),
+        },
+        uses: uses.at_most(),
         token,
     })
 }

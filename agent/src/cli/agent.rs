@@ -23,7 +23,8 @@ pub struct AgentArgs {
     /// What this node is called [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Join with this Join Information, unless the node is a member already
+    /// Join with this Join Information, unless the node is a member already; - reads it from stdin. It
+    /// leaves the process's arguments at once, which all users see
     #[arg(long, value_name = "TOKEN", conflicts_with = "join_file")]
     pub join: Option<String>,
     /// Join with the Join Information in this file, unless the node is a member already

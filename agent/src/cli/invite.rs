@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use peerage_proto::api::invites::{
-    CreateInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite, Uses,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span};
 
@@ -19,9 +19,9 @@ pub struct InviteArgs {
     /// For how long it admits, such as 90s, 15m, 24h, 7d [default: 24h]
     #[arg(long, value_name = "SPAN")]
     ttl: Option<Span>,
-    /// How many nodes it admits [default: any number]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    uses: Option<u32>,
+    /// How many nodes it admits; whoever sees a string with uses left can join with it
+    #[arg(long, value_name = "N|any", default_value_t)]
+    uses: Uses,
     /// The names that it admits, with * and ? [default: any name]
     #[arg(long, value_name = "GLOB")]
     node_name: Option<String>,
@@ -70,12 +70,25 @@ async fn create(request: CreateInvite, client: &Client, console: &mut Console) -
         return console.json(&invite);
     }
     console.line(&invite.token)?;
-    console.say(format_args!("\non the new node, until {}:\n", invite.expires));
+    console.say(format_args!("\non {}, until {}:\n", whom(&invite), invite.expires));
     console.say(format_args!("  {}\n", invite.command));
+    if !invite.command.contains(&invite.token) {
+        console
+            .say("and paste the string above when it asks: as an argument, all users would see it");
+    }
     if let Some(password) = &invite.password {
         console.say(format_args!("it will ask for this password: {password}"));
     }
     Ok(())
+}
+
+/// For which hosts it is.
+fn whom(invite: &CreatedInvite) -> String {
+    match invite.uses {
+        Some(1) => "the new node".to_owned(),
+        Some(uses) => format!("each of {uses} new nodes"),
+        None => "each new node".to_owned(),
+    }
 }
 
 async fn list(client: &Client, console: &mut Console) -> Outcome {
@@ -120,12 +133,12 @@ async fn revoke(id: String, client: &Client, console: &mut Console) -> Outcome {
 /// Tell what Join Information says, without using it.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The Join Information, or - to read it from stdin
-    token: String,
+    /// The Join Information; - reads it from stdin, and without it a terminal is asked
+    token: Option<String>,
 }
 
 pub(super) async fn inspect(args: InspectArgs, client: &Client, console: &mut Console) -> Outcome {
-    let token = token_of(Some(&args.token), None, console)?;
+    let token = token_of(args.token.as_deref(), None, console)?;
     let inspection = client.call(&Inspect { token }).await?;
     if console.wants_json() {
         return console.json(&inspection);

@@ -18,8 +18,9 @@ const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Join the Data Center that Join Information speaks of.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// The Join Information that `peerage invite` printed, or - to read it from stdin
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    /// The Join Information that `peerage invite` printed; - reads it from stdin, and without it a
+    /// terminal is asked: all users of a host see the arguments of a command
+    #[arg(conflicts_with = "file")]
     token: Option<String>,
     /// Read the Join Information from this file
     #[arg(long, value_name = "FILE")]
@@ -88,8 +89,11 @@ fn seeds(inspection: &Inspection) -> String {
     if addresses.is_empty() { "the seeds".to_owned() } else { addresses.join(", ") }
 }
 
-/// The Join Information from an argument, from stdin (`-`) or from a file. A terminal may have
-/// broken it into lines; it contains no white space of its own.
+/// The Join Information from an argument, from stdin (`-`), from a file, or from whoever sits at the
+/// terminal. A terminal may have broken it into lines; it contains no white space of its own.
+///
+/// # Errors
+/// That there is none, also where nobody can be asked.
 pub(super) fn token_of(
     argument: Option<&str>,
     file: Option<&Path>,
@@ -97,8 +101,17 @@ pub(super) fn token_of(
 ) -> Result<String, Stop> {
     let text = match (argument, file) {
         (_, Some(file)) => read_text(file, TOKEN_FILE_BYTES_MAX)?,
-        (Some("-") | None, None) => lines_of_token(console)?,
+        (Some("-"), None) => lines_of_token(console)?,
         (Some(token), None) => token.to_owned(),
+        (None, None) if console.can_ask() => {
+            console.say("Paste the Join Information that `peerage invite` printed:");
+            lines_of_token(console)?
+        }
+        (None, None) => {
+            let message = "no Join Information was given, and there is no terminal to ask for it";
+            let hint = "`-` in its place reads it from stdin; `--help` tells what else it can be";
+            return Err(ApiError::new(ErrorCode::BadRequest, message).hint(hint).into());
+        }
     };
     let token = text::one_word(&text);
     if token.is_empty() {

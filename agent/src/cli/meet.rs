@@ -11,9 +11,9 @@ use super::{Client, Console, Outcome};
 /// Meet members that this node does not find any more, by Join Information of one of them.
 #[derive(Debug, Args)]
 pub struct MeetArgs {
-    /// The Join Information that `peerage invite` printed on one of them, or - to read it from
-    /// stdin; it need not admit anybody any more
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    /// The Join Information that `peerage invite` printed on one of them; - reads it from stdin, and
+    /// without it a terminal is asked; it need not admit anybody any more
+    #[arg(conflicts_with = "file")]
     token: Option<String>,
     /// Read the Join Information from this file
     #[arg(long, value_name = "FILE")]

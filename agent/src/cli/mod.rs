@@ -44,7 +44,7 @@ pub use reset::reset_stopped;
 const WAY_IN: &str = "  \
   peerage create NAME     on one host: found a Data Center
   peerage invite          there, or on any host that joined: print what to paste
-  peerage join TOKEN      on each further host: join";
+  peerage join            on each further host: join, with what was printed";
 
 /// Behind a command's own options in its help.
 const LAST: usize = 1000;

@@ -23,7 +23,7 @@ pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
         }
     }
     if status.notices.is_empty() && status.datacenter.is_none() {
-        console.say("to begin: `peerage create NAME`, or `peerage join TOKEN`");
+        console.say("to begin: `peerage create NAME`, or `peerage join`");
     }
     Ok(())
 }

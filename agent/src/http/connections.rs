@@ -1,29 +1,40 @@
 //! The connections to the socket: taken in, bounded, and ended.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use peerage_proto::api::{ApiError, ErrorCode};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::peer::Peer;
+use super::peer::{Peer, agent_uid};
+use super::places::{Places, Size, Taken};
+use super::request::REFUSED_BYTES_MAX;
+use super::router::refused;
 use super::socket::Socket;
 
-/// How many connections are open at once. One more is closed as soon as it is made.
-const CONNECTIONS_MAX: usize = 512;
+/// How many connections are open at once: 512.
+const CONNECTIONS: Size = Size { own: 64, rest: 384 };
 
-/// How many of them one user other than root has, so that no user keeps the others out.
-const CONNECTIONS_PER_USER_MAX: usize = 128;
+/// How many further ones are told at once that there is no place, and for how long each may listen.
+/// One more is closed without a word.
+const REFUSALS: Size = Size { own: 4, rest: 32 };
+const REFUSING_MAX: Duration = Duration::from_secs(2);
+
+/// How often the log tells that some were refused.
+const REFUSED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a request's head may take to arrive, and a connection may idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +49,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// seconds at most, and takes the socket's file away. `group` is the name of the group whose
 /// members may write.
 pub async fn serve(socket: Socket, router: Router, group: String, shutdown: CancellationToken) {
-    let places = Places::default();
+    let places = Places::new(CONNECTIONS, agent_uid());
+    let refusals = Places::new(REFUSALS, agent_uid());
+    let mut refused = Refused::default();
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -46,27 +59,42 @@ pub async fn serve(socket: Socket, router: Router, group: String, shutdown: Canc
             Some(_) = connections.join_next() => continue,
             accepted = socket.accept() => accepted,
         };
-        match stream.and_then(|stream| Peer::of(&stream, &group).map(|peer| (stream, peer))) {
-            Ok((stream, peer)) => match places.take(peer.caller.uid) {
-                Some(place) => {
-                    let serving = serve_one(stream, peer, router.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
-                }
-                None => warn!(caller = %peer.caller, "too many connections: one more is closed"),
-            },
+        let caller = stream.and_then(|stream| Ok((stream.peer_cred()?.uid(), stream)));
+        let (uid, stream) = match caller {
+            Ok(caller) => caller,
             Err(error) => {
                 // That the descriptors are used up is told as a notice.
                 debug!(%error, "a connection could not be taken in");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match places.take(uid) {
+            Ok(place) => {
+                let (router, group) = (router.clone(), group.clone());
+                let shutdown = shutdown.clone();
+                connections.spawn(async move {
+                    match Peer::of(&stream, &group) {
+                        Ok(peer) => serve_one(stream, peer, router, shutdown).await,
+                        Err(error) => debug!(%error, "a caller is not known"),
+                    }
+                    drop(place);
+                });
+            }
+            Err(taken) => {
+                refused.note(uid);
+                if let Ok(place) = refusals.take(uid) {
+                    connections.spawn(async move {
+                        refuse_one(stream, no_place(taken)).await;
+                        drop(place);
+                    });
+                }
             }
         }
     }
     drop(socket);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
+    if timeout(GRACE, all_ended).await.is_err() {
         debug!("requests under way are cut off");
     }
 }
@@ -94,63 +122,62 @@ async fn serve_one(stream: UnixStream, peer: Peer, router: Router, shutdown: Can
     }
 }
 
-/// Who holds how many connections.
-#[derive(Debug, Clone, Default)]
-struct Places {
-    taken: Arc<Mutex<HashMap<u32, usize>>>,
+fn no_place(taken: Taken) -> ApiError {
+    let message = match taken.held {
+        0 => "all places for connections to the agent are taken".to_owned(),
+        held => format!("you have {held} connections to the agent, and may have no more now"),
+    };
+    let hint =
+        "close some of them, or try again: places are shared out among the users of the host";
+    ApiError::new(ErrorCode::Busy, message).hint(hint)
 }
 
-impl Places {
-    /// A place for this user, given back when it is dropped; `None` when there is none left.
-    fn take(&self, uid: u32) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let own = taken.get(&uid).copied().unwrap_or(0);
-        if all >= CONNECTIONS_MAX || (uid != 0 && own >= CONNECTIONS_PER_USER_MAX) {
-            return None;
+/// Answers the first request with why there is no place, and ends the connection.
+async fn refuse_one(stream: UnixStream, why: ApiError) {
+    let refuse = service_fn(move |request: hyper::Request<Incoming>| {
+        let response = refused(&why);
+        async move {
+            drain(request.into_body()).await;
+            Ok::<Response, Infallible>(response)
         }
-        taken.insert(uid, own + 1);
-        Some(Place { places: self.clone(), uid })
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(REFUSING_MAX).keep_alive(false);
+    let answering = builder.serve_connection(TokioIo::new(stream), refuse);
+    if timeout(REFUSING_MAX, answering).await.is_err() {
+        debug!("one that was refused did not listen");
     }
 }
 
-#[derive(Debug)]
-struct Place {
-    places: Places,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.uid) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.remove(&self.uid)),
+/// Throws away what is sent, so that its sender gets to read the answer.
+async fn drain(mut body: Incoming) {
+    let mut length = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        length += frame.data_ref().map_or(0, |data| data.len());
+        if length > REFUSED_BYTES_MAX {
+            return;
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Those who found no place since the log told of some.
+#[derive(Debug, Default)]
+struct Refused {
+    count: u64,
+    told: Option<Instant>,
+}
 
-    #[test]
-    fn no_user_keeps_the_others_out() {
-        let places = Places::default();
-        let mut held: Vec<_> =
-            (0..CONNECTIONS_PER_USER_MAX).map(|_| places.take(1000).unwrap()).collect();
-        assert!(places.take(1000).is_none());
-        assert!(places.take(1001).is_some());
-        held.pop();
-        assert!(places.take(1000).is_some());
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let places = Places::default();
-        let held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| places.take(0).unwrap()).collect();
-        assert!(places.take(0).is_none() && places.take(7).is_none());
-        drop(held);
-        assert!(places.taken.lock().unwrap().is_empty());
+impl Refused {
+    fn note(&mut self, uid: u32) {
+        self.count += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= REFUSED_TOLD_EVERY) {
+            let count = self.count;
+            warn!(
+                count,
+                uid,
+                "users of this host have as many connections as they may have; more are refused"
+            );
+            *self = Self { count: 0, told: Some(Instant::now()) };
+        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! One router serves every listener. Today there is one, a unix socket whose callers the kernel
 //! names; what it promises: a request is bounded before it is read, the rights are asked before the
-//! service is, every failure is `{"code","message","hint"}`, and no caller can take all places.
+//! service is, every failure is `{"code","message","hint"}`, also that there is no place, and no user
+//! of the host can keep the others out.
 
 mod connections;
 mod peer;
+mod places;
 mod request;
 mod router;
 mod socket;

@@ -34,12 +34,17 @@ impl Peer {
             groups.push(listed.id);
         }
         let policy = Policy {
-            agent_uid: rustix::process::geteuid().as_raw(),
+            agent_uid: agent_uid(),
             group: group.to_owned(),
             group_id: listed.map(|listed| listed.id),
         };
         Ok(Self { caller: Caller { uid, gid: credentials.gid(), user, groups }, policy })
     }
+}
+
+/// The user that this agent runs as.
+pub(super) fn agent_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// A file that cannot be read tells nothing, which grants nothing.

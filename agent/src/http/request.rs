@@ -18,7 +18,7 @@ use crate::api;
 pub(super) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How much of a longer body is read and thrown away, so that its sender gets to read the refusal.
-const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+pub(super) const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// Reads the operation, once it is sure that the caller may ask for it.
 pub(super) async fn receive<O: Operation>(request: Request) -> Result<(Caller, O), ApiError> {

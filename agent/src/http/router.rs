@@ -103,7 +103,7 @@ impl<S: Service> Routes<S> {
             let (service, streams, call) = (service.clone(), streams.clone(), call.clone());
             async move {
                 let (caller, operation) = receive::<O>(request).await?;
-                let place = streams.place()?;
+                let place = streams.place(caller.uid)?;
                 let items = call(service, caller, operation).await?;
                 Ok(streams.response::<O>(place, items))
             }
@@ -142,7 +142,7 @@ fn answered<O: Operation>(output: &O::Output) -> Response {
     response
 }
 
-fn refused(error: &ApiError) -> Response {
+pub(super) fn refused(error: &ApiError) -> Response {
     json(error.code.http_status(), error)
 }
 

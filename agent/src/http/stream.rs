@@ -1,7 +1,6 @@
 //! Streams of items as server-sent events (the HTML standard, section 9.2).
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -9,39 +8,48 @@ use futures_util::{StreamExt, stream};
 use peerage_proto::api::events::HEARTBEAT;
 use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::peer::agent_uid;
+use super::places::{Place, Places, Size};
 use crate::api::{Items, Step};
 
-/// How many streams are open at once.
-const STREAMS_MAX: usize = 128;
+/// How many streams are open at once: 128.
+const STREAMS: Size = Size { own: 16, rest: 96 };
 
 /// The places for streams, and the end of them all.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    places: Arc<Semaphore>,
+    places: Places,
     shutdown: CancellationToken,
 }
 
 impl Streams {
     /// Places for streams that end at `shutdown`.
     pub(super) fn new(shutdown: CancellationToken) -> Self {
-        Self { places: Arc::new(Semaphore::new(STREAMS_MAX)), shutdown }
+        Self { places: Places::new(STREAMS, agent_uid()), shutdown }
     }
 
-    /// Takes a place, which its holder keeps while the stream is open.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.places.clone().try_acquire_owned().map_err(|_| {
-            let message = format!("all {STREAMS_MAX} places for streams are taken");
-            ApiError::new(ErrorCode::Busy, message).hint("close another stream, or try later")
+    /// Takes a place for this user, which its holder keeps while the stream is open.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`]; it follows as much as it may, as things stand.
+    pub(super) fn place(&self, uid: u32) -> Result<Place, ApiError> {
+        self.places.take(uid).map_err(|taken| {
+            let message = match taken.held {
+                0 => "all places for streams are taken".to_owned(),
+                held => format!("you follow {held} streams of the agent, and may follow no more now"),
+            };
+            let hint = "end some of them (`settings watch`, `events --follow`), or try again: places \
+                        are shared out among the users of the host";
+            ApiError::new(ErrorCode::Busy, message).hint(hint)
         })
     }
 
     /// The response that tells the items until the service, the reader or the agent ends it.
     pub(super) fn response<O: StreamOperation>(
         &self,
-        place: OwnedSemaphorePermit,
+        place: Place,
         items: Items<O::Output>,
     ) -> Response {
         let events = stream::unfold((items, place), |(mut items, place)| async move {

@@ -211,7 +211,15 @@ async fn a_token_comes_by_argument_by_stdin_and_by_file() {
     assert_eq!(by_stdin.exit, Exit::Done, "{by_stdin:?}");
     let nothing = agent.run("join -").await;
     assert_eq!(nothing.exit, Exit::Usage, "{nothing:?}");
-    assert_eq!(CommandLine::read(words_of("join")).unwrap_err(), Exit::Usage);
+    let nobody = agent.run_with("join", &format!("{TOKEN}\n"), Terminal::default()).await;
+    assert_eq!(
+        nobody.exit,
+        Exit::Usage,
+        "stdin is read where it is named, or a terminal: {nobody:?}"
+    );
+    let asked = agent.run_with("join --yes", &format!("{TOKEN}\n"), TERMINAL).await;
+    assert_eq!(asked.exit, Exit::Done, "{asked:?}");
+    assert!(asked.err.starts_with("Paste the Join Information"), "{asked:?}");
     let revoked = agent.run("join peerage1-other").await;
     assert_eq!(
         (revoked.exit, revoked.err.as_str()),
@@ -326,7 +334,7 @@ async fn members_are_met_by_a_token_from_everywhere_that_one_comes_from() {
         agent.run_with("meet - --json", &format!("{TOKEN}\n"), Terminal::default()).await;
     assert_eq!(by_stdin.json()["met"][0]["name"], "pve-2", "{by_stdin:?}");
     assert_eq!(agent.run("meet peerage1-other").await.exit, Exit::Refused);
-    assert_eq!(CommandLine::read(words_of("meet")).unwrap_err(), Exit::Usage);
+    assert_eq!(agent.run("meet").await.exit, Exit::Usage, "nobody can be asked");
 }
 
 #[tokio::test]

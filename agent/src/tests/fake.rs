@@ -148,7 +148,7 @@ impl State {
     ) -> Answer<WriteOutcome> {
         if self.datacenter.is_none() {
             return Err(ApiError::new(ErrorCode::Refused, "this node is standalone")
-                .hint("`peerage create NAME` or `peerage join TOKEN` first"));
+                .hint("`peerage create NAME` or `peerage join` first"));
         }
         let before = self.documents.get(&path).cloned();
         if let Some(seen) = if_match
@@ -427,6 +427,7 @@ impl Service for Fake {
             expires: AT.into(),
             password: request.no_secret.then(|| PASSWORD.into()),
             command: format!("peerage join {token}"),
+            uses: request.uses.at_most(),
         })
     }
 

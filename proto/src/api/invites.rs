@@ -1,11 +1,114 @@
 //! Invitations into the Data Center, and the Join Information that carries them.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Method, Named, Operation, Span, flag};
 use crate::access::Action;
 
 pub use crate::admission::invitation::{Progress, progress};
+
+/// How many nodes an invitation admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uses {
+    /// So many.
+    AtMost(NonZeroU32),
+    /// Any number, while it holds.
+    Any,
+}
+
+/// One: a token lies in a shell's history and in the list of processes, and is dead once it was used.
+impl Default for Uses {
+    fn default() -> Self {
+        Self::AtMost(NonZeroU32::MIN)
+    }
+}
+
+impl Uses {
+    /// The number; `None` is no bound.
+    pub fn at_most(self) -> Option<u32> {
+        match self {
+            Self::AtMost(number) => Some(number.get()),
+            Self::Any => None,
+        }
+    }
+
+    /// Whether a token is still good once it was used.
+    pub fn outlives_one(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// The text is neither `any` nor a number of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a number of nodes from 1 on, or \"any\", was expected, not {0:?}")]
+pub struct UsesError(String);
+
+impl FromStr for Uses {
+    type Err = UsesError;
+
+    fn from_str(text: &str) -> Result<Self, UsesError> {
+        match text {
+            "any" => Ok(Self::Any),
+            number => match number.parse() {
+                Ok(number) => Ok(Self::AtMost(number)),
+                Err(_) => Err(UsesError(text.chars().take(40).collect())),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Uses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(number) => write!(f, "{number}"),
+            Self::Any => f.write_str("any"),
+        }
+    }
+}
+
+/// A number, or `"any"`.
+impl Serialize for Uses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::AtMost(number) => serializer.serialize_u32(number.get()),
+            Self::Any => serializer.serialize_str("any"),
+        }
+    }
+}
+
+/// Reads a number, a text, and `null` for the default.
+impl<'de> Deserialize<'de> for Uses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Uses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of nodes from 1 on, or \"any\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Uses, E> {
+                let fits = u32::try_from(number).ok().and_then(NonZeroU32::new);
+                fits.map(Uses::AtMost)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Uses, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Uses, E> {
+                Ok(Uses::default())
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
 
 /// Makes Join Information.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +116,8 @@ pub use crate::admission::invitation::{Progress, progress};
 pub struct CreateInvite {
     /// For how long it admits; `None` is a day.
     pub ttl: Option<Span>,
-    /// How many nodes it admits; `None` is no bound.
-    pub uses: Option<u32>,
+    /// How many nodes it admits: one where nobody says.
+    pub uses: Uses,
     /// The names that it admits, with `*` and `?`; `None` is any.
     pub node_name: Option<String>,
     /// Whether only this node's own confirmation admits, so that `uses` holds in a partition too.
@@ -43,8 +146,13 @@ pub struct CreatedInvite {
     pub expires: String,
     /// The secret, where the token is without it.
     pub password: Option<String>,
-    /// The whole command to paste on the joining host.
+    /// The command to paste on the joining host: the whole of it where the token is dead once it was
+    /// used. Where it is not, it stands in no argument, which others would see: the command asks for
+    /// it.
     pub command: String,
+    /// How many nodes it admits; `None` is no bound.
+    #[serde(default)]
+    pub uses: Option<u32>,
 }
 
 /// Lists the invitations, the newest first.
@@ -146,4 +254,33 @@ pub struct Seed {
     pub id: String,
     /// Where it can be found.
     pub addresses: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn uses_are_a_number_or_any_and_one_where_nobody_says() {
+        let read = |body| serde_json::from_value::<CreateInvite>(body).map(|i| i.uses.at_most());
+        for (body, uses) in [
+            (json!({}), Some(1)),
+            (json!({"uses": null}), Some(1)),
+            (json!({"uses": 4_294_967_295_u32}), Some(u32::MAX)),
+            (json!({"uses": "7"}), Some(7)),
+            (json!({"uses": "any"}), None),
+        ] {
+            assert_eq!(read(body.clone()).unwrap(), uses, "{body}");
+        }
+        for wrong in [json!(0), json!("0"), json!("all"), json!(-1), json!(4_294_967_296_u64)] {
+            let error = read(json!({ "uses": wrong })).unwrap_err().to_string();
+            assert!(error.contains("a number of nodes from 1 on, or \"any\""), "{error}");
+        }
+        for uses in [Uses::Any, Uses::default()] {
+            assert_eq!(uses.to_string().parse(), Ok(uses));
+            assert_eq!(serde_json::from_value::<Uses>(json!(uses)).unwrap(), uses);
+        }
+    }
 }

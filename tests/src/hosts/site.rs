@@ -54,7 +54,7 @@ impl Site {
     pub fn found(&self) {
         self.at_once(Host::install);
         self[0].cli(&["create", DATA_CENTER]).exits(0);
-        let token = self[0].cli(&["invite"]).exits(0).stdout;
+        let token = self[0].cli(&["invite", "--uses", "any"]).exits(0).stdout;
         thread::scope(|scope| {
             for host in &self.hosts[1..] {
                 scope.spawn(|| host.cli(&["join", token.trim(), "--yes"]).exits(0));

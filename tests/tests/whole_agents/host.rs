@@ -14,7 +14,7 @@ use peerage::node::{Node, OwnName};
 use peerage::store::{Disk, Store};
 use peerage::vitals::host::Sample;
 use peerage_proto::access::Caller;
-use peerage_proto::api::invites::{CreateInvite, RevokeInvite};
+use peerage_proto::api::invites::{CreateInvite, RevokeInvite, Uses};
 use peerage_proto::api::members::{RemoveMember, RenameMember};
 use peerage_proto::api::node::{Create, GetStatus, Join, Leave};
 use peerage_proto::api::settings::{
@@ -49,7 +49,7 @@ const WAIT_S: u64 = 5;
 pub(crate) enum Ask {
     Create,
     Invite {
-        uses: Option<u32>,
+        uses: Uses,
     },
     Revoke {
         invite: String,

@@ -16,7 +16,7 @@ pub(crate) fn join(nodes: usize, runs: usize, cell: &mut impl FnMut(&str, String
         let mut fleet = Fleet::start(nodes);
         let last = fleet.take(nodes - 1);
         fleet[0].create("bench");
-        let token = fleet[0].invite(json!({}));
+        let token = fleet[0].invite(json!({"uses": "any"}));
         let started = Instant::now();
         fleet.join_all(&token);
         at_once.push(until_all(&all(&fleet), started, sees(nodes - 1)));

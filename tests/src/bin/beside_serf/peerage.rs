@@ -75,7 +75,7 @@ impl Side for Peerage {
         self.agents[host].restart();
         if host == 0 {
             self.agents[0].create("bench");
-            self.token = self.agents[0].invite(json!({}));
+            self.token = self.agents[0].invite(json!({"uses": "any"}));
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) fn measure(sizes: &[usize], at_once: usize, window: Duration) -> Tabl
 fn joined(size: usize, at_once: usize, cell: &mut impl FnMut(&str, String)) -> Fleet {
     let fleet = Fleet::start(size);
     fleet[0].create("scale");
-    let token = fleet[0].invite(json!({}));
+    let token = fleet[0].invite(json!({"uses": "any"}));
     let started = Instant::now();
     let joiners = Mutex::new(fleet[1..].iter());
     thread::scope(|scope| {

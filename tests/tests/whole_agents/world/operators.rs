@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use peerage::api::Answer;
+use peerage_proto::api::invites::Uses;
 use peerage_proto::api::{ErrorCode, Wait};
 use peerage_proto::roster::Roster;
 use peerage_tests::sim::promise::{Broken, Promise, hold};
@@ -53,7 +54,7 @@ impl World<'_> {
         hold(Promise::AlwaysWritable, matches!(founded, Some(Ok(_))), || {
             format!("h0 could not found a Data Center: {founded:?}")
         })?;
-        self.ask_and_wait(0, Ask::Invite { uses: None })?;
+        self.ask_and_wait(0, Ask::Invite { uses: Uses::Any })?;
         hold(Promise::AlwaysWritable, !self.tokens.is_empty(), || "h0 could not invite".into())
     }
 
@@ -146,7 +147,7 @@ impl World<'_> {
             Deed::Write => self.write(host, Wait::Local),
             Deed::WriteEverywhere => self.write(host, Wait::All),
             Deed::Invite => {
-                let uses = self.dice.chance(40).then_some(1);
+                let uses = if self.dice.chance(40) { Uses::default() } else { Uses::Any };
                 self.ask(host, Ask::Invite { uses });
             }
             Deed::Admit => {
@@ -242,7 +243,7 @@ impl World<'_> {
             let is_meant = |other: &usize| said.by.contains(&self.hosts[*other].id());
             let Some(helper) = self.members().into_iter().find(is_meant) else { continue };
             self.note(format_args!("h{host} is told: {}", said.message));
-            self.ask(helper, Ask::Invite { uses: None });
+            self.ask(helper, Ask::Invite { uses: Uses::Any });
             self.ask(host, Ask::Leave);
             self.lives[host].token = self.tokens.last().cloned();
             self.ledger.rolled_back(host, 0, self.now_ms() + WAIT_MAX_MS);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use peerage_proto::api::Wait;
+use peerage_proto::api::invites::Uses;
 use peerage_proto::liveness::State;
 use peerage_proto::notice::NoticeKind;
 use peerage_proto::roster::Standing;
@@ -37,7 +38,7 @@ impl World<'_> {
             if invites.is_none_or(|host| !members.contains(&host)) {
                 invites = members.first().copied();
                 if let Some(host) = invites {
-                    self.ask(host, Ask::Invite { uses: None });
+                    self.ask(host, Ask::Invite { uses: Uses::Any });
                 }
             }
             self.help_the_contested();
@@ -243,7 +244,7 @@ impl World<'_> {
             self.write(host, Wait::Local);
         }
         let member = self.members()[0];
-        let made = self.ask_and_wait(member, Ask::Invite { uses: Some(1) })?;
+        let made = self.ask_and_wait(member, Ask::Invite { uses: Uses::default() })?;
         let Some(Ok(Said::Invited { token, id })) = made else {
             let found = || format!("h{member} does not invite: {made:?}");
             return hold(Promise::AlwaysWritable, false, found);

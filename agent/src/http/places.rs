@@ -1,0 +1,209 @@
+//! Places of which each user of the host gets some, and none gets all.
+//!
+//! Root and the agent's own user have places of their own, so that whoever looks after a host always
+//! gets in. Of the rest nobody has more than a quarter of what the others leave, a threshold that
+//! moves as those of buffers that many queues share (Choudhury, Hahne: "Dynamic Queue Length
+//! Thresholds in a Shared Memory ATM Switch", 1996): one user alone has a quarter, and however many
+//! conspire, each has less than the one before, so that there is something left for who comes next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The part of what the others leave that one user may have.
+const SHARE: usize = 4;
+
+/// The number of root.
+const ROOT: u32 = 0;
+
+/// How many places there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// For root, and as many for the agent's own user.
+    pub(super) own: usize,
+    /// For all, these two too.
+    pub(super) rest: usize,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// How many the user has.
+    pub(super) held: usize,
+}
+
+/// Who has how many. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    size: Size,
+    /// The user that the agent runs as.
+    agent: u32,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by_user: HashMap<u32, usize>,
+    /// What is taken of the rest. Invariant: the sum over the users of what they have beyond their
+    /// own.
+    of_rest: usize,
+}
+
+impl Places {
+    /// So many places, of which the agent's user is to have some of its own.
+    pub(super) fn new(size: Size, agent: u32) -> Self {
+        Self(Arc::new(Shared { size, agent, held: Mutex::default() }))
+    }
+
+    /// A place for this user, given back when it is dropped.
+    ///
+    /// # Errors
+    /// [`Taken`]; it has what it may have, as things stand.
+    pub(super) fn take(&self, uid: u32) -> Result<Place, Taken> {
+        let mut place = Place { places: self.clone(), uid, count: 0 };
+        place.grow(1)?;
+        Ok(place)
+    }
+
+    fn own(&self, uid: u32) -> usize {
+        let times = usize::from(uid == ROOT) + usize::from(uid == self.0.agent);
+        times * self.0.size.own
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what a user has `count`, of which so much is of the rest.
+    fn set(&self, held: &mut Held, uid: u32, count: usize) {
+        let own = self.own(uid);
+        let before = match count {
+            0 => held.by_user.remove(&uid),
+            _ => held.by_user.insert(uid, count),
+        };
+        held.of_rest += count.saturating_sub(own);
+        held.of_rest -= before.unwrap_or(0).saturating_sub(own);
+    }
+}
+
+/// Places that one holds.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    uid: u32,
+    count: usize,
+}
+
+impl Place {
+    /// Takes more.
+    ///
+    /// # Errors
+    /// [`Taken`]; it has as many as before.
+    pub(super) fn grow(&mut self, more: usize) -> Result<(), Taken> {
+        let places = &self.places;
+        let mut held = places.held();
+        let has = held.by_user.get(&self.uid).copied().unwrap_or(0);
+        let (before, after) = (
+            has.saturating_sub(places.own(self.uid)),
+            (has + more).saturating_sub(places.own(self.uid)),
+        );
+        let left_by_others = places.0.size.rest.saturating_sub(held.of_rest - before);
+        if after > before && after.saturating_mul(SHARE) > left_by_others {
+            return Err(Taken { held: has });
+        }
+        places.set(&mut held, self.uid, has + more);
+        self.count += more;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.places.held();
+        let has = held.by_user.get(&self.uid).copied().unwrap_or(0);
+        self.places.set(&mut held, self.uid, has.saturating_sub(self.count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AGENT: u32 = 990;
+    const SIZE: Size = Size { own: 8, rest: 64 };
+
+    /// Takes until there is no more.
+    fn all(places: &Places, uid: u32) -> Vec<Place> {
+        std::iter::from_fn(|| places.take(uid).ok()).collect()
+    }
+
+    #[test]
+    fn one_user_has_a_quarter_and_each_further_one_a_quarter_of_what_is_left() {
+        let places = Places::new(SIZE, AGENT);
+        let held: Vec<_> = (1000..1005).map(|uid| all(&places, uid)).collect();
+        let counts: Vec<_> = held.iter().map(Vec::len).collect();
+        assert_eq!(counts, [16, 12, 9, 6, 5]);
+        assert_eq!(places.take(1000).unwrap_err(), Taken { held: 16 });
+        assert!(places.take(1005).is_ok(), "and there is one for who comes next");
+    }
+
+    #[test]
+    fn root_and_the_agents_user_have_their_own_whoever_has_the_rest() {
+        let places = Places::new(SIZE, AGENT);
+        let _others: Vec<_> = (1000..1100).map(|uid| all(&places, uid)).collect();
+        for uid in [ROOT, AGENT] {
+            assert_eq!(all(&places, uid).len(), SIZE.own);
+        }
+        let alone = Places::new(SIZE, AGENT);
+        assert_eq!(all(&alone, ROOT).len(), SIZE.own + SIZE.rest / SHARE);
+        let one_user = Places::new(SIZE, ROOT);
+        assert_eq!(all(&one_user, ROOT).len(), 2 * SIZE.own + SIZE.rest / SHARE);
+    }
+
+    #[test]
+    fn a_place_that_cannot_grow_stays_as_it_is() {
+        let places = Places::new(SIZE, AGENT);
+        let mut place = places.take(1000).unwrap();
+        assert_eq!(place.grow(16), Err(Taken { held: 1 }));
+        assert_eq!(place.grow(15), Ok(()));
+        assert_eq!(place.grow(1), Err(Taken { held: 16 }));
+        drop(place);
+        assert_eq!(all(&places, 1000).len(), 16);
+    }
+
+    proptest! {
+        /// Whatever is taken and given back, in whatever order.
+        #[test]
+        fn nobody_gets_beyond_the_bounds_and_all_is_given_back(
+            steps in prop::collection::vec((0..6_u32, 1..20_usize, any::<bool>()), 1..200),
+        ) {
+            let places = Places::new(SIZE, AGENT);
+            let mut open: Vec<Place> = Vec::new();
+            for (user, count, takes) in steps {
+                let uid = [ROOT, AGENT, 1, 2, 3, 4][user as usize];
+                if takes {
+                    let mut place = Place { places: places.clone(), uid, count: 0 };
+                    if place.grow(count).is_ok() {
+                        open.push(place);
+                    }
+                } else if !open.is_empty() {
+                    open.swap_remove(count % open.len());
+                }
+                let held = places.held();
+                let of_rest: usize =
+                    held.by_user.iter().map(|(uid, has)| has.saturating_sub(places.own(*uid))).sum();
+                prop_assert_eq!(held.of_rest, of_rest);
+                prop_assert!(of_rest <= SIZE.rest);
+                for (uid, has) in &held.by_user {
+                    prop_assert!(has.saturating_sub(places.own(*uid)) <= SIZE.rest / SHARE);
+                }
+            }
+            open.clear();
+            prop_assert!(places.held().by_user.is_empty() && places.held().of_rest == 0);
+        }
+    }
+}
