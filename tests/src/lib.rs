@@ -26,6 +26,7 @@ pub mod process;
 pub mod sim;
 pub mod skip;
 pub mod soak;
+pub mod strangers;
 pub mod table;
 pub mod users;
 pub mod verdicts;

@@ -1,0 +1,181 @@
+//! Hosts without an invitation that do to an agent what they can: what the benches measure under,
+//! and the tests hold out against.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use peerage::mesh::{Gate, Mesh, Router, Underlay, Verdict, write_frame};
+use peerage_proto::admission::exchange::JoinerFrame;
+use peerage_proto::admission::verdict::JoinRequest;
+use peerage_proto::id::NodeId;
+use peerage_proto::identity::Keypair;
+use peerage_proto::wire::{Hello, Refusal, RefusalCode, WIRE_VERSION};
+use quinn::Connection;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::Agent;
+
+/// Where strangers speak from: not where the agents of the tests are.
+pub const STRANGERS_AT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
+
+/// How many connections a stranger holds or begins at once.
+const AT_ONCE: usize = 200;
+
+/// How long a connection that is not let in waits until it tries again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What strangers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attack {
+    /// They hold as many connections on the join protocol as they can, and say nothing.
+    Silence,
+    /// They hold as many, and send on each what its windows take.
+    Windows,
+    /// They begin handshakes and hang up, as fast as they can.
+    Handshakes,
+    /// They ask to join by an invitation that they made up.
+    Requests,
+}
+
+impl Attack {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Silence, Self::Windows, Self::Handshakes, Self::Requests];
+}
+
+/// An attack that goes on until this is dropped.
+#[derive(Debug)]
+pub struct UnderWay {
+    stop: watch::Sender<bool>,
+    begun: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UnderWay {
+    /// Begins an attack on an agent.
+    ///
+    /// # Panics
+    /// When the agent does not answer.
+    pub fn begin(attack: Attack, agent: &Agent) -> Self {
+        let id = agent.status()["node"]["id"].as_str().map(str::parse);
+        let node: NodeId = id.expect("a node has an id").expect("the id reads");
+        let port = agent.port().expect("the agent runs");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (stop, stopped) = watch::channel(false);
+        let begun = Arc::new(AtomicU64::new(0));
+        let count = begun.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime needs nothing that tests lack");
+            runtime.block_on(go_on(attack, node, address, stopped, count));
+        });
+        Self { stop, begun, thread: Some(thread) }
+    }
+
+    /// How many connections came up so far.
+    pub fn connections(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn go_on(
+    attack: Attack,
+    node: NodeId,
+    address: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+    begun: Arc<AtomicU64>,
+) {
+    let mesh = Arc::new(stranger());
+    for _ in 0..AT_ONCE {
+        let (mesh, begun) = (mesh.clone(), begun.clone());
+        tokio::spawn(async move {
+            loop {
+                if let Ok(connection) = mesh.dial_join(node, &[address]).await {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    act(attack, &connection).await;
+                }
+                sleep(PAUSE).await;
+            }
+        });
+    }
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// What a stranger does with one connection.
+async fn act(attack: Attack, connection: &Connection) {
+    match attack {
+        Attack::Silence => drop(connection.closed().await),
+        Attack::Windows => {
+            let fill = async {
+                let (mut send, _recv) = connection.open_bi().await?;
+                // The first bytes say that more is to come than is taken.
+                send.write_all(&vec![0; 4 * 1024 * 1024]).await?;
+                Ok::<_, Box<dyn std::error::Error>>(())
+            };
+            let _ = fill.await;
+            let _ = timeout(Duration::from_secs(10), connection.closed()).await;
+        }
+        Attack::Handshakes => connection.close(0u32.into(), b"never mind"),
+        Attack::Requests => {
+            let ask = async {
+                let (mut send, mut recv) = connection.open_bi().await?;
+                let frame = JoinerFrame::Request(made_up()).encode();
+                write_frame(&mut send, &frame, usize::MAX).await?;
+                let _ = recv.read_to_end(64 * 1024).await;
+                Ok::<_, Box<dyn std::error::Error>>(())
+            };
+            let _ = timeout(Duration::from_secs(10), ask).await;
+            connection.close(0u32.into(), b"done");
+        }
+    }
+}
+
+fn made_up() -> JoinRequest {
+    JoinRequest {
+        terms: vec![7; 200],
+        terms_signature: vec![7; 64],
+        proof: vec![7; 64],
+        name: "stranger".into(),
+        addresses: vec![(STRANGERS_AT, 4790).into()],
+        version: "1.0".into(),
+        wire_version: WIRE_VERSION,
+        wall_ms: 1_800_000_000_000,
+        replace: false,
+    }
+}
+
+/// A node of no Data Center, with a key that it just made up.
+fn stranger() -> Mesh {
+    let key = Keypair::from_seed(rand::random());
+    let underlay = Underlay::bind((STRANGERS_AT, 0).into()).expect("loopback has all of 127/8");
+    let nowhere = |_: NodeId| Vec::new();
+    Mesh::start(&key, underlay, Nobody, nowhere, Router::new()).expect("a mesh needs a socket")
+}
+
+/// Says nothing of itself, and serves nobody.
+struct Nobody;
+
+impl Gate for Nobody {
+    fn hello(&self) -> Option<Hello> {
+        None
+    }
+
+    async fn judge(&self, _peer: NodeId, _hello: &Hello, _remote: SocketAddr) -> Verdict {
+        Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
+    }
+
+    fn refused(&self, _peer: NodeId, _refusal: Refusal) {}
+}

@@ -1,0 +1,76 @@
+//! Hosts without an invitation keep nobody out, take little memory, and leave few lines in the log.
+//!
+//! The bounds are ten times those that the bench shows (`--rows strangers`).
+
+use std::time::{Duration, Instant};
+
+use peerage_tests::patience::{LATER, until};
+use peerage_tests::process::rss_bytes;
+use peerage_tests::strangers::{Attack, UnderWay};
+use peerage_tests::{Agent, Fleet};
+use serde_json::json;
+
+/// How long who holds an invitation may take to join, and a member that was started anew to be back.
+const JOIN_WITHIN: Duration = Duration::from_secs(20);
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// By how much an agent may grow.
+const MORE_BYTES: f64 = 300e6;
+
+/// Lines that strangers may leave in the log of an agent, whatever they do.
+const LINES_MAX: usize = 20;
+
+/// How many connections of the strangers an attack has had before it is held out against.
+const CONNECTIONS: u64 = 150;
+
+/// 128 silent connections, six handshakes a second, and nobody could join; 128 others made the agent
+/// grow from 11 to 1,118 MB; and the log had 500 lines a second.
+fn hold_out(attack: Attack) {
+    let mut fleet = Fleet::found(2);
+    let before = rss_bytes(fleet[0].pid());
+    let lines = fleet[0].log().lines().count();
+    let strangers = UnderWay::begin(attack, &fleet[0]);
+    until("it is under way", LATER, || strangers.connections(), |begun| *begun >= CONNECTIONS);
+
+    let newcomer = Agent::start("pve-3");
+    let begun = Instant::now();
+    newcomer.join(&fleet[0].invite(json!({}))).unwrap();
+    let joined = begun.elapsed();
+    assert!(joined < JOIN_WITHIN, "{attack:?}: {joined:?}");
+    fleet.push(newcomer);
+
+    fleet[1].kill();
+    let begun = Instant::now();
+    fleet[1].restart();
+    let alive = || fleet[0].state_of("pve-2");
+    until("the member is back", BACK_WITHIN, alive, |state| state == "alive");
+    fleet.all_see_all();
+    println!("{attack:?}: joined in {joined:?}, back in {:?}", begun.elapsed());
+
+    let more = rss_bytes(fleet[0].pid()) - before;
+    assert!(more < MORE_BYTES, "{attack:?}: the agent grew by {:.1} MB", more / 1e6);
+    drop(strangers);
+    let log = fleet[0].log();
+    let of_them = log.lines().skip(lines).filter(|line| !line.contains("pve-"));
+    assert!(of_them.clone().count() <= LINES_MAX, "{attack:?}: {:#?}", of_them.collect::<Vec<_>>());
+}
+
+#[test]
+fn silent_strangers_keep_nobody_out() {
+    hold_out(Attack::Silence);
+}
+
+#[test]
+fn strangers_that_fill_their_windows_take_little_memory() {
+    hold_out(Attack::Windows);
+}
+
+#[test]
+fn strangers_that_begin_handshakes_keep_nobody_out() {
+    hold_out(Attack::Handshakes);
+}
+
+#[test]
+fn strangers_with_made_up_invitations_keep_nobody_out_and_leave_few_lines() {
+    hold_out(Attack::Requests);
+}
