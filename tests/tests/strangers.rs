@@ -29,8 +29,11 @@ fn hold_out(attack: Attack) {
     let mut fleet = Fleet::found(2);
     let before = rss_bytes(fleet[0].pid());
     let lines = fleet[0].log().lines().count();
-    let strangers = UnderWay::begin(attack, &fleet[0]);
-    until("it is under way", LATER, || strangers.connections(), |begun| *begun >= CONNECTIONS);
+    // All that Join Information names.
+    let strangers = [0, 1].map(|index| UnderWay::begin(attack, &fleet[index]));
+    for strangers in &strangers {
+        until("it is under way", LATER, || strangers.connections(), |begun| *begun >= CONNECTIONS);
+    }
 
     let newcomer = Agent::start("pve-3");
     let begun = Instant::now();
