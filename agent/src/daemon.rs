@@ -35,6 +35,9 @@ use crate::{label, supervision, unattended};
 
 pub use assembly::{Ground, assemble};
 
+/// How many threads wait for files. The unit's bound is derived from it.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
@@ -53,6 +56,7 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     // of the disk's waits the store has a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("the runtime could not be started")?;
     let join = config.join.clone();

@@ -17,8 +17,8 @@ const RING_MAX: usize = 4096;
 /// How many bytes of things the ring keeps; one that is larger alone is kept alone.
 const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How many things wait for a follower outside the ring, which bounds their bytes.
-const FOLLOWER_QUEUE_MAX: usize = 16;
+/// How many things wait for a follower outside the ring, whose bound does not count them.
+const FOLLOWER_QUEUE_MAX: usize = 1;
 
 /// A thing with its place in this node's order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -106,3 +106,32 @@ fn the_links_of_the_example_config_are_taken_as_they_stand() {
     let links = shown.as_array().unwrap().iter().find(|setting| setting["key"] == "link").unwrap();
     assert_eq!(links["value"], json!(["10.0.1.5@1 (storage)", "[2001:db8::5]:4747@2"]));
 }
+
+/// A bound that is below what an agent may take would kill a sound one, and again after each start.
+#[test]
+fn the_units_bounds_are_above_what_an_agent_takes() {
+    let unit = fs::read_to_string(binary::workspace().join("deploy/peerage.service")).unwrap();
+    let says = |key: &str| {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {key} in the unit")).to_owned()
+    };
+    let memory = says("MemoryMax").strip_suffix('M').unwrap().parse::<u64>().unwrap();
+    // What its comment adds up to.
+    let figure = |line: &str| -> Option<u64> {
+        let (figure, rest) = line.strip_prefix('#')?.trim_start().split_once(' ')?;
+        rest.starts_with("MB  ").then(|| figure.parse().ok())?
+    };
+    let all: u64 = unit.lines().filter_map(figure).sum();
+    assert!(all > 1000 && memory * 1_048_576 >= all * 3 / 2 * 1_000_000, "{memory} M for {all} MB");
+
+    let tasks: u32 = says("TasksMax").parse().unwrap();
+    let agent = Agent::start("pve-1");
+    agent.create("north");
+    for n in 0..20 {
+        agent.set(&format!("a/{n}"), json!({ "x": n }));
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+    let threads: u32 = threads.trim().parse().unwrap();
+    assert!(threads + 16 + 2 <= tasks && threads <= 18, "{threads} of {tasks}");
+}

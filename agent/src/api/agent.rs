@@ -23,7 +23,9 @@ use peerage_proto::api::settings::{
 };
 use peerage_proto::api::{ApiError, ErrorCode};
 
-use super::{Answer, Items, Service, invites, links, members, room, settings, status, streams};
+use super::{
+    Answer, Due, Items, List, Service, invites, links, members, room, settings, status, streams,
+};
 use crate::links::LinksHandle;
 use crate::node::Node;
 
@@ -83,8 +85,8 @@ impl Service for Agent {
         self.to_the_end(async move { status::leave(&node, &who, request).await }).await
     }
 
-    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {
-        Ok(members::members(&self.node))
+    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<List<Member>> {
+        Ok(List::made(members::members(&self.node)))
     }
 
     async fn rename(&self, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
@@ -100,8 +102,8 @@ impl Service for Agent {
         self.to_the_end(async move { members::remove(&node, &caller, request).await }).await
     }
 
-    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<Vec<Lag>> {
-        Ok(members::lag(&self.node))
+    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<List<Lag>> {
+        Ok(List::made(members::lag(&self.node)))
     }
 
     async fn links(&self, _: &Caller, _: GetLinks) -> Answer<Links> {
@@ -124,8 +126,8 @@ impl Service for Agent {
         invites::create(&self.node, caller, request).await
     }
 
-    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<Vec<Invite>> {
-        Ok(invites::list(&self.node))
+    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<List<Invite>> {
+        Ok(List::made(invites::list(&self.node)))
     }
 
     async fn revoke(&self, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
@@ -136,11 +138,11 @@ impl Service for Agent {
         invites::inspect(&self.node, &request)
     }
 
-    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<Vec<Document>> {
+    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<List<Document>> {
         settings::documents(&self.node, request).await
     }
 
-    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<StampedDocument> {
+    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<Due<StampedDocument>> {
         settings::document(&self.node, request).await
     }
 
@@ -160,11 +162,11 @@ impl Service for Agent {
         settings::revert(&self.node, caller, request).await
     }
 
-    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
+    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<List<HistoryEntry>> {
         settings::history(&self.node, request).await
     }
 
-    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<Vec<Conflict>> {
+    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<List<Conflict>> {
         settings::conflicts(&self.node).await
     }
 

@@ -5,6 +5,7 @@
 //! method is called, so that no method has to think of them.
 
 mod agent;
+mod due;
 mod failure;
 mod invites;
 mod links;
@@ -39,6 +40,7 @@ use peerage_proto::api::{ApiError, ErrorCode, Operation};
 use tokio::sync::mpsc;
 
 pub use agent::Agent;
+pub use due::{Due, List};
 
 /// One step of a stream: the place to which it has come, and what it tells there. A reader that gives
 /// the place back goes on behind it.
@@ -52,7 +54,7 @@ pub struct Step<T> {
 
 /// The steps of a stream, in order. The service waits for no reader: what one that falls behind does
 /// not get is a gap, which is told.
-pub type Items<T> = mpsc::Receiver<Step<T>>;
+pub type Items<T> = mpsc::Receiver<Step<Due<T>>>;
 
 /// What a method of [`Service`] answers.
 pub type Answer<T> = Result<T, ApiError>;
@@ -101,7 +103,7 @@ pub trait Service: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: ListMembers,
-    ) -> impl Future<Output = Answer<Vec<Member>>> + Send;
+    ) -> impl Future<Output = Answer<List<Member>>> + Send;
 
     /// Gives a member another name.
     fn rename(
@@ -129,7 +131,7 @@ pub trait Service: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: ListLag,
-    ) -> impl Future<Output = Answer<Vec<Lag>>> + Send;
+    ) -> impl Future<Output = Answer<List<Lag>>> + Send;
 
     /// Where this node is reached, and where it reaches the others.
     fn links(
@@ -171,7 +173,7 @@ pub trait Service: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: ListInvites,
-    ) -> impl Future<Output = Answer<Vec<Invite>>> + Send;
+    ) -> impl Future<Output = Answer<List<Invite>>> + Send;
 
     /// Makes an invitation void.
     fn revoke(
@@ -192,14 +194,14 @@ pub trait Service: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: ListDocuments,
-    ) -> impl Future<Output = Answer<Vec<Document>>> + Send;
+    ) -> impl Future<Output = Answer<List<Document>>> + Send;
 
     /// One document.
     fn document(
         &self,
         caller: &Caller,
         request: GetDocument,
-    ) -> impl Future<Output = Answer<StampedDocument>> + Send;
+    ) -> impl Future<Output = Answer<Due<StampedDocument>>> + Send;
 
     /// Sets fields of a document and takes others away.
     fn set(
@@ -227,14 +229,14 @@ pub trait Service: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: GetHistory,
-    ) -> impl Future<Output = Answer<Vec<HistoryEntry>>> + Send;
+    ) -> impl Future<Output = Answer<List<HistoryEntry>>> + Send;
 
     /// The conflicts that nobody has settled yet.
     fn conflicts(
         &self,
         caller: &Caller,
         request: ListConflicts,
-    ) -> impl Future<Output = Answer<Vec<Conflict>>> + Send;
+    ) -> impl Future<Output = Answer<List<Conflict>>> + Send;
 
     /// Forgets the history of the settings, and gives the disk's room back.
     fn compact(

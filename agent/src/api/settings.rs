@@ -11,12 +11,13 @@ use peerage_proto::api::settings::{
     WrittenChange,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
-use peerage_proto::replica::{self, Actor, Field, Path, Side, SignedChange};
+use peerage_proto::replica::{self, Actor, Dot, Field, Path, SignedChange};
 use peerage_proto::roster::Roster;
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Answer;
 use super::failure::{bad_name, member, not_written};
+use super::{Answer, Due, List};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
@@ -24,40 +25,60 @@ use crate::node::Node;
 /// How long `--wait` waits where nobody says how long.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// About what it takes to say who wrote a field, and when.
+const META_BYTES: usize = 160;
+
 /// How long `--wait` may wait.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-pub(super) async fn documents(node: &Node, request: ListDocuments) -> Answer<Vec<Document>> {
-    let Some(membership) = node.membership() else { return Ok(Vec::new()) };
+pub(super) async fn documents(node: &Node, request: ListDocuments) -> Answer<List<Document>> {
+    let Some(membership) = node.membership() else { return Ok(List::made(Vec::new())) };
     if request.prefix.starts_with('@') {
         return Err(bad_name(&replica::NameError::Reserved));
     }
-    let roster = membership.roster();
-    let list = membership.replica.read(move |replica| {
-        let document = |(path, document): (&Path, &replica::Document)| Document {
-            path: path.to_string(),
-            fields: fields(document),
-            meta: request.full.then(|| meta(document, &roster)),
-        };
-        replica.documents(&request.prefix).map(document).collect()
+    let look = membership.replica.read(move |replica| {
+        let mut look = Vec::new();
+        replica.documents(&request.prefix).for_each(|(_, document)| look.extend(says(document)));
+        look
     });
-    list.await.map_err(not_written)
+    let look = look.await.map_err(not_written)?;
+    let roster = request.full.then(|| membership.roster());
+    let held_bytes = size_of_val(&*look) + look.iter().map(Says::names_bytes).sum::<usize>();
+    let mut look = look.into_iter().peekable();
+    let documents = std::iter::from_fn(move || {
+        let mut document = vec![look.next()?];
+        while let Some(more) = look.next_if(|more| more.change.path == document[0].change.path) {
+            document.push(more);
+        }
+        let roster = roster.clone();
+        let bytes = bytes_of(&document) + if roster.is_some() { meta_bytes(&document) } else { 0 };
+        Some(Due::new(bytes, move || Document {
+            path: document[0].change.path.to_string(),
+            fields: fields_of(&document),
+            meta: roster.map(|roster| meta_of(&document, &roster)),
+        }))
+    });
+    Ok(List::new(held_bytes, documents))
 }
 
-pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<StampedDocument> {
+pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<Due<StampedDocument>> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
     let membership = member(node)?;
-    let roster = membership.roster();
-    let read = membership.replica.read(move |replica| {
+    let roster = request.full.then(|| membership.roster());
+    let name = path.to_string();
+    let look = membership.replica.read(move |replica| {
         let document = replica.document(&path).filter(|document| document.exists())?;
-        Some(StampedDocument {
-            path: path.to_string(),
-            stamp: document.stamp()?.to_string(),
-            fields: fields(document),
-            meta: request.full.then(|| meta(document, &roster)),
-        })
+        Some((document.stamp()?.to_string(), says(document)))
     });
-    read.await.map_err(not_written)?.ok_or_else(|| no_document(&request.path))
+    let look = look.await.map_err(not_written)?;
+    let (stamp, look) = look.ok_or_else(|| no_document(&request.path))?;
+    let bytes = bytes_of(&look) + if roster.is_some() { meta_bytes(&look) } else { 0 };
+    Ok(Due::new(bytes, move || StampedDocument {
+        path: name,
+        stamp,
+        fields: fields_of(&look),
+        meta: roster.map(|roster| meta_of(&look, &roster)),
+    }))
 }
 
 pub(super) async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOutcome> {
@@ -195,64 +216,81 @@ async fn reached(
     }
 }
 
-pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
+pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<List<HistoryEntry>> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
     let membership = member(node)?;
     let roster = membership.roster();
-    let read = membership.replica.read(move |replica| {
+    let look = membership.replica.read(move |replica| {
         let history = replica.document(&path)?.history();
-        let mut entries: Vec<_> = history
-            .map(|(change, current)| {
-                let WrittenChange { set, unset, removed } = written_change(change);
-                HistoryEntry {
-                    stamp: change.stamp().to_string(),
-                    at: rfc3339(change.at.wall_ms()),
-                    writer: roster.name_of(&change.dot.writer.node),
-                    actor: change.actor.who.clone(),
-                    set,
-                    unset,
-                    left_out: change.left_out().map(Field::to_string).collect(),
-                    removed,
-                    current,
-                }
-            })
-            .collect();
-        entries.reverse();
-        Some(entries)
+        let mut look: Vec<_> = history.map(|(change, current)| (change.clone(), current)).collect();
+        look.reverse();
+        Some(look)
     });
-    read.await.map_err(not_written)?.ok_or_else(|| no_document(&request.path))
+    let look = look.await.map_err(not_written)?.ok_or_else(|| no_document(&request.path))?;
+    let entry = move |(change, current): (SignedChange, bool)| {
+        let roster = roster.clone();
+        Due::new(change.bytes().len(), move || {
+            let WrittenChange { set, unset, removed } = written_change(&change);
+            HistoryEntry {
+                stamp: change.stamp().to_string(),
+                at: rfc3339(change.at.wall_ms()),
+                writer: roster.name_of(&change.dot.writer.node),
+                actor: change.actor.who.clone(),
+                set,
+                unset,
+                left_out: change.left_out().map(Field::to_string).collect(),
+                removed,
+                current,
+            }
+        })
+    };
+    Ok(List::new(size_of_val(&*look), look.into_iter().map(entry)))
 }
 
-pub(super) async fn conflicts(node: &Node) -> Answer<Vec<Conflict>> {
-    let Some(membership) = node.membership() else { return Ok(Vec::new()) };
+/// A conflict in one look: its field, and the changes on its sides, the winner first.
+type Contested = (Field, Vec<SignedChange>);
+
+pub(super) async fn conflicts(node: &Node) -> Answer<List<Conflict>> {
+    let Some(membership) = node.membership() else { return Ok(List::made(Vec::new())) };
     let roster = membership.roster();
-    let list = membership.replica.read(move |replica| {
-        let one = |path: &Path, conflict: replica::Conflict| Conflict {
-            path: path.to_string(),
-            field: conflict.field.to_string(),
-            winner: edit(&conflict.winner, &roster),
-            losers: conflict
-                .losers
+    let look = membership.replica.read(move |replica| {
+        let contested = |conflict: replica::Conflict| {
+            let sides = std::iter::once(conflict.winner).chain(conflict.losers);
+            (conflict.field, sides.map(|side| side.change).collect())
+        };
+        let mut look: Vec<Contested> = Vec::new();
+        replica.conflicts().for_each(|(_, list)| look.extend(list.into_iter().map(contested)));
+        look
+    });
+    let look = look.await.map_err(not_written)?;
+    let sides: usize = look.iter().map(|(_, sides)| size_of_val(&**sides)).sum();
+    let conflict = move |(field, sides): Contested| {
+        let roster = roster.clone();
+        let bytes = sides.iter().map(|change| 2 * change.bytes().len()).sum();
+        Due::new(bytes, move || Conflict {
+            path: sides[0].path.to_string(),
+            winner: edit(&sides[0], &field, &roster),
+            losers: sides[1..]
                 .iter()
-                .map(|side| LosingEdit {
-                    edit: edit(side, &roster),
-                    change: written_change(&side.change),
+                .map(|change| LosingEdit {
+                    edit: edit(change, &field, &roster),
+                    change: written_change(change),
                 })
                 .collect(),
-        };
-        let all = replica.conflicts();
-        all.flat_map(|(path, list)| list.into_iter().map(move |c| one(path, c))).collect()
-    });
-    list.await.map_err(not_written)
+            field: field.to_string(),
+        })
+    };
+    Ok(List::new(size_of_val(&*look) + sides, look.into_iter().map(conflict)))
 }
 
-fn edit(side: &Side, roster: &Roster) -> Edit {
+/// What a change says of a field; nothing where it takes it away.
+fn edit(change: &SignedChange, field: &Field, roster: &Roster) -> Edit {
     Edit {
-        stamp: side.change.stamp().to_string(),
-        value: side.value.clone(),
-        writer: roster.name_of(&side.change.dot.writer.node),
-        actor: side.change.actor.who.clone(),
-        at: rfc3339(side.change.at.wall_ms()),
+        stamp: change.stamp().to_string(),
+        value: change.set.get(field).cloned(),
+        writer: roster.name_of(&change.dot.writer.node),
+        actor: change.actor.who.clone(),
+        at: rfc3339(change.at.wall_ms()),
     }
 }
 
@@ -265,21 +303,67 @@ pub(super) fn written_change(change: &SignedChange) -> WrittenChange {
     }
 }
 
-/// The fields that a document shows, in the terms of the api.
-pub(super) fn fields(document: &replica::Document) -> Fields {
-    document.fields().map(|(field, value, _)| (field.to_string(), value.clone())).collect()
+/// What one change says of a document as it shows. The change is shared, so that a look at many
+/// documents takes little.
+pub(super) struct Says {
+    change: SignedChange,
+    /// The fields that it says, in their order; `None` where that is all that it sets.
+    only: Option<Box<[Field]>>,
 }
 
-fn meta(document: &replica::Document, roster: &Roster) -> BTreeMap<String, FieldMeta> {
-    let meta = |(field, _, change): (&Field, _, &SignedChange)| {
-        let meta = FieldMeta {
-            stamp: change.stamp().to_string(),
-            writer: roster.name_of(&change.dot.writer.node),
-            actor: change.actor.who.clone(),
-        };
-        (field.to_string(), meta)
+impl Says {
+    /// The fields that it says, with their values.
+    fn fields(&self) -> impl Iterator<Item = (&Field, &Value)> {
+        let says =
+            |field: &Field| self.only.as_ref().is_none_or(|only| only.binary_search(field).is_ok());
+        self.change.set.iter().filter(move |(field, _)| says(field))
+    }
+
+    /// What the names of the fields take.
+    fn names_bytes(&self) -> usize {
+        let only = self.only.as_deref().unwrap_or_default();
+        only.iter().map(|field| size_of::<Field>() + field.as_str().len()).sum()
+    }
+}
+
+/// The changes that say a document, in one look. A list of documents is theirs, one after the other.
+pub(super) fn says(document: &replica::Document) -> Vec<Says> {
+    let mut by_change: BTreeMap<Dot, (SignedChange, Vec<Field>)> = BTreeMap::new();
+    for (field, _, change) in document.fields() {
+        let says = by_change.entry(change.dot).or_insert_with(|| (change.clone(), Vec::new()));
+        says.1.push(field.clone());
+    }
+    let says = |(change, fields): (SignedChange, Vec<Field>)| Says {
+        only: (fields.len() < change.set.len()).then(|| fields.into()),
+        change,
     };
-    document.fields().map(meta).collect()
+    by_change.into_values().map(says).collect()
+}
+
+/// About what these say takes as JSON.
+pub(super) fn bytes_of(look: &[Says]) -> usize {
+    look.iter().map(|says| says.change.bytes().len()).sum()
+}
+
+/// About what it takes to say who wrote each field.
+fn meta_bytes(look: &[Says]) -> usize {
+    look.iter().map(|says| says.change.set.len() * META_BYTES).sum()
+}
+
+/// The fields that a document shows, in the terms of the api.
+pub(super) fn fields_of(look: &[Says]) -> Fields {
+    let all = look.iter().flat_map(Says::fields);
+    all.map(|(field, value)| (field.to_string(), value.clone())).collect()
+}
+
+fn meta_of(look: &[Says], roster: &Roster) -> BTreeMap<String, FieldMeta> {
+    let meta = |change: &SignedChange| FieldMeta {
+        stamp: change.stamp().to_string(),
+        writer: roster.name_of(&change.dot.writer.node),
+        actor: change.actor.who.clone(),
+    };
+    let all = look.iter().flat_map(|says| says.fields().map(|(field, _)| (field, &says.change)));
+    all.map(|(field, change)| (field.to_string(), meta(change))).collect()
 }
 
 fn no_document(path: &str) -> ApiError {

@@ -10,15 +10,15 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::failure::no_place;
-use super::settings::{fields, written_change};
-use super::{Answer, Items, Step};
+use super::settings::{Says, bytes_of, fields_of, says, written_change};
+use super::{Answer, Due, Items, Step};
 use crate::clock::rfc3339;
 use crate::events::{Following, Next, Numbered};
 use crate::happening::Happening;
 use crate::node::Node;
 
-/// How many items wait for a reader; each may hold a whole document.
-const ITEMS_MAX: usize = 8;
+/// How many items wait for a reader; each holds on to the changes that say a whole document.
+const ITEMS_MAX: usize = 1;
 
 /// How often a reader is told of its place that was told of nothing else. The place of one that is
 /// told of little would fall behind what is held.
@@ -27,13 +27,15 @@ const PLACE_EVERY: Duration = Duration::from_secs(15);
 pub(super) fn events(node: &Node, request: &FollowEvents) -> Answer<Items<Event>> {
     let from = request.last_event_id.as_deref();
     let followed = node.happenings().follow(from, request.follow).map_err(|e| no_place(&e))?;
-    let event = |Numbered { id, at_ms, thing }: Numbered<Happening>| Event {
-        id,
-        at: rfc3339(at_ms),
-        kind: thing.kind.into(),
-        node: thing.node,
-        message: thing.message,
-        data: thing.data,
+    let event = |Numbered { id, at_ms, thing }: Numbered<Happening>| {
+        Due::made(Event {
+            id,
+            at: rfc3339(at_ms),
+            kind: thing.kind.into(),
+            node: thing.node,
+            message: thing.message,
+            data: thing.data,
+        })
     };
     Ok(told(followed, move |numbered| ready(Some(event(numbered)))))
 }
@@ -53,7 +55,7 @@ pub(super) fn watch(node: Arc<Node>, request: WatchSettings) -> Answer<Items<Wat
 fn told<T, U, F>(
     mut followed: Following<T>,
     tell: impl Fn(Numbered<T>) -> F + Send + 'static,
-) -> Items<U>
+) -> mpsc::Receiver<Step<U>>
 where
     T: Send + 'static,
     U: Send + 'static,
@@ -94,32 +96,35 @@ where
 }
 
 /// A change with the document as it stands now that it is told.
-async fn watched(node: &Node, numbered: Numbered<SignedChange>) -> WatchedChange {
+async fn watched(node: &Node, numbered: Numbered<SignedChange>) -> Due<WatchedChange> {
     let Numbered { id, thing: change, .. } = numbered;
     let membership = node.membership();
     let roster = membership.as_ref().map(|membership| membership.roster()).unwrap_or_default();
     let path = change.path.clone();
-    let after = match membership {
+    let after: Option<Vec<Says>> = match membership {
         Some(membership) => {
             let read = membership.replica.read(move |replica| {
-                replica.document(&path).filter(|document| document.exists()).map(fields)
+                replica.document(&path).filter(|document| document.exists()).map(says)
             });
             read.await.ok().flatten()
         }
         None => None,
     };
-    let written = written_change(&change);
-    WatchedChange {
-        id,
-        path: change.path.to_string(),
-        stamp: change.stamp().to_string(),
-        writer: roster.name_of(&change.dot.writer.node),
-        actor: change.actor.who.clone(),
-        set: written.set,
-        unset: written.unset,
-        removed: written.removed,
-        fields: after,
-    }
+    let bytes = change.bytes().len() + after.as_deref().map_or(0, bytes_of);
+    Due::new(bytes, move || {
+        let written = written_change(&change);
+        WatchedChange {
+            id,
+            path: change.path.to_string(),
+            stamp: change.stamp().to_string(),
+            writer: roster.name_of(&change.dot.writer.node),
+            actor: change.actor.who.clone(),
+            set: written.set,
+            unset: written.unset,
+            removed: written.removed,
+            fields: after.as_deref().map(fields_of),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::patient::Patient;
 use super::peer::{Peer, agent_uid};
 use super::places::{Places, Size, Taken};
 use super::request::REFUSED_BYTES_MAX;
@@ -38,6 +39,12 @@ const REFUSED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a request's head may take to arrive, and a connection may idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the one who asks may take nothing of what is there for it.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How many bytes of a connection are buffered: one of 512.
+const BUFFER_BYTES: usize = 32 * 1024;
 
 /// How long requests under way may take to end once the agent stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,7 +76,7 @@ pub async fn serve(socket: Socket, router: Router, group: String, shutdown: Canc
                 continue;
             }
         };
-        match places.take(uid) {
+        match places.take(uid, 1) {
             Ok(place) => {
                 let (router, group) = (router.clone(), group.clone());
                 let shutdown = shutdown.clone();
@@ -83,7 +90,7 @@ pub async fn serve(socket: Socket, router: Router, group: String, shutdown: Canc
             }
             Err(taken) => {
                 refused.note(uid);
-                if let Ok(place) = refusals.take(uid) {
+                if let Ok(place) = refusals.take(uid, 1) {
                     connections.spawn(async move {
                         refuse_one(stream, no_place(taken)).await;
                         drop(place);
@@ -108,7 +115,8 @@ async fn serve_one(stream: UnixStream, peer: Peer, router: Router, shutdown: Can
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), with_caller);
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(Patient::new(stream, STALL_MAX)), with_caller);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

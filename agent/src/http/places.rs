@@ -8,6 +8,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// The part of what the others leave that one user may have.
 const SHARE: usize = 4;
@@ -41,6 +45,8 @@ struct Shared {
     /// The user that the agent runs as.
     agent: u32,
     held: Mutex<Held>,
+    /// Tells those who wait that some were given back.
+    freed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -54,17 +60,42 @@ struct Held {
 impl Places {
     /// So many places, of which the agent's user is to have some of its own.
     pub(super) fn new(size: Size, agent: u32) -> Self {
-        Self(Arc::new(Shared { size, agent, held: Mutex::default() }))
+        let freed = watch::Sender::new(());
+        Self(Arc::new(Shared { size, agent, held: Mutex::default(), freed }))
     }
 
-    /// A place for this user, given back when it is dropped.
+    /// So many places for this user, given back when they are dropped.
     ///
     /// # Errors
     /// [`Taken`]; it has what it may have, as things stand.
-    pub(super) fn take(&self, uid: u32) -> Result<Place, Taken> {
+    pub(super) fn take(&self, uid: u32, count: usize) -> Result<Place, Taken> {
         let mut place = Place { places: self.clone(), uid, count: 0 };
-        place.grow(1)?;
+        place.grow(count)?;
         Ok(place)
+    }
+
+    /// As [`take`](Self::take), as soon as there are so many.
+    ///
+    /// # Errors
+    /// [`Taken`], after `patience`.
+    pub(super) async fn take_within(
+        &self,
+        patience: Duration,
+        uid: u32,
+        count: usize,
+    ) -> Result<Place, Taken> {
+        let deadline = Instant::now() + patience;
+        let mut freed = self.0.freed.subscribe();
+        loop {
+            match self.take(uid, count) {
+                Ok(place) => return Ok(place),
+                Err(taken) => {
+                    if timeout_at(deadline, freed.changed()).await.is_err() {
+                        return Err(taken);
+                    }
+                }
+            }
+        }
     }
 
     fn own(&self, uid: u32) -> usize {
@@ -117,13 +148,30 @@ impl Place {
         self.count += more;
         Ok(())
     }
+
+    /// Makes it what was needed in the end, whatever there is: it was taken for about as much.
+    pub(super) fn becomes(&mut self, count: usize) {
+        let mut held = self.places.held();
+        let has = held.by_user.get(&self.uid).copied().unwrap_or(0);
+        self.places.set(&mut held, self.uid, (has + count).saturating_sub(self.count));
+        drop(held);
+        let is_less = count < std::mem::replace(&mut self.count, count);
+        if is_less {
+            self.places.0.freed.send_replace(());
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.count == 0 {
+            return;
+        }
         let mut held = self.places.held();
         let has = held.by_user.get(&self.uid).copied().unwrap_or(0);
         self.places.set(&mut held, self.uid, has.saturating_sub(self.count));
+        drop(held);
+        self.places.0.freed.send_replace(());
     }
 }
 
@@ -138,7 +186,7 @@ mod tests {
 
     /// Takes until there is no more.
     fn all(places: &Places, uid: u32) -> Vec<Place> {
-        std::iter::from_fn(|| places.take(uid).ok()).collect()
+        std::iter::from_fn(|| places.take(uid, 1).ok()).collect()
     }
 
     #[test]
@@ -147,8 +195,8 @@ mod tests {
         let held: Vec<_> = (1000..1005).map(|uid| all(&places, uid)).collect();
         let counts: Vec<_> = held.iter().map(Vec::len).collect();
         assert_eq!(counts, [16, 12, 9, 6, 5]);
-        assert_eq!(places.take(1000).unwrap_err(), Taken { held: 16 });
-        assert!(places.take(1005).is_ok(), "and there is one for who comes next");
+        assert_eq!(places.take(1000, 1).unwrap_err(), Taken { held: 16 });
+        assert!(places.take(1005, 1).is_ok(), "and there is one for who comes next");
     }
 
     #[test]
@@ -167,12 +215,27 @@ mod tests {
     #[test]
     fn a_place_that_cannot_grow_stays_as_it_is() {
         let places = Places::new(SIZE, AGENT);
-        let mut place = places.take(1000).unwrap();
+        let mut place = places.take(1000, 1).unwrap();
         assert_eq!(place.grow(16), Err(Taken { held: 1 }));
         assert_eq!(place.grow(15), Ok(()));
         assert_eq!(place.grow(1), Err(Taken { held: 16 }));
         drop(place);
         assert_eq!(all(&places, 1000).len(), 16);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_a_place_once_one_is_given_back_and_not_for_ever() {
+        let places = Places::new(SIZE, AGENT);
+        let mut held = all(&places, 1000);
+        let patience = Duration::from_secs(5);
+        let began = Instant::now();
+        assert!(places.take_within(patience, 1000, 1).await.is_err());
+        assert_eq!(began.elapsed(), patience);
+        let waiting = places.clone();
+        let waiting = tokio::spawn(async move { waiting.take_within(patience, 1000, 2).await });
+        tokio::task::yield_now().await;
+        held.truncate(14);
+        assert!(waiting.await.unwrap().is_ok());
     }
 
     proptest! {
@@ -192,6 +255,9 @@ mod tests {
                     }
                 } else if !open.is_empty() {
                     open.swap_remove(count % open.len());
+                }
+                if let Some(place) = open.first_mut() {
+                    place.becomes(place.count.min(count));
                 }
                 let held = places.held();
                 let of_rest: usize =

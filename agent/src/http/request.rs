@@ -1,5 +1,7 @@
 //! An HTTP request read as an operation, by the rule of [`peerage_proto::api`].
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -10,8 +12,11 @@ use peerage_proto::api::{
     ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT, text, values,
 };
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use super::peer::Peer;
+use super::places::Place;
+use super::room::Room;
 use crate::api;
 
 /// The longest body: twice the largest document.
@@ -20,8 +25,22 @@ pub(super) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How much of a longer body is read and thrown away, so that its sender gets to read the refusal.
 pub(super) const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
+/// How long a body may take to arrive.
+const BODY_MAX: Duration = Duration::from_secs(30);
+
+/// What is asked for.
+pub(super) struct Received<O> {
+    pub(super) caller: Caller,
+    pub(super) operation: O,
+    /// The room that it takes, until it is answered.
+    _place: Option<Place>,
+}
+
 /// Reads the operation, once it is sure that the caller may ask for it.
-pub(super) async fn receive<O: Operation>(request: Request) -> Result<(Caller, O), ApiError> {
+pub(super) async fn receive<O: Operation>(
+    request: Request,
+    room: &Room,
+) -> Result<Received<O>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let peer = parts.extensions.remove::<Peer>().ok_or_else(|| {
         ApiError::new(ErrorCode::Internal, "a connection came without its caller")
@@ -29,8 +48,11 @@ pub(super) async fn receive<O: Operation>(request: Request) -> Result<(Caller, O
     api::admit::<O>(&peer.policy, &peer.caller)?;
 
     let from_url = url_fields(&mut parts).await?;
-    let mut fields =
-        if O::METHOD.has_body() { object::<O>(&read(body).await?)? } else { Map::new() };
+    let (mut fields, mut place) = (Map::new(), None);
+    if O::METHOD.has_body() {
+        let (bytes, taken) = arrived(body, room, peer.caller.uid).await?;
+        (fields, place) = (object::<O>(&bytes)?, taken);
+    }
     for (name, value) in from_url {
         if fields.insert(name.clone(), Value::String(value)).is_some() {
             let message = format!("{name:?} is given in the URL and again in the body");
@@ -41,7 +63,7 @@ pub(super) async fn receive<O: Operation>(request: Request) -> Result<(Caller, O
         ApiError::new(ErrorCode::BadRequest, format!("the request is not right: {error}"))
             .hint(usage::<O>())
     })?;
-    Ok((peer.caller, operation))
+    Ok(Received { caller: peer.caller, operation, _place: place })
 }
 
 /// What the path, the query and the headers say, percent-decoded.
@@ -101,20 +123,34 @@ fn query_text(text: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| malformed())
 }
 
-/// The whole body, if it is not too long.
-async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+/// The whole body, if it is not too long and there in time, with the room that it takes.
+async fn arrived(body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<Place>), ApiError> {
+    timeout(BODY_MAX, read(body, room, uid)).await.unwrap_or_else(|_| {
+        let seconds = BODY_MAX.as_secs();
+        let message = format!("the body did not arrive within {seconds} s");
+        let hint = "send as many bytes as Content-Length says, or the last chunk";
+        Err(ApiError::new(ErrorCode::BadRequest, message).hint(hint))
+    })
+}
+
+async fn read(mut body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<Place>), ApiError> {
     let mut bytes = Vec::new();
     let mut length = 0;
+    // Of a body for which there is no room the rest is thrown away, so that its sender reads why.
+    let mut place: Option<Place> = None;
+    let mut refused = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             ApiError::new(ErrorCode::BadRequest, format!("the body broke off: {error}"))
         })?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
-        if length <= BODY_BYTES_MAX {
-            bytes.extend_from_slice(&data);
+        if length > BODY_BYTES_MAX || refused.is_some() {
+            (bytes, place) = (Vec::new(), None);
+        } else if let Err(error) = grow(&mut place, room, uid, data.len()) {
+            refused = Some(error);
         } else {
-            bytes = Vec::new();
+            bytes.extend_from_slice(&data);
         }
         if length > REFUSED_BYTES_MAX {
             break;
@@ -124,7 +160,17 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
         let message = format!("the body has more than the {BODY_BYTES_MAX} bytes that are allowed");
         return Err(ApiError::new(ErrorCode::TooLarge, message).hint("send it in smaller parts"));
     }
-    Ok(bytes)
+    match refused {
+        Some(error) => Err(error),
+        None => Ok((bytes, place)),
+    }
+}
+
+fn grow(place: &mut Option<Place>, room: &Room, uid: u32, more: usize) -> Result<(), ApiError> {
+    match place {
+        Some(place) => room.grow(place, more),
+        None => room.take(uid, more).map(|taken| *place = Some(taken)),
+    }
 }
 
 /// The members of the body; none where it is empty. What would be altered is refused.

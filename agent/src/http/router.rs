@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use peerage_proto::access::Caller;
+use peerage_proto::access::{Action, Caller};
 use peerage_proto::api::events::{FollowEvents, WatchSettings};
 use peerage_proto::api::invites::{CreateInvite, Inspect, ListInvites, RevokeInvite};
 use peerage_proto::api::links::{GetLinks, GetNodeLinks, ResetLinks, SetLinks};
@@ -23,41 +24,44 @@ use peerage_proto::api::{ApiError, ErrorCode, Method, Operation, ROOT, StreamOpe
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::request::receive;
+use super::request::{Received, receive};
+use super::room::{Room, json};
 use super::stream::Streams;
-use crate::api::{Answer, Items, Service};
+use crate::api::{Answer, Due, Items, List, Service};
 
 /// The routes over this service. Streams end at `shutdown`.
 ///
 /// A request must carry its caller as an extension, which [`serve`](super::serve) sees to.
 pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Router {
-    Routes { router: Router::new(), service, streams: Streams::new(shutdown) }
+    let room = Room::new();
+    let streams = Streams::new(room.clone(), shutdown);
+    Routes { router: Router::new(), service, room, streams }
         .answer(|s, by, r: GetStatus| async move { s.status(&by, r).await })
         .answer(|s, by, r: Create| async move { s.create(&by, r).await })
         .answer(|s, by, r: Join| async move { s.join(&by, r).await })
         .answer(|s, by, r: Meet| async move { s.meet(&by, r).await })
         .answer(|s, by, r: Leave| async move { s.leave(&by, r).await })
         .answer(|s, by, r: ResetIdentity| async move { s.reset_identity(&by, r).await })
-        .answer(|s, by, r: ListMembers| async move { s.members(&by, r).await })
+        .list(|s, by, r: ListMembers| async move { s.members(&by, r).await })
         .answer(|s, by, r: RenameMember| async move { s.rename(&by, r).await })
         .answer(|s, by, r: AcceptMember| async move { s.accept(&by, r).await })
         .answer(|s, by, r: RemoveMember| async move { s.remove(&by, r).await })
-        .answer(|s, by, r: ListLag| async move { s.lag(&by, r).await })
+        .list(|s, by, r: ListLag| async move { s.lag(&by, r).await })
         .answer(|s, by, r: GetLinks| async move { s.links(&by, r).await })
         .answer(|s, by, r: GetNodeLinks| async move { s.node_links(&by, r).await })
         .answer(|s, by, r: SetLinks| async move { s.set_links(&by, r).await })
         .answer(|s, by, r: ResetLinks| async move { s.reset_links(&by, r).await })
         .answer(|s, by, r: CreateInvite| async move { s.invite(&by, r).await })
-        .answer(|s, by, r: ListInvites| async move { s.invites(&by, r).await })
+        .list(|s, by, r: ListInvites| async move { s.invites(&by, r).await })
         .answer(|s, by, r: RevokeInvite| async move { s.revoke(&by, r).await })
         .answer(|s, by, r: Inspect| async move { s.inspect(&by, r).await })
-        .answer(|s, by, r: ListDocuments| async move { s.documents(&by, r).await })
-        .answer(|s, by, r: GetDocument| async move { s.document(&by, r).await })
+        .list(|s, by, r: ListDocuments| async move { s.documents(&by, r).await })
+        .one(|s, by, r: GetDocument| async move { s.document(&by, r).await })
         .answer(|s, by, r: SetFields| async move { s.set(&by, r).await })
         .answer(|s, by, r: RemoveDocument| async move { s.remove_document(&by, r).await })
         .answer(|s, by, r: Revert| async move { s.revert(&by, r).await })
-        .answer(|s, by, r: GetHistory| async move { s.history(&by, r).await })
-        .answer(|s, by, r: ListConflicts| async move { s.conflicts(&by, r).await })
+        .list(|s, by, r: GetHistory| async move { s.history(&by, r).await })
+        .list(|s, by, r: ListConflicts| async move { s.conflicts(&by, r).await })
         .answer(|s, by, r: CompactSettings| async move { s.compact(&by, r).await })
         .stream(|s, by, r: FollowEvents| async move { s.events(&by, r).await })
         .stream(|s, by, r: WatchSettings| async move { s.watch(&by, r).await })
@@ -69,24 +73,81 @@ pub fn router<S: Service>(service: Arc<S>, shutdown: CancellationToken) -> Route
 struct Routes<S> {
     router: Router,
     service: Arc<S>,
+    room: Room,
     streams: Streams,
 }
 
 impl<S: Service> Routes<S> {
-    /// Answers an operation with what `call` makes of it.
+    /// Answers an operation with what `call` makes of it, which is small.
     fn answer<O, C, F>(self, call: C) -> Self
     where
         O: Operation,
         C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer<O::Output>> + Send,
     {
-        let service = self.service.clone();
+        let (service, room) = (self.service.clone(), self.room.clone());
         self.on::<O, _, _>(move |request| {
-            let (service, call) = (service.clone(), call.clone());
+            let (service, room, call) = (service.clone(), room.clone(), call.clone());
             async move {
-                let (caller, operation) = receive::<O>(request).await?;
+                let received = receive::<O>(request, &room).await?;
+                let Received { caller, operation, .. } = received;
+                let uid = caller.uid;
                 let output = call(service, caller, operation).await?;
-                Ok(answered::<O>(&output))
+                let mut bytes = json(&output);
+                // For those who read it in a terminal.
+                bytes.push(b'\n');
+                // What was done is told, however large the answer is.
+                let body = match O::ACTION {
+                    Action::Read => room.whole(uid, bytes)?,
+                    Action::Write => Body::from(bytes),
+                };
+                Ok(answered::<O>(&output, body))
+            }
+        })
+    }
+
+    /// Answers an operation with one thing that may be large.
+    fn one<O, C, F>(self, call: C) -> Self
+    where
+        O: Operation,
+        C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer<Due<O::Output>>> + Send,
+    {
+        let (service, room) = (self.service.clone(), self.room.clone());
+        self.on::<O, _, _>(move |request| {
+            let (service, room, call) = (service.clone(), room.clone(), call.clone());
+            async move {
+                let received = receive::<O>(request, &room).await?;
+                let Received { caller, operation, .. } = received;
+                let uid = caller.uid;
+                let due = call(service, caller, operation).await?;
+                let (body, output) = room.one(uid, due).await?;
+                Ok(answered::<O>(&output, body))
+            }
+        })
+    }
+
+    /// Answers an operation with a list, piece by piece.
+    fn list<O, T, C, F>(self, call: C) -> Self
+    where
+        O: Operation<Output = Vec<T>>,
+        T: Serialize + 'static,
+        C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer<List<T>>> + Send,
+    {
+        let (service, room) = (self.service.clone(), self.room.clone());
+        self.on::<O, _, _>(move |request| {
+            let (service, room, call) = (service.clone(), room.clone(), call.clone());
+            async move {
+                let received = receive::<O>(request, &room).await?;
+                let Received { caller, operation, .. } = received;
+                let uid = caller.uid;
+                let looking = room.look().await;
+                let list = call(service, caller, operation).await?;
+                let held = room.take(uid, list.held_bytes())?;
+                drop(looking);
+                let body = room.list(uid, list, held).await?;
+                Ok(in_json(StatusCode::OK, body))
             }
         })
     }
@@ -98,14 +159,18 @@ impl<S: Service> Routes<S> {
         C: Fn(Arc<S>, Caller, O) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer<Items<O::Output>>> + Send,
     {
-        let (service, streams) = (self.service.clone(), self.streams.clone());
+        let (service, room) = (self.service.clone(), self.room.clone());
+        let streams = self.streams.clone();
         self.on::<O, _, _>(move |request| {
-            let (service, streams, call) = (service.clone(), streams.clone(), call.clone());
+            let (service, room, call) = (service.clone(), room.clone(), call.clone());
+            let streams = streams.clone();
             async move {
-                let (caller, operation) = receive::<O>(request).await?;
-                let place = streams.place(caller.uid)?;
+                let received = receive::<O>(request, &room).await?;
+                let Received { caller, operation, .. } = received;
+                let uid = caller.uid;
+                let place = streams.place(uid)?;
                 let items = call(service, caller, operation).await?;
-                Ok(streams.response::<O>(place, items))
+                Ok(streams.response::<O>(uid, place, items))
             }
         })
     }
@@ -131,8 +196,9 @@ impl<S: Service> Routes<S> {
     }
 }
 
-fn answered<O: Operation>(output: &O::Output) -> Response {
-    let mut response = json(O::status(output), output);
+fn answered<O: Operation>(output: &O::Output, body: Body) -> Response {
+    let status = StatusCode::from_u16(O::status(output)).expect("the api names only real statuses");
+    let mut response = in_json(status, body);
     // A stamp is ASCII; one that could not stand in a header is better left out than refused.
     if let Some(tag) =
         O::stamp(output).and_then(|stamp| HeaderValue::try_from(format!("\"{stamp}\"")).ok())
@@ -143,14 +209,13 @@ fn answered<O: Operation>(output: &O::Output) -> Response {
 }
 
 pub(super) fn refused(error: &ApiError) -> Response {
-    json(error.code.http_status(), error)
+    let mut bytes = json(error);
+    bytes.push(b'\n');
+    let status = StatusCode::from_u16(error.code.http_status());
+    in_json(status.expect("the api names only real statuses"), Body::from(bytes))
 }
 
-fn json<T: Serialize>(status: u16, value: &T) -> Response {
-    let mut body = serde_json::to_vec(value).expect("outputs are maps with text keys");
-    // For those who read it in a terminal.
-    body.push(b'\n');
-    let status = StatusCode::from_u16(status).expect("the api names only real statuses");
+fn in_json(status: StatusCode, body: Body) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use peerage_proto::api::events::HEARTBEAT;
+use peerage_proto::api::events::{HEARTBEAT, Told};
 use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::agent_uid;
 use super::places::{Place, Places, Size};
+use super::room::Room;
 use crate::api::{Items, Step};
 
 /// How many streams are open at once: 128.
@@ -21,13 +22,14 @@ const STREAMS: Size = Size { own: 16, rest: 96 };
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     places: Places,
+    room: Room,
     shutdown: CancellationToken,
 }
 
 impl Streams {
-    /// Places for streams that end at `shutdown`.
-    pub(super) fn new(shutdown: CancellationToken) -> Self {
-        Self { places: Places::new(STREAMS, agent_uid()), shutdown }
+    /// Places for streams that end at `shutdown`, and whose items take of this room.
+    pub(super) fn new(room: Room, shutdown: CancellationToken) -> Self {
+        Self { places: Places::new(STREAMS, agent_uid()), room, shutdown }
     }
 
     /// Takes a place for this user, which its holder keeps while the stream is open.
@@ -35,7 +37,7 @@ impl Streams {
     /// # Errors
     /// [`ErrorCode::Busy`]; it follows as much as it may, as things stand.
     pub(super) fn place(&self, uid: u32) -> Result<Place, ApiError> {
-        self.places.take(uid).map_err(|taken| {
+        self.places.take(uid, 1).map_err(|taken| {
             let message = match taken.held {
                 0 => "all places for streams are taken".to_owned(),
                 held => format!("you follow {held} streams of the agent, and may follow no more now"),
@@ -46,29 +48,50 @@ impl Streams {
         })
     }
 
-    /// The response that tells the items until the service, the reader or the agent ends it.
+    /// The response that tells the items until the service, the reader or the agent ends it, or there
+    /// is no room for the next one.
     pub(super) fn response<O: StreamOperation>(
         &self,
+        uid: u32,
         place: Place,
         items: Items<O::Output>,
     ) -> Response {
-        let events = stream::unfold((items, place), |(mut items, place)| async move {
-            let step = items.recv().await?;
-            Some((Ok::<_, Infallible>(event(&step)), (items, place)))
+        let telling = Telling { items, uid, room: self.room.clone(), current: None, _place: place };
+        let events = stream::unfold(telling, |mut telling| async move {
+            let event = telling.next().await?;
+            Some((Ok::<_, Infallible>(event), telling))
         });
         let events = events.take_until(self.shutdown.clone().cancelled_owned());
         Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
     }
 }
 
-fn event<T: Serialize>(step: &Step<T>) -> Event {
-    // A line break in an id would end the line early; ours have none, but a panic is no answer.
-    let event = Event::default().id(step.id.replace(|c: char| c.is_control(), ""));
-    match &step.told {
-        // An event without data is none to its reader, who keeps the id all the same.
-        None => event,
-        Some(told) => {
-            event.data(serde_json::to_string(told).expect("outputs are maps with text keys"))
-        }
+/// A stream that is being told.
+struct Telling<T> {
+    items: Items<T>,
+    uid: u32,
+    room: Room,
+    /// The room of the item that is being written out.
+    current: Option<Place>,
+    _place: Place,
+}
+
+impl<T: Serialize> Telling<T> {
+    async fn next(&mut self) -> Option<Event> {
+        let Step { id, told } = self.items.recv().await?;
+        // Whoever asks for the next has the one before.
+        self.current = None;
+        // A line break in an id would end the line early; ours have none, but a panic is no answer.
+        let event = Event::default().id(id.replace(|c: char| c.is_control(), ""));
+        let told = match told {
+            // An event without data is none to its reader, who keeps the id all the same.
+            None => return Some(event),
+            Some(Told::Gap(gap)) => Told::<T>::Gap(gap),
+            Some(Told::Item(due)) => {
+                self.current = Some(self.room.wait_for(self.uid, due.bytes()).await.ok()?);
+                Told::Item(due.make())
+            }
+        };
+        Some(event.data(serde_json::to_string(&told).expect("outputs are maps with text keys")))
     }
 }

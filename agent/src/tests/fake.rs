@@ -32,7 +32,7 @@ use peerage_proto::identity::Keypair;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::api::{Answer, Items, Service, Step};
+use crate::api::{Answer, Due, Items, List, Service, Step};
 
 /// The token that the fake admits, and the one that is without its secret.
 pub(super) const TOKEN: &str = "peerage1-fake";
@@ -64,7 +64,7 @@ const AT: &str = "2026-01-02T03:04:05Z";
 /// What has happened before anyone asks.
 const EVENTS: usize = 3;
 
-fn event(n: usize) -> Step<Event> {
+fn event(n: usize) -> Step<Due<Event>> {
     let event = Event {
         id: n.to_string(),
         at: AT.into(),
@@ -73,7 +73,7 @@ fn event(n: usize) -> Step<Event> {
         message: format!("event {n}"),
         data: Value::Null,
     };
-    Step { id: n.to_string(), told: Some(Told::Item(event)) }
+    Step { id: n.to_string(), told: Some(Told::Item(Due::made(event))) }
 }
 
 /// The service, with all it knows.
@@ -88,10 +88,10 @@ struct State {
     documents: BTreeMap<String, StampedDocument>,
     history: Vec<(String, HistoryEntry)>,
     changes: Vec<WatchedChange>,
-    watchers: Vec<mpsc::Sender<Step<WatchedChange>>>,
+    watchers: Vec<mpsc::Sender<Step<Due<WatchedChange>>>>,
     /// How many of the changes a watcher that comes is no longer told.
     forgotten: usize,
-    followers: Vec<mpsc::Sender<Step<Event>>>,
+    followers: Vec<mpsc::Sender<Step<Due<Event>>>>,
     pve_2_is_up: bool,
     is_last: bool,
     links: Option<SetLinks>,
@@ -217,8 +217,8 @@ impl State {
     }
 }
 
-fn step(change: &WatchedChange) -> Step<WatchedChange> {
-    Step { id: change.id.clone(), told: Some(Told::Item(change.clone())) }
+fn step(change: &WatchedChange) -> Step<Due<WatchedChange>> {
+    Step { id: change.id.clone(), told: Some(Told::Item(Due::made(change.clone()))) }
 }
 
 /// The links of the first member: those that were set, or that of its interface.
@@ -378,9 +378,9 @@ impl Service for Fake {
         }
     }
 
-    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<Vec<Member>> {
+    async fn members(&self, _: &Caller, _: ListMembers) -> Answer<List<Member>> {
         let state = if self.state().pve_2_is_up { "alive" } else { "down" };
-        Ok(vec![member("pve-1", "alive", true), member("pve-2", state, false)])
+        Ok(List::made(vec![member("pve-1", "alive", true), member("pve-2", state, false)]))
     }
 
     async fn rename(&self, _: &Caller, request: RenameMember) -> Answer<Renamed> {
@@ -414,9 +414,9 @@ impl Service for Fake {
         }
     }
 
-    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<Vec<Lag>> {
+    async fn lag(&self, _: &Caller, _: ListLag) -> Answer<List<Lag>> {
         let Named { name, id } = named("pve-2");
-        Ok(vec![Lag { name, id, digest: None, in_sync: false, age_s: None }])
+        Ok(List::made(vec![Lag { name, id, digest: None, in_sync: false, age_s: None }]))
     }
 
     async fn invite(&self, _: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
@@ -431,8 +431,8 @@ impl Service for Fake {
         })
     }
 
-    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<Vec<Invite>> {
-        Ok(vec![Invite {
+    async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<List<Invite>> {
+        Ok(List::made(vec![Invite {
             id: "abcdef0123456789".into(),
             issuer: "pve-1".into(),
             created: None,
@@ -441,11 +441,11 @@ impl Service for Fake {
             used: 1,
             node_name: None,
             state: "open".into(),
-        }])
+        }]))
     }
 
     async fn revoke(&self, by: &Caller, request: RevokeInvite) -> Answer<Invite> {
-        let mut invite = self.invites(by, ListInvites {}).await?.remove(0);
+        let mut invite = self.invites(by, ListInvites {}).await?.all().remove(0);
         if !invite.id.starts_with(&request.id) {
             return Err(no_such("invitation", &request.id));
         }
@@ -493,25 +493,24 @@ impl Service for Fake {
         })
     }
 
-    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<Vec<Document>> {
+    async fn documents(&self, _: &Caller, request: ListDocuments) -> Answer<List<Document>> {
         let state = self.state();
         let below = state.documents.values().filter(|d| d.path.starts_with(&request.prefix));
         let meta = |fields: &Fields| {
             let meta = FieldMeta { stamp: "1.0".into(), writer: "pve-1".into(), actor: "a".into() };
             fields.keys().map(|field| (field.clone(), meta.clone())).collect()
         };
-        Ok(below
-            .map(|StampedDocument { path, fields, .. }| Document {
-                path: path.clone(),
-                meta: request.full.then(|| meta(fields)),
-                fields: fields.clone(),
-            })
-            .collect())
+        let below = below.map(|StampedDocument { path, fields, .. }| Document {
+            path: path.clone(),
+            meta: request.full.then(|| meta(fields)),
+            fields: fields.clone(),
+        });
+        Ok(List::made(below.collect()))
     }
 
-    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<StampedDocument> {
+    async fn document(&self, _: &Caller, request: GetDocument) -> Answer<Due<StampedDocument>> {
         let found = self.state().documents.get(&request.path).cloned();
-        found.ok_or_else(|| no_such("document", &request.path))
+        found.map(Due::made).ok_or_else(|| no_such("document", &request.path))
     }
 
     async fn set(&self, by: &Caller, request: SetFields) -> Answer<WriteOutcome> {
@@ -532,13 +531,13 @@ impl Service for Fake {
         state.write(by, request, false)
     }
 
-    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<Vec<HistoryEntry>> {
+    async fn history(&self, _: &Caller, request: GetHistory) -> Answer<List<HistoryEntry>> {
         let state = self.state();
         let of_path = state.history.iter().filter(|(path, _)| *path == request.path);
-        Ok(of_path.map(|(_, entry)| entry.clone()).collect())
+        Ok(List::made(of_path.map(|(_, entry)| entry.clone()).collect()))
     }
 
-    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<Vec<Conflict>> {
+    async fn conflicts(&self, _: &Caller, _: ListConflicts) -> Answer<List<Conflict>> {
         let edit = |stamp: &str, value: Value| Edit {
             stamp: stamp.into(),
             value: Some(value),
@@ -550,12 +549,12 @@ impl Service for Fake {
             set: BTreeMap::from([("size".into(), json!(9))]),
             ..WrittenChange::default()
         };
-        Ok(vec![Conflict {
+        Ok(List::made(vec![Conflict {
             path: "storage/nas1".into(),
             field: "size".into(),
             winner: edit("2.0", json!(8)),
             losers: vec![LosingEdit { edit: edit("1.0", json!(9)), change }],
-        }])
+        }]))
     }
 
     async fn compact(&self, _: &Caller, _: CompactSettings) -> Answer<Compacted> {

@@ -90,6 +90,19 @@ impl Agent {
         tokio::task::spawn_blocking(exchange).await.unwrap()
     }
 
+    /// Sends a request without a thread of its own, and with it a clock that goes on; the answer's
+    /// status.
+    async fn ask_here(&self, line_and_body: &str) -> u16 {
+        let mut words = line_and_body.splitn(3, ' ');
+        let line = [words.next(), words.next()].map(Option::unwrap_or_default).join(" ");
+        let request = request(&line, &[], words.next().unwrap_or_default());
+        let mut stream = tokio::net::UnixStream::connect(&self.socket).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.unwrap();
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    }
+
     /// Sends a request with a body that may be empty.
     async fn ask(&self, line: &str, body: &str) -> Reply {
         self.send(request(line, &[], body)).await
@@ -179,11 +192,20 @@ fn exchange(mut stream: UnixStream, request: &[u8]) -> Reply {
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Reply {
-        status: status.unwrap_or_else(|| panic!("no status in {answer:?}")),
-        head: head.to_ascii_lowercase(),
-        body: body.to_owned(),
+    let head = head.to_ascii_lowercase();
+    let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
+    Reply { status: status.unwrap_or_else(|| panic!("no status in {answer:?}")), head, body }
+}
+
+/// The chunks of a body in one (RFC 9112, section 7.1).
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = chunks.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a chunk begins with its size");
+        body.push_str(&rest[..size]);
+        chunks = &rest[size + 2..];
     }
+    body
 }
 
 /// Polls until it holds.

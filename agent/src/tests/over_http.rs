@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Agent, Reply, exchange, request, until};
 
@@ -110,6 +111,37 @@ async fn a_body_that_is_too_long_is_refused_and_its_sender_gets_to_read_why() {
     let reply = agent.ask("POST /api/v1/create", &body).await;
     assert_eq!((reply.status, &reply.json()["code"]), (413, &json!("too_large")));
     assert_eq!(agent.ask("GET /api/v1/status", "").await.json()["datacenter"], json!(null));
+}
+
+/// It was waited for without end, on a place that nobody else had meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_waited_for_half_a_minute() {
+    let agent = Agent::start().await;
+    let began = tokio::time::Instant::now();
+    let head = "POST /api/v1/create HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{\"name\"";
+    let mut stream = tokio::net::UnixStream::connect(&agent.socket).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("within 30 s"), "{answer}");
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert_eq!(agent.ask_here("GET /api/v1/status").await, 200);
+}
+
+/// One that was not read stayed for as long as its reader liked.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_an_answer_is_cut_off_after_half_a_minute() {
+    let agent = Agent::start().await;
+    agent.ask_here(r#"POST /api/v1/create {"name":"lab"}"#).await;
+    let large = format!(r#"PATCH /api/v1/settings/a {{"set":{{"x":"{}"}}}}"#, "x".repeat(1 << 20));
+    assert_eq!(agent.ask_here(&large).await, 200);
+    let mut stream = tokio::net::UnixStream::connect(&agent.socket).await.unwrap();
+    stream.write_all(b"GET /api/v1/settings HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream.readable().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(31)).await;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.len() < 1 << 20, "{}", answer.len());
 }
 
 #[tokio::test]

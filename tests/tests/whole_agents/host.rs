@@ -318,11 +318,11 @@ async fn obey(agent: &Agent, ask: Ask) -> Answer<Said> {
         Ask::Status => Said::Status { state: agent.status(root, GetStatus {}).await?.node.state },
         Ask::Look { histories } => {
             let all = ListDocuments { full: true, ..ListDocuments::default() };
-            let documents = agent.documents(root, all).await?;
-            let conflicts = agent.conflicts(root, ListConflicts {}).await?;
+            let documents = agent.documents(root, all).await?.all();
+            let conflicts = agent.conflicts(root, ListConflicts {}).await?.all();
             let mut entries = Vec::new();
             for path in histories {
-                let history = agent.history(root, GetHistory { path: path.clone() }).await?;
+                let history = agent.history(root, GetHistory { path: path.clone() }).await?.all();
                 entries.push((path, history));
             }
             Said::Looked(Box::new(View { documents, conflicts, histories: entries }))

@@ -7,6 +7,8 @@
 mod disk;
 mod idle;
 mod mesh;
+mod strangers;
+mod users;
 mod writes;
 
 use std::thread;
@@ -19,7 +21,18 @@ use peerage_tests::table::Table;
 use peerage_tests::{Agent, Fleet, binary};
 
 /// The groups of rows, in the order in which they are measured.
-const ROWS: [&str; 8] = ["join", "cold", "write", "down", "idle", "disk", "sustained", "documents"];
+const ROWS: [&str; 10] = [
+    "join",
+    "cold",
+    "write",
+    "down",
+    "idle",
+    "disk",
+    "sustained",
+    "strangers",
+    "documents",
+    "users",
+];
 
 /// How long a measured state may take before the bench gives up.
 const GIVE_UP: Duration = Duration::from_secs(120);
@@ -45,8 +58,14 @@ fn main() {
     }
     let mut table = Table::new(&plan.nodes);
     let size = std::fs::metadata(binary::peerage()).map(|metadata| metadata.len()).unwrap_or(0);
-    for &nodes in &plan.nodes {
-        measure(nodes, &plan, &mut table);
+    if plan.rows != ["users"] {
+        for &nodes in &plan.nodes {
+            measure(nodes, &plan, &mut table);
+        }
+    }
+    if plan.rows.iter().any(|row| row == "users") {
+        // They are of one agent, however many there are beside it.
+        users::users(plan.runs, &mut cell_of(plan.nodes[0], &mut table));
     }
     println!("{table}");
     println!("Size of the binary: {:.1} MB", size as f64 / 1e6);
@@ -61,10 +80,7 @@ fn main() {
 /// Measures all rows of the plan at one size.
 fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
     let wants = |row: &str| plan.rows.iter().any(|wanted| wanted == row);
-    let mut cell = |row: &str, figure: String| {
-        eprintln!("N = {nodes}: {row}: {figure}");
-        table.set(row, nodes, figure);
-    };
+    let mut cell = cell_of(nodes, table);
     let mut fleet =
         if wants("join") { mesh::join(nodes, plan.runs, &mut cell) } else { Fleet::found(nodes) };
     if wants("cold") {
@@ -85,10 +101,21 @@ fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
     if wants("sustained") {
         writes::sustained(&fleet, plan.runs, &mut cell);
     }
+    if wants("strangers") {
+        strangers::strangers(&mut fleet, plan.runs, &mut cell);
+    }
     if wants("documents") {
         // On agents that have not written anything else yet.
         drop(fleet);
         idle::documents(&Fleet::found(nodes), &mut cell);
+    }
+}
+
+/// Fills the cells of one size, and tells each as it comes.
+fn cell_of(nodes: usize, table: &mut Table) -> impl FnMut(&str, String) {
+    move |row, figure| {
+        eprintln!("N = {nodes}: {row}: {figure}");
+        table.set(row, nodes, figure);
     }
 }
 
