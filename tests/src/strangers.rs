@@ -61,10 +61,17 @@ impl UnderWay {
     /// # Panics
     /// When the agent does not answer.
     pub fn begin(attack: Attack, agent: &Agent) -> Self {
+        let port = agent.port().expect("the agent runs");
+        Self::begin_at(attack, agent, (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Begins an attack on an agent that is reached at this address.
+    ///
+    /// # Panics
+    /// When the agent does not answer.
+    pub fn begin_at(attack: Attack, agent: &Agent, address: SocketAddr) -> Self {
         let id = agent.status()["node"]["id"].as_str().map(str::parse);
         let node: NodeId = id.expect("a node has an id").expect("the id reads");
-        let port = agent.port().expect("the agent runs");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (stop, stopped) = watch::channel(false);
         let begun = Arc::new(AtomicU64::new(0));
         let count = begun.clone();

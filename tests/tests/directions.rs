@@ -34,7 +34,10 @@ const PROTO: &[(&str, &[&str])] = &[
     // It judges by what the failure detector believes.
     ("isolation", &["liveness"]),
     ("links", &["id", "time", "codec"]),
-    ("notice", &["time"]),
+    // How often a line is said again, and who may come in: judged by times alone.
+    ("repeats", &[]),
+    ("door", &[]),
+    ("notice", &["time", "repeats"]),
     ("vitals", &["id", "time", "codec", "notice"]),
     ("skew", &["id", "time", "codec"]),
 ];
@@ -54,7 +57,8 @@ const AGENT: &[(&str, &[&str])] = &[
     ("notices", &["clock", "events", "happening", "store"]),
     ("receipts", &[]),
     ("store", &[]),
-    ("mesh", &[]),
+    ("repeats", &[]),
+    ("mesh", &["repeats"]),
     ("replica", TASKS),
     ("sync", TASKS),
     ("liveness", TASKS),
@@ -90,6 +94,7 @@ const TASKS: &[&str] = &[
     "shutdown",
     "store",
     "mesh",
+    "repeats",
     "replica",
     "sync",
     "liveness",

@@ -2,11 +2,12 @@
 //!
 //! The bounds are ten times those that the bench shows (`--rows strangers`).
 
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use peerage_tests::patience::{LATER, until};
 use peerage_tests::process::rss_bytes;
-use peerage_tests::strangers::{Attack, UnderWay};
+use peerage_tests::strangers::{Attack, STRANGERS_AT, UnderWay};
 use peerage_tests::{Agent, Fleet};
 use serde_json::json;
 
@@ -22,6 +23,9 @@ const LINES_MAX: usize = 20;
 
 /// How many connections of the strangers an attack has had before it is held out against.
 const CONNECTIONS: u64 = 150;
+
+/// When the agent has sent nothing for so long, it has given the handshake up.
+const HANDSHAKE_OVER: Duration = Duration::from_secs(6);
 
 /// 128 silent connections, six handshakes a second, and nobody could join; 128 others made the agent
 /// grow from 11 to 1,118 MB; and the log had 500 lines a second.
@@ -76,4 +80,30 @@ fn strangers_that_begin_handshakes_keep_nobody_out() {
 #[test]
 fn strangers_with_made_up_invitations_keep_nobody_out_and_leave_few_lines() {
     hold_out(Attack::Requests);
+}
+
+/// Who claims another's address has the agent send there: at most three times what it sent itself
+/// (RFC 9000, section 8.1).
+#[test]
+fn an_unproven_address_is_sent_little() {
+    let agent = Agent::start("pve-1");
+    agent.create("north");
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, agent.port().unwrap()));
+    // Between the two: what the agent answers reaches nobody.
+    let near = UdpSocket::bind((STRANGERS_AT, 0)).unwrap();
+    let far = UdpSocket::bind((STRANGERS_AT, 0)).unwrap();
+    let strangers = UnderWay::begin_at(Attack::Handshakes, &agent, near.local_addr().unwrap());
+    let mut packet = [0; 65536];
+    let (sent, _) = near.recv_from(&mut packet).unwrap();
+    drop(strangers);
+    far.send_to(&packet[..sent], to).unwrap();
+
+    far.set_read_timeout(Some(HANDSHAKE_OVER)).unwrap();
+    let mut answered = Vec::new();
+    while let Ok((bytes, _)) = far.recv_from(&mut packet) {
+        answered.push(bytes);
+    }
+    let all: usize = answered.iter().sum();
+    println!("{sent} bytes had {all} sent, in {} packets", answered.len());
+    assert!(!answered.is_empty() && all <= 3 * sent, "{sent} bytes had {answered:?} sent");
 }
