@@ -339,7 +339,7 @@ impl Liveness {
                         self.touched.insert(member_id.node);
                     }
                     // It begins with what became of the probe before.
-                    Timer::ProbeRandomMember(_) => {
+                    Timer::ProbeRandomMember(token) if self.outside.is_of_this_round(*token) => {
                         self.touched.extend(self.outside.probed());
                         self.outside.judge_probe();
                     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use foca::{Codec, Message, Notification, Runtime, Timer};
+use foca::{Codec, Message, Notification, Runtime, Timer, TimerToken};
 
 use super::codec::{self, Wire};
 use super::identity::Life;
@@ -54,6 +54,8 @@ pub(super) struct Outside {
     /// The members that foca told of. Emptied with every input.
     pub(super) touched: BTreeSet<NodeId>,
     probed: Option<Probed>,
+    /// What the alarms of the probes that go on carry.
+    round: Option<TimerToken>,
     /// What was tried since a member was last heard of. Bounded by the roster.
     tried: BTreeMap<NodeId, Try>,
     probe: Option<Probe>,
@@ -73,6 +75,11 @@ impl Outside {
     /// The member that was probed last.
     pub(super) fn probed(&self) -> Option<NodeId> {
         self.probed.as_ref().map(|probed| probed.node)
+    }
+
+    /// Whether an alarm of foca's probes is of those that go on: they begin anew with a new life.
+    pub(super) fn is_of_this_round(&self, token: TimerToken) -> bool {
+        self.round == Some(token)
     }
 
     /// The time of the latest probe is over.
@@ -262,11 +269,16 @@ impl Runtime<Life> for Outside {
     fn submit_after(&mut self, timer: Timer<Life>, after: Duration) {
         let wait = match &timer {
             Timer::SendIndirectProbe { probed_id, .. } => self.patience(after, probed_id.node, 1.5),
-            Timer::ProbeRandomMember(_) => match &self.probe {
-                Some(probe) => self.patience(after, probe.target, 4.0),
-                None => after * self.timers.multiplier(),
-            },
+            Timer::ProbeRandomMember(token) => {
+                self.round = Some(*token);
+                match &self.probe {
+                    Some(probe) => self.patience(after, probe.target, 4.0),
+                    None => after * self.timers.multiplier(),
+                }
+            }
             Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                // foca suspects it as of now.
+                self.touched.insert(member_id.node);
                 self.insist(*member_id, *incarnation);
                 self.patience_of_verdict(after, member_id.node)
             }

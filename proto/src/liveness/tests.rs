@@ -439,6 +439,26 @@ fn a_suspicion_that_was_refuted_costs_nobody_its_life() {
     assert_eq!(lives(&mut net), before);
 }
 
+/// A node that takes up a new life, since it was called down, begins its probes anew. An alarm of
+/// the probes before was taken for one of these: what became of the probe went unheard, and foca
+/// suspected a member without this node's knowing, which nothing ended. A world of whole agents
+/// found it.
+#[test]
+fn nodes_that_come_back_again_and_again_suspect_nobody_for_ever() {
+    for seed in 0..150 {
+        let mut net = Network::settled(seed, 4);
+        let mut rng = StdRng::seed_from_u64(seed);
+        for _ in 0..8 {
+            net.cut = Some((0..4).filter(|_| rng.random_bool(0.5)).collect());
+            net.run(Duration::from_millis(rng.random_range(1_000..5_000)));
+            net.cut = None;
+            net.run(Duration::from_millis(rng.random_range(200..2_500)));
+        }
+        net.run(30 * SECOND);
+        net.assert_all(State::Alive);
+    }
+}
+
 #[test]
 fn a_suspicion_whose_accuser_is_gone_ends() {
     for seed in 0..20 {
