@@ -75,6 +75,7 @@ async fn create(
     console: &mut Console,
 ) -> Outcome {
     let invite = console.attend("asking the agent", client.call(&request)).await?;
+    invite.warnings.iter().for_each(|warning| console.warn(warning));
     let picture = qr.then(|| Picture::of(&invite.token));
     if console.wants_json() {
         console.json(&invite)?;
