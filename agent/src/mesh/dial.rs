@@ -65,12 +65,15 @@ pub enum DialError {
         after: Duration,
     },
     /// A host with another key answered, and no other address did better.
-    #[error("the host {at:#} is node {}, not the one that was dialled", found.short())]
+    #[error("{}", Found { at, found, is_self: *is_self })]
     WrongKey {
         /// Where.
         at: Path,
         /// Who is there.
         found: NodeId,
+        /// Whether that is this node itself: many hosts have the same addresses on bridges and
+        /// behind NAT.
+        is_self: bool,
     },
     /// The node refused this one.
     #[error("refused: {0}")]
@@ -104,6 +107,24 @@ impl From<GreetError> for DialError {
             GreetError::RefusedByPeer(refusal) => Self::Refused(refusal),
             GreetError::RefusedHere(refusal) => Self::RefusedHere(refusal),
             other => Self::NoHello(other.to_string()),
+        }
+    }
+}
+
+struct Found<'a> {
+    at: &'a Path,
+    found: &'a NodeId,
+    is_self: bool,
+}
+
+impl std::fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { at, found, is_self } = self;
+        match is_self {
+            true => f.write_str("that address is this very host's"),
+            false => {
+                write!(f, "the host {at:#} is node {}, not the one that was dialled", found.short())
+            }
         }
     }
 }
@@ -265,7 +286,10 @@ impl Dialler {
             .connect_with(config, address, "peerage")
             .map_err(|e| unreachable(e.to_string()))?;
         connecting.await.map_err(|error| match wrong.get() {
-            Some(wrong) => DialError::WrongKey { at, found: wrong.found },
+            Some(wrong) => {
+                let is_self = self.identity.is_of(wrong.found);
+                DialError::WrongKey { at, found: wrong.found, is_self }
+            }
             None => unreachable(error.to_string()),
         })
     }
