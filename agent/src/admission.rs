@@ -19,6 +19,7 @@ use peerage_proto::admission::verdict::{
 };
 use peerage_proto::door::Source;
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
+use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
 use peerage_proto::roster::{ADDRESSES_MAX, Roster, invite_path, member_path};
@@ -466,7 +467,7 @@ impl<S: Surroundings> Admitter<S> {
         }
         Err(Refusal::Unreachable {
             member: self.roster().name_of(&self.me),
-            addresses: request.addresses.iter().map(SocketAddr::to_string).collect(),
+            addresses: request.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
             cause,
         })
     }

@@ -13,6 +13,7 @@ use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{JoinRequest, prove};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};
 use peerage_proto::replica::{Limits, Outputs, Replica};
 use peerage_proto::roster::Roster;
@@ -303,14 +304,14 @@ async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> 
     while let Some((address, outcome)) = futures_util::StreamExt::next(&mut dialling).await {
         match outcome {
             Ok(connection) => return Some(connection),
-            Err(cause) => tried.push(format!("{address}: {cause}")),
+            Err(cause) => tried.push(format!("{}: {cause}", canonical(address))),
         }
     }
     None
 }
 
 fn seed_name(connection: &Connection) -> String {
-    format!("the node at {}", connection.remote_address())
+    format!("the node at {}", canonical(connection.remote_address()))
 }
 
 fn unexpected(frame: MemberFrame, member: &str) -> JoinError {

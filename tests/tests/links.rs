@@ -276,6 +276,38 @@ fn a_founder_that_nobody_can_reach_says_so_with_its_token() {
     assert!(warning.contains("this host alone") && warning.contains("--listen"), "{warning}");
 }
 
+/// It asked whether another agent was running.
+#[test]
+fn an_address_that_the_host_does_not_have_yet_is_named_when_the_agent_cannot_listen() {
+    // Of a network for documentation, in both spellings.
+    for host in ["192.0.2.77", "[::ffff:192.0.2.77]", "[2001:db8::77]"] {
+        let ended = Agent::named("pve-1").on_host(host).run_to_end();
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let spelt = if host.contains("2001") { "2001:db8::77" } else { "192.0.2.77" };
+        ended.says(&[&format!("this host has no address {spelt} (yet)"), "--listen"]);
+        assert!(!ended.stderr.contains("another agent"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("::ffff"), "{}", ended.stderr);
+    }
+}
+
+/// An agent on all addresses has one socket for both families, on which the kernel tells of IPv4 as
+/// of IPv6: a joiner was refused by "the node at [::ffff:127.0.0.1]".
+#[test]
+fn a_seed_that_refuses_is_told_by_its_ipv4_address() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skipped("this host has no IPv6");
+    }
+    let one = founder_on("127.0.0.1");
+    let mut two = Agent::named("pve-2").on_host("[::]").args(&["--advertise", "127.0.0.1"]);
+    two.restart();
+    let token = one.invite(json!({"node_name": "web-*"}));
+
+    let refused = two.cli(&["join", &token, "--yes"]).exits(4);
+
+    refused.says(&[&format!("the node at 127.0.0.1:{} refused", one.port().unwrap())]);
+    assert!(!two.log().contains("::ffff") && !one.log().contains("::ffff"), "{}", two.log());
+}
+
 /// A bridge of this host as hypervisors have them, with an address.
 fn bridge(number: u8) {
     run(&format!("ip link add lan{number} type bridge"));

@@ -10,7 +10,7 @@ use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
-use peerage_proto::links::{best_of, promoted};
+use peerage_proto::links::{best_of, canonical, promoted};
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
@@ -249,7 +249,7 @@ pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
     };
     let seeds = terms.seeds.iter().map(|seed| api::Seed {
         id: seed.node.to_string(),
-        addresses: seed.addresses.iter().map(ToString::to_string).collect(),
+        addresses: seed.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
     });
     Ok(Inspection {
         datacenter: Named { name: terms.datacenter_name.clone(), id: terms.datacenter.to_string() },

@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::roster::ADDRESSES_MAX;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::Refusal;
@@ -135,7 +136,7 @@ impl std::fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, (address, error)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{address} ({error})")?;
+            write!(f, "{comma}{} ({error})", canonical(*address))?;
         }
         Ok(())
     }
