@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
+use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, too_narrow, write_frame};
 use crate::past::Past;
 use crate::repeats::Lines;
 use crate::replica::{ReplicaHandle, WriteFailure};
@@ -453,9 +453,8 @@ impl<S: Surroundings> Admitter<S> {
             let surroundings = self.surroundings.clone();
             dialling.spawn(async move {
                 let dialled = timeout(DIAL_BACK_TIMEOUT, surroundings.dial_back(joiner, address));
-                dialled.await.unwrap_or_else(|_| {
-                    Err(format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT)))
-                })
+                let silent = || format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT));
+                dialled.await.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent)))
             });
         }
         let mut cause = "it gave no address".to_owned();

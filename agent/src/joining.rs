@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admission::binding;
 use crate::clock::Clock;
-use crate::mesh::{read_frame, write_frame};
+use crate::mesh::{read_frame, too_narrow, write_frame};
 use crate::store::{Store, StoreError};
 
 /// How long one address of a seed is tried.
@@ -296,8 +296,8 @@ impl Joiner {
 async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
     let dial = |address: SocketAddr| async move {
         let dialled = timeout(DIAL_TIMEOUT, dialler.dial(seed.node, address)).await;
-        let silent = || Err(format!("no answer within {}", HowLong(DIAL_TIMEOUT)));
-        (address, dialled.unwrap_or_else(|_| silent()))
+        let silent = || format!("no answer within {}", HowLong(DIAL_TIMEOUT));
+        (address, dialled.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent))))
     };
     let mut dialling: futures_util::stream::FuturesUnordered<_> =
         seed.addresses.iter().copied().map(dial).collect();

@@ -166,6 +166,24 @@ fn an_address_that_the_joiner_has_itself_is_said_to_be_its_own() {
     assert!(!refused.stderr.contains(&me), "{}", refused.stderr);
 }
 
+/// QUIC needs packets of 1,228 bytes. Over a tunnel that takes less ping works, and the joiner was
+/// told that the seed is silent, although the kernel knew the size.
+#[test]
+fn a_path_that_takes_no_packets_of_quic_is_said_to_be_too_narrow() {
+    let Some(lab) = Lab::built(Layout::of(2).families(Families::V4)) else { return };
+    lab.host(1).ip("link set eth0 mtu 1227\n").unwrap();
+    let [mut founder, mut joiner] = [lab.agent(0), lab.agent(1)];
+    founder.restart();
+    joiner.restart();
+    founder.create("north");
+    let token = founder.invite(json!({}));
+
+    joiner.cli(&["join", &token, "--yes"]).exits(1).says(&["1227 bytes", "1228", "MTU"]);
+
+    lab.host(1).ip("link set eth0 mtu 1228\n").unwrap();
+    joiner.join(&token).expect("that is just enough");
+}
+
 /// An agent that tells its addresses in the order of the networks.
 fn advertised(lab: &Lab, host: usize) -> Agent {
     let addresses = lab.addresses(host).iter().map(ToString::to_string).collect::<Vec<_>>();

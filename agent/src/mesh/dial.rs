@@ -17,6 +17,7 @@ use peerage_proto::wire::Refusal;
 use super::hello::GreetError;
 use super::tls::Identity;
 use super::ways::{Path, Way};
+use super::width::too_narrow;
 
 /// How long all addresses of a node together are tried.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -238,7 +239,8 @@ impl Dialler {
                     if let Way::Direct(address) = way
                         && !tried.iter().any(|(other, _)| other == address)
                     {
-                        tried.push((*address, "silent".to_owned()));
+                        let why = too_narrow(*address).unwrap_or_else(|| "silent".to_owned());
+                        tried.push((*address, why));
                     }
                 }
                 Err(DialError::Unreachable { tried, after: started.elapsed() })
