@@ -19,6 +19,7 @@ use peerage_proto::admission::verdict::{
 };
 use peerage_proto::door::Source;
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
+use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Vector};
 use peerage_proto::roster::{ADDRESSES_MAX, Roster, invite_path, member_path};
@@ -30,7 +31,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
+use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, too_narrow, write_frame};
 use crate::past::Past;
 use crate::repeats::Lines;
 use crate::replica::{ReplicaHandle, WriteFailure};
@@ -452,9 +453,8 @@ impl<S: Surroundings> Admitter<S> {
             let surroundings = self.surroundings.clone();
             dialling.spawn(async move {
                 let dialled = timeout(DIAL_BACK_TIMEOUT, surroundings.dial_back(joiner, address));
-                dialled.await.unwrap_or_else(|_| {
-                    Err(format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT)))
-                })
+                let silent = || format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT));
+                dialled.await.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent)))
             });
         }
         let mut cause = "it gave no address".to_owned();
@@ -466,7 +466,7 @@ impl<S: Surroundings> Admitter<S> {
         }
         Err(Refusal::Unreachable {
             member: self.roster().name_of(&self.me),
-            addresses: request.addresses.iter().map(SocketAddr::to_string).collect(),
+            addresses: request.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
             cause,
         })
     }

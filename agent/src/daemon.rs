@@ -4,7 +4,7 @@ mod assembly;
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
+use peerage_proto::links::canonical;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::one_name;
 use tokio::sync::mpsc;
@@ -234,10 +235,8 @@ fn bind(listen: Listen, image: &Image) -> anyhow::Result<Underlay> {
         match Underlay::bind(address) {
             Ok(underlay) => return Ok(underlay),
             Err(error) => {
-                let error = anyhow::Error::new(error).context(format!(
-                    "cannot listen on UDP {address}: is another agent running? (--listen ADDR:PORT \
-                     takes another)"
-                ));
+                let words = cannot_listen(canonical(address), &error);
+                let error = anyhow::Error::new(error).context(words);
                 failure.get_or_insert(error);
             }
         }
@@ -245,7 +244,45 @@ fn bind(listen: Listen, image: &Image) -> anyhow::Result<Underlay> {
     Err(failure.unwrap_or_else(|| anyhow::anyhow!("there is no address to listen on")))
 }
 
+/// Why the mesh's socket cannot be bound, and what to do.
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "is another agent running? (--listen ADDR:PORT takes another)".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable if !address.ip().is_unspecified() => {
+            let (ip, all) =
+                (address.ip(), SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())));
+            format!(
+                "this host has no address {ip} (yet); `ip addr` shows what it has, and --listen \
+                 {all} takes all addresses, also those that come later"
+            )
+        }
+        _ => "--listen ADDR:PORT takes another place".to_owned(),
+    };
+    format!("cannot listen on UDP {address}: {why}")
+}
+
 /// The name that is configured, or the host's.
 fn own_name(config: &Config) -> OwnName {
     config.name.clone().map_or(OwnName::OfHost(config::host_name), OwnName::Given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_and_an_address_that_is_not_there_are_told_apart() {
+        let told = |address: &str, kind: io::ErrorKind| {
+            cannot_listen(canonical(address.parse().unwrap()), &kind.into())
+        };
+        let taken = told("[::]:4747", io::ErrorKind::AddrInUse);
+        assert!(taken.contains("another agent") && taken.contains("[::]:4747"), "{taken}");
+        let missing = told("[::ffff:10.0.0.9]:4747", io::ErrorKind::AddrNotAvailable);
+        assert!(missing.contains("UDP 10.0.0.9:4747"), "{missing}");
+        assert!(missing.contains("no address 10.0.0.9 (yet)"), "{missing}");
+        let forbidden = told("0.0.0.0:47", io::ErrorKind::PermissionDenied);
+        assert!(forbidden.contains("--listen") && !forbidden.contains("another agent"));
+    }
 }

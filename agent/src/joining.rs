@@ -13,6 +13,7 @@ use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{JoinRequest, prove};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};
 use peerage_proto::replica::{Limits, Outputs, Replica};
 use peerage_proto::roster::Roster;
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admission::binding;
 use crate::clock::Clock;
-use crate::mesh::{read_frame, write_frame};
+use crate::mesh::{read_frame, too_narrow, write_frame};
 use crate::store::{Store, StoreError};
 
 /// How long one address of a seed is tried.
@@ -295,22 +296,22 @@ impl Joiner {
 async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
     let dial = |address: SocketAddr| async move {
         let dialled = timeout(DIAL_TIMEOUT, dialler.dial(seed.node, address)).await;
-        let silent = || Err(format!("no answer within {}", HowLong(DIAL_TIMEOUT)));
-        (address, dialled.unwrap_or_else(|_| silent()))
+        let silent = || format!("no answer within {}", HowLong(DIAL_TIMEOUT));
+        (address, dialled.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent))))
     };
     let mut dialling: futures_util::stream::FuturesUnordered<_> =
         seed.addresses.iter().copied().map(dial).collect();
     while let Some((address, outcome)) = futures_util::StreamExt::next(&mut dialling).await {
         match outcome {
             Ok(connection) => return Some(connection),
-            Err(cause) => tried.push(format!("{address}: {cause}")),
+            Err(cause) => tried.push(format!("{}: {cause}", canonical(address))),
         }
     }
     None
 }
 
 fn seed_name(connection: &Connection) -> String {
-    format!("the node at {}", connection.remote_address())
+    format!("the node at {}", canonical(connection.remote_address()))
 }
 
 fn unexpected(frame: MemberFrame, member: &str) -> JoinError {

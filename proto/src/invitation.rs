@@ -1,10 +1,18 @@
 //! Join Information: the one string that an operator pastes.
 //!
-//! `peerage1-` and base64url (RFC 4648 section 5) of
-//! `length (2 bytes) | terms (MessagePack) | signature (64) | secret (16 bytes or none) | check (4)`.
-//! The terms are signed by the node that issued them, so any member can check them with no
+//! `peerage1-` and base64url (RFC 4648 section 5) of `opening (2 bytes) | content | check (4)`. The
+//! terms in it are signed by the node that issued them, so any member can check them with no
 //! registration. The secret makes an Ed25519 key whose public half stands in the terms: a joiner
 //! proves that it holds it and never sends it.
+//!
+//! The opening is a number, the highest byte first. Its upper two bits tell the form: `10` is the
+//! short one ([`short`]), and the other bits are the length of the content. A string of it has at
+//! most 300 characters for one seed with one IPv4 address, names of up to 16 bytes and no pattern,
+//! and 60 more for each further such seed. `00` is the long one, `terms (MessagePack) | signature
+//! (64) | secret (16 bytes or none)`, where the bits are the length of the terms; it is read, and
+//! written where the terms were signed in another spelling than this version's.
+
+mod short;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -48,19 +56,60 @@ pub fn progress(text: &str) -> Progress {
     else {
         return Progress::More;
     };
-    let terms = usize::from(u16::from_be_bytes([opening[0], opening[1]]));
-    if terms > TERMS_BYTES_MAX {
-        return Progress::Wrong;
-    }
-    let chars = |bytes: usize| BASE64URL_NOPAD.encode_len(bytes);
-    let bare = 2 + terms + SIGNATURE_LEN + CHECK_LEN;
+    let lengths = match Form::of([opening[0], opening[1]]) {
+        Some(Form::Short { content }) => content..=content,
+        Some(Form::Long { terms }) => {
+            let bare = terms + SIGNATURE_LEN;
+            bare..=bare + SECRET_LEN
+        }
+        None => return Progress::Wrong,
+    };
+    let chars = |content: &usize| BASE64URL_NOPAD.encode_len(OPENING_LEN + content + CHECK_LEN);
     let is_whole =
         || BASE64URL_NOPAD.decode(encoded.as_bytes()).is_ok_and(|b| checked(&b).is_some());
     match encoded.len() {
-        length if length == chars(bare) && is_whole() => Progress::Whole,
-        length if length < chars(bare + SECRET_LEN) => Progress::More,
-        length if length == chars(bare + SECRET_LEN) && is_whole() => Progress::Whole,
+        length if length < chars(lengths.start()) => Progress::More,
+        length if length == chars(lengths.start()) && is_whole() => Progress::Whole,
+        length if length < chars(lengths.end()) => Progress::More,
+        length if length == chars(lengths.end()) && is_whole() => Progress::Whole,
         _ => Progress::Wrong,
+    }
+}
+
+/// How a string is written, and how much of what follows its opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Without the names of fields: the bytes of the whole content.
+    Short { content: usize },
+    /// With the terms as they were signed: the bytes of them.
+    Long { terms: usize },
+}
+
+impl Form {
+    /// The bits of the opening that tell the form, and those of [`Form::Short`].
+    const BITS: u16 = 0xc000;
+    const SHORT: u16 = 0x8000;
+
+    /// Reads an opening; none of another version, or longer than any of this one.
+    fn of(opening: [u8; OPENING_LEN]) -> Option<Self> {
+        let opening = u16::from_be_bytes(opening);
+        let length = usize::from(opening & !Self::BITS);
+        let fits = length <= TERMS_BYTES_MAX;
+        match opening & Self::BITS {
+            Self::SHORT => fits.then_some(Self::Short { content: length }),
+            0 => fits.then_some(Self::Long { terms: length }),
+            _ => None,
+        }
+    }
+
+    /// The opening of this form; none where it is too long for it.
+    fn opening(self) -> Option<[u8; OPENING_LEN]> {
+        let (form, length) = match self {
+            Self::Short { content } => (Self::SHORT, content),
+            Self::Long { terms } => (0, terms),
+        };
+        let length = u16::try_from(length).ok().filter(|_| length <= TERMS_BYTES_MAX)?;
+        Some((form | length).to_be_bytes())
     }
 }
 
@@ -70,12 +119,13 @@ const ANY_PREFIX: &str = "peerage";
 /// How long the string may be.
 const TOKEN_CHARS_MAX: usize = 8 * 1024;
 
-/// How long the encoded terms may be.
+/// How long the encoded terms may be, and the content of a string in the short form.
 pub const TERMS_BYTES_MAX: usize = 4 * 1024;
 
 /// How many seeds an invitation names.
 pub const SEEDS_MAX: usize = 5;
 
+const OPENING_LEN: usize = 2;
 const SECRET_LEN: usize = 16;
 const CHECK_LEN: usize = 4;
 
@@ -269,16 +319,16 @@ impl JoinInformation {
         }
         let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| TokenError::Damaged)?;
         let content = checked(&bytes).ok_or(TokenError::Damaged)?;
-        let (length, rest) = content.split_first_chunk().ok_or(TokenError::Damaged)?;
-        let (body, rest) = rest
-            .split_at_checked(usize::from(u16::from_be_bytes(*length)))
-            .ok_or(TokenError::Damaged)?;
-        let (signature, secret) = rest.split_first_chunk().ok_or(TokenError::Damaged)?;
-        let secret = match secret.len() {
-            0 => None,
-            _ => Some(Secret(secret.try_into().map_err(|_| TokenError::Damaged)?)),
+        let (opening, content) = content.split_first_chunk().ok_or(TokenError::Damaged)?;
+        let (invitation, secret) = match Form::of(*opening) {
+            Some(Form::Short { content: length }) if length == content.len() => {
+                let short::Content { terms, signature, secret } = short::read(content)?;
+                (Invitation::verify(&codec::encode(&terms), &signature)?, secret)
+            }
+            Some(Form::Long { terms }) => read_long(content, terms)?,
+            Some(Form::Short { .. }) => return Err(TokenError::Damaged),
+            None => return Err(TokenError::Version),
         };
-        let invitation = Invitation::verify(body, signature)?;
         let this = Self { invitation, secret };
         match &this.secret {
             Some(secret) if !this.opens_with(secret) => Err(TokenError::Forged),
@@ -294,15 +344,36 @@ impl JoinInformation {
 
 impl fmt::Display for JoinInformation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let body = &self.invitation.body;
-        let length = u16::try_from(body.len()).expect("terms are bounded well below 64 KiB");
-        let mut bytes = length.to_be_bytes().to_vec();
-        bytes.extend_from_slice(body);
-        bytes.extend_from_slice(&self.invitation.signature);
-        bytes.extend(self.secret.iter().flat_map(|secret| secret.0));
+        let Invitation { terms, body, signature } = &self.invitation;
+        // Who reads the short form spells the signed one out again.
+        let is_ours = codec::encode(terms)[..] == body[..];
+        let content = short::write(terms, signature, self.secret.as_ref());
+        let short = Form::Short { content: content.len() }.opening().filter(|_| is_ours);
+        let (opening, content) = match short {
+            Some(opening) => (opening, content),
+            None => {
+                let opening = Form::Long { terms: body.len() }.opening();
+                let secret = self.secret.iter().flat_map(|Secret(secret)| secret);
+                let content = body.iter().chain(signature).chain(secret).copied().collect();
+                (opening.expect("terms that do not fit are neither read nor issued"), content)
+            }
+        };
+        let mut bytes = opening.to_vec();
+        bytes.extend(content);
         bytes.extend(checksum(&bytes));
         write!(f, "{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
     }
+}
+
+/// Reads the content of a string in the long form.
+fn read_long(content: &[u8], terms: usize) -> Result<(Invitation, Option<Secret>), TokenError> {
+    let (body, rest) = content.split_at_checked(terms).ok_or(TokenError::Damaged)?;
+    let (signature, secret) = rest.split_first_chunk().ok_or(TokenError::Damaged)?;
+    let secret = match secret.len() {
+        0 => None,
+        _ => Some(Secret(secret.try_into().map_err(|_| TokenError::Damaged)?)),
+    };
+    Ok((Invitation::verify(body, signature)?, secret))
 }
 
 /// What the checksum behind it covers; `None` where it is another's.
@@ -321,6 +392,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const LONG: &str = include_str!("invitation/long.txt");
+    const LONG_BARE: &str = include_str!("invitation/long_bare.txt");
+    const SHORT: &str = include_str!("invitation/short.txt");
 
     fn sample() -> JoinInformation {
         let issuer = Keypair::from_seed([1; 32]);
@@ -423,6 +498,71 @@ mod tests {
     }
 
     #[test]
+    fn strings_of_the_long_form_are_still_read() {
+        let whole = sample();
+        let bare = JoinInformation { secret: None, ..whole.clone() };
+        for (text, token) in [(LONG, whole), (LONG_BARE, bare)] {
+            assert_eq!(JoinInformation::parse(text).unwrap(), token);
+            let text = text::one_word(text);
+            assert_eq!(progress(&text), Progress::Whole);
+            for at in 0..text.len() {
+                assert_ne!(progress(&text[..at]), Progress::Whole, "the first {at}");
+                assert!(JoinInformation::parse(&text[..at]).is_err(), "cut at {at}");
+            }
+            assert!(token.to_string().len() < text.len() * 3 / 5);
+        }
+    }
+
+    /// A version that adds to the terms signs what this one does not know.
+    #[test]
+    fn terms_in_another_spelling_keep_it() {
+        #[derive(Serialize)]
+        struct Newer {
+            #[serde(flatten)]
+            terms: Terms,
+            colour: &'static str,
+        }
+        let issuer = Keypair::from_seed([1; 32]);
+        let JoinInformation { invitation, secret } = sample();
+        let body = codec::encode(&Newer { terms: invitation.terms, colour: "red" });
+        let signature = issuer.sign(Domain::Invite, &body);
+        let invitation = Invitation::verify(&body, &signature).unwrap();
+        let token = JoinInformation { invitation, secret };
+        assert_eq!(JoinInformation::parse(&token.to_string()).unwrap(), token);
+        assert_eq!(token.invitation.body(), body);
+    }
+
+    #[test]
+    fn the_short_form_stays_as_it_is() {
+        assert_eq!(sample().to_string(), text::one_word(SHORT));
+    }
+
+    /// One that was put together by somebody who does not have the issuer's key.
+    #[test]
+    fn terms_that_nobody_signed_are_forged_in_the_short_form_too() {
+        let JoinInformation { invitation, secret } = sample();
+        let terms = Terms { uses: Some(99), ..invitation.terms };
+        let body = codec::encode(&terms).into();
+        let invitation = Invitation { terms, body, signature: invitation.signature };
+        let token = JoinInformation { invitation, secret };
+        assert_eq!(JoinInformation::parse(&token.to_string()).unwrap_err(), TokenError::Forged);
+    }
+
+    #[test]
+    fn what_a_later_version_puts_in_is_of_another_version() {
+        let later = |content: &[u8], form: u16| {
+            let mut bytes = (form | content.len() as u16).to_be_bytes().to_vec();
+            bytes.extend(content);
+            bytes.extend(checksum(&bytes));
+            let text = format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes));
+            JoinInformation::parse(&text).unwrap_err()
+        };
+        assert_eq!(later(&[0x80; 60], Form::SHORT), TokenError::Version, "a mark");
+        assert_eq!(later(&[0; 60], Form::BITS), TokenError::Version, "a form");
+        assert_eq!(later(&[0; 60], Form::SHORT), TokenError::Damaged, "neither");
+    }
+
+    #[test]
     fn other_texts_are_told_apart() {
         let told = |text: &str| JoinInformation::parse(text).unwrap_err();
         assert_eq!(told("hello"), TokenError::NotJoinInformation);
@@ -431,13 +571,85 @@ mod tests {
         assert_eq!(told(""), TokenError::NotJoinInformation);
     }
 
+    /// A name of at most 16 bytes.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof!["[ -~]{1,16}", "[a-z0-9-]{16}", "[äöüß]{1,8}", "[一-三]{1,5}"]
+    }
+
+    /// Terms without seeds, as they are made until the year 2109.
+    fn terms() -> impl Strategy<Value = Terms> {
+        let times = (0..1_u64 << 42, 0..1_u64 << 42);
+        let what = (name(), name(), any::<Option<u32>>(), any::<bool>());
+        (any::<[u8; 16]>(), times, what).prop_map(|(datacenter, times, what)| Terms {
+            datacenter: DataCenterId(datacenter),
+            datacenter_name: what.0,
+            issuer: Keypair::from_seed([1; 32]).node_id(),
+            issuer_name: what.1,
+            invite: Secret::new([5; 16]).key().invite_id(),
+            seeds: Vec::new(),
+            issued_ms: times.0,
+            expires_ms: times.0 + times.1,
+            uses: what.2,
+            node_name: None,
+            strict: what.3,
+        })
+    }
+
+    fn issued(terms: Terms, with_secret: bool) -> JoinInformation {
+        let invitation = Invitation::issue(terms, &Keypair::from_seed([1; 32]));
+        let secret = with_secret.then(|| Secret::new([5; 16]));
+        JoinInformation { invitation, secret }
+    }
+
     proptest! {
         #[test]
+        fn a_string_has_300_characters_and_60_more_for_each_further_seed(
+            terms in terms(),
+            seeds in prop::collection::vec(any::<([u8; 32], [u8; 4], u16)>(), 0..SEEDS_MAX),
+            own in any::<([u8; 4], u16)>(),
+            with_secret: bool,
+        ) {
+            let further = seeds.len();
+            let seed = |node, address: ([u8; 4], u16)| Seed { node, addresses: vec![address.into()] };
+            let others = seeds.into_iter().map(|(id, ip, port)| seed(NodeId(id), (ip, port)));
+            let seeds = std::iter::once(seed(terms.issuer, own)).chain(others).collect();
+            let token = issued(Terms { seeds, ..terms }, with_secret);
+            let text = token.to_string();
+            prop_assert!(text.len() <= 300 + 60 * further, "{} characters: {text}", text.len());
+            prop_assert_eq!(JoinInformation::parse(&text).unwrap(), token);
+        }
+
+        #[test]
+        fn whatever_is_issued_is_read_back(
+            terms in terms(),
+            seeds in prop::collection::vec(
+                (any::<[u8; 32]>(), prop::collection::vec(any::<SocketAddr>(), 0..16)),
+                0..=SEEDS_MAX,
+            ),
+            times: (u64, u64),
+            node_name in prop::option::of("\\PC{0,64}"),
+            with_secret: bool,
+        ) {
+            let seed = |(node, addresses): (_, Vec<SocketAddr>)| {
+                let addresses = addresses.into_iter().map(|a| (a.ip(), a.port()).into()).collect();
+                Seed { node: NodeId(node), addresses }
+            };
+            let seeds = seeds.into_iter().map(seed).collect();
+            let (issued_ms, expires_ms) = times;
+            let terms = Terms { seeds, issued_ms, expires_ms, node_name, ..terms };
+            let token = issued(terms, with_secret);
+            prop_assert_eq!(JoinInformation::parse(&token.to_string()).unwrap(), token);
+        }
+
+        #[test]
         fn arbitrary_content_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let mut whole = bytes.clone();
-            whole.extend(checksum(&bytes));
-            let text = format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&whole));
-            prop_assert!(JoinInformation::parse(&text).is_err());
+            let mut short = Form::Short { content: bytes.len() }.opening().unwrap().to_vec();
+            short.extend(&bytes);
+            for mut whole in [bytes, short] {
+                whole.extend(checksum(&whole));
+                let text = format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&whole));
+                prop_assert!(JoinInformation::parse(&text).is_err());
+            }
         }
 
         #[test]

@@ -265,6 +265,14 @@ pub fn best_of(addresses: &[SocketAddr], count: usize) -> Vec<SocketAddr> {
     best
 }
 
+/// The addresses whose hosts `first` names before all others, in its order; else as they were.
+pub fn promoted(addresses: &[SocketAddr], first: &[IpAddr]) -> Vec<SocketAddr> {
+    let place = |address: &SocketAddr| first.iter().position(|ip| *ip == address.ip());
+    let mut ordered = addresses.to_vec();
+    ordered.sort_by_key(|address| place(address).unwrap_or(first.len()));
+    ordered
+}
+
 /// How often changes of a host's own addresses are told: the first at once, the next the later the
 /// more there were, so that an interface that comes and goes does not write for ever.
 #[derive(Debug, Clone, Default)]
@@ -294,6 +302,15 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_to_work_goes_first_and_nothing_is_lost() {
+        let at = |n: u8| SocketAddr::from(([10, 0, 0, n], 4747));
+        let all = [at(1), at(2), at(3), at(4)];
+        let first = [at(9), at(3), at(1), at(3)].map(|address| address.ip());
+        assert_eq!(promoted(&all, &first), [at(3), at(1), at(2), at(4)]);
+        assert_eq!(promoted(&all, &[]), all);
+    }
 
     fn link(text: &str, priority: u64) -> Link {
         let priority = priority.try_into().unwrap();

@@ -45,6 +45,27 @@ fn a_token_that_was_used_is_dead() {
     fleet[2].cli(&["join", token.trim(), "--yes"]).exits(4).says(&["used", "peerage invite"]);
 }
 
+/// A string was 505 characters, of which a QR code was wider than a terminal.
+#[test]
+fn a_camera_reads_the_token_off_a_terminal() {
+    let fleet = Fleet::start(2);
+    fleet[0].create("north");
+
+    let shown = fleet[0].cli(&["invite", "--qr"]).exits(0);
+
+    let token = shown.stdout.trim();
+    assert!(token.len() <= 300, "{} characters: {token}", token.len());
+    let lines: Vec<&str> = shown.stderr.lines().filter(|line| line.starts_with(COLOURS)).collect();
+    let columns = columns(lines[0]);
+    assert!(columns <= 80, "{columns} columns");
+    assert_eq!(photographed(&lines), token);
+    fleet[1].join(token).expect("it opens the door");
+    let json = fleet[0].cli(&["--json", "invite", "--qr"]).exits(0);
+    let lines: Vec<&str> = json.stderr.lines().filter(|line| line.starts_with(COLOURS)).collect();
+    assert_eq!(photographed(&lines), json.json()["token"]);
+    fleet[0].cli(&["invite", "--qr", "list"]).exits(2);
+}
+
 #[test]
 fn a_token_of_many_uses_is_to_be_pasted_where_no_other_user_sees_it() {
     let fleet = Fleet::start(2);
@@ -102,4 +123,37 @@ fn uses_of(agent: &Agent, made: &Value) -> Value {
     let invites = invites.as_array().unwrap();
     let own = invites.iter().find(|invite| invite["id"] == made["id"]).unwrap();
     own["uses"].clone()
+}
+
+/// What opens a line of a QR code: black on white.
+const COLOURS: &str = "\x1b[30;107m";
+
+/// What the lines of a QR code say to a camera, which sees half a character as a square of light.
+#[track_caller]
+fn photographed(lines: &[&str]) -> String {
+    /// Pixels on each side of a square.
+    const SIDE: usize = 5;
+    let bare = |line: &&str| {
+        let inner = line.strip_prefix(COLOURS).and_then(|line| line.strip_suffix("\x1b[0m"));
+        inner.expect("a line has its colours and gives them back").chars().collect::<Vec<_>>()
+    };
+    let lines: Vec<Vec<char>> = lines.iter().map(bare).collect();
+    let is_dark = |x: usize, y: usize| match lines[y / 2][x] {
+        '█' => true,
+        '▀' => y.is_multiple_of(2),
+        '▄' => !y.is_multiple_of(2),
+        ' ' => false,
+        other => panic!("{other:?} in a QR code"),
+    };
+    let (width, height) = (lines[0].len() * SIDE, lines.len() * 2 * SIDE);
+    let light = |x: usize, y: usize| if is_dark(x / SIDE, y / SIDE) { 20 } else { 230 };
+    let mut photograph = rqrr::PreparedImage::prepare_from_greyscale(width, height, light);
+    let codes = photograph.detect_grids();
+    assert_eq!(codes.len(), 1, "one code is seen");
+    codes[0].decode().expect("it reads").1
+}
+
+/// How many columns of a terminal a line of a QR code takes.
+fn columns(line: &str) -> usize {
+    line.trim_start_matches(COLOURS).trim_end_matches("\x1b[0m").chars().count()
 }

@@ -208,6 +208,120 @@ fn a_host_without_ipv4_runs_on_ipv6() {
     finds(&two, "pve-1", &[format!("[fd77::1]:{}", one.port().unwrap())]);
 }
 
+/// Seen on hosts with bridges for guests: the token named the first four of them and left out the
+/// address of the network, in silence.
+#[test]
+fn join_information_names_the_default_routes_address_and_tells_what_it_left_out() {
+    if !alone_in_a_network(&["ip addr add 192.0.2.7/24 dev eth7"]) {
+        return;
+    }
+    run("ip route add default via 192.0.2.1");
+    (1..=5).for_each(bridge);
+    let one = founder_on("0.0.0.0");
+
+    let made = one.cli(&["invite"]).exits(0);
+
+    let port = one.port().unwrap();
+    let named = [
+        format!("192.0.2.7:{port}"),
+        format!("10.10.1.1:{port}"),
+        format!("10.10.2.1:{port}"),
+        format!("10.10.3.1:{port}"),
+    ];
+    assert_eq!(inspected(&one, made.stdout.trim())[0]["addresses"], json!(named));
+    made.says(&["left out", "10.10.4.1", "10.10.5.1", "peerage links set"]);
+    let warnings = one.client().post("invites", &json!({})).unwrap()["warnings"].clone();
+    assert!(warnings[0].as_str().unwrap().contains("10.10.5.1"), "{warnings}");
+    // What the operator says holds in the order in which it was said.
+    one.cli(&["links", "set", "10.10.5.1", "192.0.2.7"]).exits(0);
+    let made = one.client().post("invites", &json!({})).unwrap();
+    let given = [format!("10.10.5.1:{port}"), format!("192.0.2.7:{port}")];
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(inspected(&one, token)[0]["addresses"], json!(given));
+    assert_eq!(made["warnings"], json!([]));
+}
+
+/// With twenty bridges the address of the network, which came last, was told to nobody, and the
+/// refusal blamed a firewall.
+#[test]
+fn bridges_of_guests_stand_behind_the_network_however_many_and_early_they_are() {
+    if !alone_in_a_network(&[]) {
+        return;
+    }
+    (1..=20).for_each(bridge);
+    run("ip link add eth9 type veth peer name eth10");
+    run("ip link set eth9 up");
+    run("ip addr add 192.0.2.9/24 dev eth9");
+    // A bridge with a guest's cable is one of guests still, and so is one that leads nowhere.
+    run("ip link set eth10 master lan20");
+    let one = founder_on("0.0.0.0");
+
+    let port = one.port().unwrap();
+    assert_eq!(one.status()["addresses"][0], format!("192.0.2.9:{port}"));
+    let seeds = inspected(&one, &one.invite(json!({})));
+    assert_eq!(seeds[0]["addresses"][0], format!("192.0.2.9:{port}"));
+}
+
+/// The token named 127.0.0.1 without a word.
+#[test]
+fn a_founder_that_nobody_can_reach_says_so_with_its_token() {
+    if !alone_in_a_network(&[]) {
+        return;
+    }
+    let one = founder_on("0.0.0.0");
+    one.cli(&["invite"]).exits(0).says(&["127.0.0.1", "this host alone", "peerage links set"]);
+    let bound = founder_on("127.0.0.1");
+    let made = bound.cli(&["invite", "--json"]).exits(0);
+    let warning = made.json()["warnings"][0].as_str().unwrap_or_default().to_owned();
+    assert!(warning.contains("this host alone") && warning.contains("--listen"), "{warning}");
+}
+
+/// It asked whether another agent was running.
+#[test]
+fn an_address_that_the_host_does_not_have_yet_is_named_when_the_agent_cannot_listen() {
+    // Of a network for documentation, in both spellings.
+    for host in ["192.0.2.77", "[::ffff:192.0.2.77]", "[2001:db8::77]"] {
+        let ended = Agent::named("pve-1").on_host(host).run_to_end();
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let spelt = if host.contains("2001") { "2001:db8::77" } else { "192.0.2.77" };
+        ended.says(&[&format!("this host has no address {spelt} (yet)"), "--listen"]);
+        assert!(!ended.stderr.contains("another agent"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("::ffff"), "{}", ended.stderr);
+    }
+}
+
+/// An agent on all addresses has one socket for both families, on which the kernel tells of IPv4 as
+/// of IPv6: a joiner was refused by "the node at [::ffff:127.0.0.1]".
+#[test]
+fn a_seed_that_refuses_is_told_by_its_ipv4_address() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skipped("this host has no IPv6");
+    }
+    let one = founder_on("127.0.0.1");
+    let mut two = Agent::named("pve-2").on_host("[::]").args(&["--advertise", "127.0.0.1"]);
+    two.restart();
+    let token = one.invite(json!({"node_name": "web-*"}));
+
+    let refused = two.cli(&["join", &token, "--yes"]).exits(4);
+
+    refused.says(&[&format!("the node at 127.0.0.1:{} refused", one.port().unwrap())]);
+    assert!(!two.log().contains("::ffff") && !one.log().contains("::ffff"), "{}", two.log());
+}
+
+/// A bridge of this host as hypervisors have them, with an address.
+fn bridge(number: u8) {
+    run(&format!("ip link add lan{number} type bridge"));
+    run(&format!("ip link set lan{number} up"));
+    run(&format!("ip addr add 10.10.{number}.1/24 dev lan{number}"));
+}
+
+fn founder_on(host: &str) -> Agent {
+    let mut one = Agent::named("pve-1").on_host(host);
+    one.restart();
+    one.create("north");
+    one
+}
+
 /// Two nodes of one Data Center on this host.
 fn pair_on(host: &str) -> (Agent, Agent) {
     let [mut one, mut two] = ["pve-1", "pve-2"].map(|name| Agent::named(name).on_host(host));

@@ -142,6 +142,48 @@ fn a_node_without_ipv4_is_reached_by_those_that_have_both() {
     all_reach_one_of(&fleet, "pve-4", &["fd77::99".parse().unwrap()], LATER);
 }
 
+/// Hypervisors have the same addresses on their bridges. The joiner was told that "the host at
+/// 10.10.1.1 is node X, not the one that was dialled", where X was the joiner itself.
+#[test]
+fn an_address_that_the_joiner_has_itself_is_said_to_be_its_own() {
+    let Some(lab) = Lab::built(Layout::of(2).families(Families::V4)) else { return };
+    for host in 0..2 {
+        let bridge =
+            "link add lan1 type bridge\nlink set lan1 up\naddr add 10.10.1.1/24 dev lan1\n";
+        lab.host(host).ip(bridge).unwrap();
+    }
+    let mut founder = lab.agent(0).args(&["--advertise", "10.10.1.1"]);
+    let mut joiner = lab.agent(1);
+    founder.restart();
+    joiner.restart();
+    founder.create("north");
+    let token = founder.invite(json!({}));
+
+    let refused = joiner.cli(&["join", &token, "--yes"]).exits(1);
+
+    refused.says(&["10.10.1.1:4747", "that address is this very host's"]);
+    let me = joiner.status()["node"]["id"].as_str().unwrap()[..8].to_owned();
+    assert!(!refused.stderr.contains(&me), "{}", refused.stderr);
+}
+
+/// QUIC needs packets of 1,228 bytes. Over a tunnel that takes less ping works, and the joiner was
+/// told that the seed is silent, although the kernel knew the size.
+#[test]
+fn a_path_that_takes_no_packets_of_quic_is_said_to_be_too_narrow() {
+    let Some(lab) = Lab::built(Layout::of(2).families(Families::V4)) else { return };
+    lab.host(1).ip("link set eth0 mtu 1227\n").unwrap();
+    let [mut founder, mut joiner] = [lab.agent(0), lab.agent(1)];
+    founder.restart();
+    joiner.restart();
+    founder.create("north");
+    let token = founder.invite(json!({}));
+
+    joiner.cli(&["join", &token, "--yes"]).exits(1).says(&["1227 bytes", "1228", "MTU"]);
+
+    lab.host(1).ip("link set eth0 mtu 1228\n").unwrap();
+    joiner.join(&token).expect("that is just enough");
+}
+
 /// An agent that tells its addresses in the order of the networks.
 fn advertised(lab: &Lab, host: usize) -> Agent {
     let addresses = lab.addresses(host).iter().map(ToString::to_string).collect::<Vec<_>>();

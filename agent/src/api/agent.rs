@@ -123,7 +123,7 @@ impl Service for Agent {
     }
 
     async fn invite(&self, caller: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
-        invites::create(&self.node, caller, request).await
+        invites::create(&self.node, &self.links.own(), caller, request).await
     }
 
     async fn invites(&self, _: &Caller, _: ListInvites) -> Answer<List<Invite>> {

@@ -1,6 +1,6 @@
 //! Invitations: made, listed, called back, and read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use peerage_proto::access::Caller;
 use peerage_proto::admission::invitation::{
@@ -10,7 +10,7 @@ use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
-use peerage_proto::links::best_of;
+use peerage_proto::links::{best_of, canonical, promoted};
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
@@ -18,6 +18,7 @@ use peerage_proto::time::HowLong;
 use super::failure::{member, not_written};
 use super::{Answer, members};
 use crate::clock::rfc3339;
+use crate::links::{Origin, OwnLinks, default_route_addresses};
 use crate::membership::Membership;
 use crate::node::Node;
 
@@ -32,6 +33,7 @@ const PATTERN_BYTES_MAX: usize = 128;
 
 pub(super) async fn create(
     node: &Node,
+    links: &OwnLinks,
     caller: &Caller,
     request: CreateInvite,
 ) -> Answer<CreatedInvite> {
@@ -56,13 +58,15 @@ pub(super) async fn create(
     }
     let now_ms = node.now().wall_ms;
     let secret = Secret::new(rand::random());
+    let seeds = seeds(node, links, &membership, &roster, strict);
+    let warnings = warnings(links, &seeds);
     let terms = Terms {
         datacenter: membership.datacenter,
         datacenter_name: roster.datacenter_name.clone(),
         issuer: membership.me,
         issuer_name: node.name(),
         invite: secret.key().invite_id(),
-        seeds: seeds(node, &membership, &roster, strict),
+        seeds,
         issued_ms: now_ms,
         expires_ms: now_ms + ttl.as_millis() as u64,
         uses: uses.at_most(),
@@ -87,21 +91,73 @@ pub(super) async fn create(
             true => "peerage join".to_owned(),
         },
         uses: uses.at_most(),
+        warnings,
         token,
     })
 }
 
 /// Whom a joiner asks: this node, then others that are alive. Of a strict invitation only this node
 /// can admit.
-fn seeds(node: &Node, membership: &Membership, roster: &Roster, strict: bool) -> Vec<Seed> {
+fn seeds(
+    node: &Node,
+    links: &OwnLinks,
+    membership: &Membership,
+    roster: &Roster,
+    strict: bool,
+) -> Vec<Seed> {
     let best = |addresses: &[SocketAddr]| best_of(addresses, SEED_ADDRESSES_MAX);
-    let own = Seed { node: membership.me, addresses: best(&node.addresses()) };
+    let own = Seed { node: membership.me, addresses: best(&own_addresses(node, links)) };
     let others = membership.alive().into_iter().filter_map(|id| {
-        let addresses = best(&roster.member(&id)?.addresses);
+        let met = node.mesh().peer(id).and_then(|peer| peer.path.address());
+        let met: Vec<IpAddr> = met.map(|address| address.ip()).into_iter().collect();
+        let addresses = best(&promoted(&roster.member(&id)?.addresses, &met));
         Some(Seed { node: id, addresses })
     });
     let count = if strict { 0 } else { SEEDS_MAX - 1 };
     std::iter::once(own).chain(others.take(count)).collect()
+}
+
+/// This node's addresses, those first at which a stranger finds it most likely: where its default
+/// route begins, then those that members dialled. What an operator put in order stays so.
+fn own_addresses(node: &Node, links: &OwnLinks) -> Vec<SocketAddr> {
+    match links.origin {
+        Origin::Interfaces => {
+            let peers = node.mesh().peers().into_iter();
+            let met = peers.filter(|peer| !peer.dialled).filter_map(|peer| peer.local);
+            let first: Vec<IpAddr> = default_route_addresses().into_iter().chain(met).collect();
+            promoted(&links.addresses(), &first)
+        }
+        _ => links.addresses(),
+    }
+}
+
+/// What may keep a host from joining by these seeds, of which this node is the first.
+fn warnings(links: &OwnLinks, seeds: &[Seed]) -> Vec<String> {
+    let alone = |seed: &Seed| seed.addresses.iter().all(|address| address.ip().is_loopback());
+    if seeds.iter().all(alone) {
+        let why = match links.origin {
+            Origin::Listen => "the agent listens there and nowhere else (--listen)",
+            Origin::Interfaces => "this host has no other address (yet)",
+            Origin::Set | Origin::Configured(_) => "that is what its links say",
+        };
+        let at: Vec<_> = links.addresses().iter().map(SocketAddr::to_string).collect();
+        return vec![format!(
+            "this Join Information is good on this host alone: it names {}, since {why}; once other \
+             hosts reach this one, or you told where (`peerage links set ADDRESS`), make it anew",
+            at.join(", ")
+        )];
+    }
+    let own = seeds.first().map(|seed| seed.addresses.as_slice()).unwrap_or_default();
+    let left: Vec<_> = links.addresses().into_iter().filter(|at| !own.contains(at)).collect();
+    if left.is_empty() {
+        return Vec::new();
+    }
+    let left: Vec<_> = left.iter().map(SocketAddr::to_string).collect();
+    vec![format!(
+        "Join Information names {SEED_ADDRESSES_MAX} addresses of this node at most, and left out {}; \
+         where these are the ones that matter, `peerage links set ADDRESS...` puts them first",
+        left.join(", ")
+    )]
 }
 
 pub(super) fn list(node: &Node) -> Vec<Invite> {
@@ -193,7 +249,7 @@ pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
     };
     let seeds = terms.seeds.iter().map(|seed| api::Seed {
         id: seed.node.to_string(),
-        addresses: seed.addresses.iter().map(ToString::to_string).collect(),
+        addresses: seed.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
     });
     Ok(Inspection {
         datacenter: Named { name: terms.datacenter_name.clone(), id: terms.datacenter.to_string() },

@@ -6,11 +6,12 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use peerage_proto::api::{ApiError, ErrorCode, Exit, HowLong, text};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Stop;
+use super::qr::Picture;
 use super::table::Table;
 use super::text::printable;
 
@@ -136,6 +137,23 @@ impl Console {
     /// Warns a person: said with `--json`, too, since it goes to stderr and is no answer.
     pub fn warn(&mut self, words: impl Display) {
         let _ = writeln!(self.err, "peerage: {}", printable(&words.to_string()));
+    }
+
+    /// Shows a picture beside the data, with `--json` too, and says where the terminal has no room
+    /// for it.
+    pub(super) fn show(&mut self, picture: &Picture) {
+        let _ = writeln!(self.err, "{picture}");
+        let size = self.terminal.err.then(|| tcgetwinsize(io::stderr()).ok()).flatten();
+        // A terminal that does not know says 0.
+        let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+        let size = size.filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        let (columns, rows) = (picture.columns(), picture.rows());
+        if let Some((wide, high)) = size.filter(|(wide, high)| *wide < columns || *high < rows) {
+            self.warn(format_args!(
+                "the QR code is {columns} columns wide and {rows} lines high, and this terminal \
+                 {wide} and {high}: make it larger, or its letters smaller"
+            ));
+        }
     }
 
     /// Shows what it is about and asks a question; anything but `y` or `yes` is no.

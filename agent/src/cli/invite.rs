@@ -7,6 +7,7 @@ use peerage_proto::api::invites::{
 use peerage_proto::api::{ApiError, ErrorCode, Span};
 
 use super::join::token_of;
+use super::qr::Picture;
 use super::table::Table;
 use super::text::{or_unknown, short};
 use super::{Client, Console, Outcome};
@@ -31,6 +32,9 @@ pub struct InviteArgs {
     /// Leave the secret out of the string, and print it apart, as a password
     #[arg(long)]
     no_secret: bool,
+    /// Show the string as a QR code too, on stderr, for a camera before the screen
+    #[arg(long)]
+    qr: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,8 +57,8 @@ pub(super) async fn invite(args: InviteArgs, client: &Client, console: &mut Cons
         no_secret: args.no_secret,
     };
     match args.command {
-        None => create(request, client, console).await,
-        Some(_) if request != CreateInvite::default() => {
+        None => create(request, args.qr, client, console).await,
+        Some(_) if request != CreateInvite::default() || args.qr => {
             let message = "the options of `peerage invite` make a new invitation";
             let hint = "use `peerage invite list` and `peerage invite revoke ID` without them";
             Err(ApiError::new(ErrorCode::BadRequest, message).hint(hint).into())
@@ -64,12 +68,25 @@ pub(super) async fn invite(args: InviteArgs, client: &Client, console: &mut Cons
     }
 }
 
-async fn create(request: CreateInvite, client: &Client, console: &mut Console) -> Outcome {
+async fn create(
+    request: CreateInvite,
+    qr: bool,
+    client: &Client,
+    console: &mut Console,
+) -> Outcome {
     let invite = console.attend("asking the agent", client.call(&request)).await?;
+    invite.warnings.iter().for_each(|warning| console.warn(warning));
+    let picture = qr.then(|| Picture::of(&invite.token));
     if console.wants_json() {
-        return console.json(&invite);
+        console.json(&invite)?;
+        picture.transpose()?.iter().for_each(|picture| console.show(picture));
+        return Ok(());
     }
     console.line(&invite.token)?;
+    if let Some(picture) = picture {
+        console.say("");
+        console.show(&picture?);
+    }
     console.say(format_args!("\non {}, until {}:\n", whom(&invite), invite.expires));
     console.say(format_args!("  {}\n", invite.command));
     if !invite.command.contains(&invite.token) {

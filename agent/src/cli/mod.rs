@@ -18,6 +18,7 @@ mod leave;
 mod links;
 mod meet;
 mod members;
+mod qr;
 mod reaching;
 mod reset;
 mod settings;

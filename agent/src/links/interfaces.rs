@@ -3,16 +3,18 @@
 //! Addresses of private networks go before global ones: the hosts of a Data Center stand close to
 //! each other, and what leaves the site passes firewalls and costs money. Then come those that are
 //! behind something: tunnels, shared address space (RFC 6598), and IPv6 addresses that are soon to
-//! go (RFC 4941). Of one rank IPv4 goes first, then the interface that the host has had for longer.
+//! go (RFC 4941). Last are bridges that carry guests of this host alone. Of one rank IPv4 goes first, then the interface that the host has had for longer.
 //! A host on a network that a peer does not know loses a fraction of a second at the first dial.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use peerage_proto::isolation::{Card, Network};
 use peerage_proto::links::{ADDRESSES_MAX, is_reserved};
+
+use super::guests::guest_bridges;
 
 /// What the names of interfaces begin with that carry guests of this host and no other hosts: many
 /// hosts have the same addresses there.
@@ -56,6 +58,8 @@ pub struct HostAddress {
     index: u32,
     /// Whether it leads to one other host only, as a tunnel does.
     tunnel: bool,
+    /// Whether it is a bridge that carries guests of this host and no cable.
+    of_guests: bool,
     /// The marks of [`IPV6_TABLE`].
     marks: u8,
     /// Whether the interface is switched on and its cable leads somewhere.
@@ -67,6 +71,21 @@ pub struct HostAddress {
 pub fn host_addresses() -> Vec<HostAddress> {
     let marks = marks(&fs::read_to_string(IPV6_TABLE).unwrap_or_default());
     in_order(found(&marks).unwrap_or_default().into_iter())
+}
+
+/// From where this host speaks to the world: the addresses of its default routes, IPv4 first. None
+/// where it has no such route. Nothing is sent.
+pub fn default_route_addresses() -> Vec<IpAddr> {
+    let own = |any: IpAddr, far: SocketAddr| -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(far)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    // Addresses for documentation (RFC 5737, RFC 3849), to which no other route leads.
+    let v4 = own(Ipv4Addr::UNSPECIFIED.into(), (Ipv4Addr::new(203, 0, 113, 1), 9).into());
+    let far = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 1);
+    let v6 = own(Ipv6Addr::UNSPECIFIED.into(), (far, 9).into());
+    [v4, v6].into_iter().flatten().filter(|ip| !ip.is_loopback()).collect()
 }
 
 /// What this host's cards say, as far as they have addresses at which other hosts may reach it.
@@ -87,8 +106,10 @@ fn network(found: Vec<HostAddress>) -> Network {
 }
 
 fn found(marks: &BTreeMap<IpAddr, u8>) -> io::Result<Vec<HostAddress>> {
+    let bridges = guest_bridges().unwrap_or_default();
     let address = |interface: if_addrs::Interface| HostAddress {
         ip: interface.ip().to_canonical(),
+        of_guests: interface.index.is_some_and(|index| bridges.contains(&index)),
         index: interface.index.unwrap_or(u32::MAX),
         tunnel: interface.is_p2p(),
         marks: marks.get(&interface.ip()).copied().unwrap_or(0),
@@ -136,6 +157,7 @@ fn is_inner(interface: &str) -> bool {
 fn rank(address: &HostAddress) -> u8 {
     let shared = |ip: Ipv4Addr| ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
     match address.ip {
+        _ if address.of_guests => 4,
         IpAddr::V6(_) if address.marks & (TEMPORARY | DEPRECATED) != 0 => 3,
         _ if address.tunnel => 2,
         IpAddr::V4(ip) if shared(ip) => 2,
@@ -164,7 +186,8 @@ mod tests {
     fn address(ip: &str, interface: &str, index: u32) -> HostAddress {
         let ip = ip.parse().unwrap();
         let interface = interface.into();
-        HostAddress { ip, interface, index, tunnel: false, marks: 0, is_up: true }
+        let (tunnel, of_guests, marks) = (false, false, 0);
+        HostAddress { ip, interface, index, tunnel, of_guests, marks, is_up: true }
     }
 
     fn ordered(found: Vec<HostAddress>) -> Vec<String> {
@@ -214,6 +237,19 @@ mod tests {
             address("10.0.0.8", "vmbr0", 7),
         ];
         assert_eq!(ordered(found), ["10.0.0.7", "10.0.0.8"]);
+    }
+
+    /// The twenty bridges of a host filled what is told of it, and the network came last.
+    #[test]
+    fn bridges_of_guests_stand_last_by_their_kind_whatever_they_are_called() {
+        let bridge = |n: u32| HostAddress {
+            of_guests: true,
+            ..address(&format!("10.10.{n}.1"), &format!("lan{n}"), n)
+        };
+        let found = (1..=20).map(bridge).chain([address("192.0.2.9", "eth9", 42)]).collect();
+        let kept = ordered(found);
+        assert_eq!((kept.len(), kept[0].as_str()), (ADDRESSES_MAX, "192.0.2.9"));
+        assert_eq!(kept[1], "10.10.1.1");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! addresses are followed as they come and go. What changes is told at once, and a host whose
 //! addresses change all the time is told of ever more rarely ([`Steadiness`]).
 
+mod guests;
 mod interfaces;
 mod netlink;
 
@@ -23,7 +24,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, Write};
 
-pub use interfaces::{HostAddress, host_addresses, host_network};
+pub use interfaces::{HostAddress, default_route_addresses, host_addresses, host_network};
 
 use netlink::AddressChanges;
 

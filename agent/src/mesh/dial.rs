@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 
 use peerage_proto::id::NodeId;
+use peerage_proto::links::canonical;
 use peerage_proto::roster::ADDRESSES_MAX;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::Refusal;
@@ -16,6 +17,7 @@ use peerage_proto::wire::Refusal;
 use super::hello::GreetError;
 use super::tls::Identity;
 use super::ways::{Path, Way};
+use super::width::too_narrow;
 
 /// How long all addresses of a node together are tried.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,12 +67,15 @@ pub enum DialError {
         after: Duration,
     },
     /// A host with another key answered, and no other address did better.
-    #[error("the host {at:#} is node {}, not the one that was dialled", found.short())]
+    #[error("{}", Found { at, found, is_self: *is_self })]
     WrongKey {
         /// Where.
         at: Path,
         /// Who is there.
         found: NodeId,
+        /// Whether that is this node itself: many hosts have the same addresses on bridges and
+        /// behind NAT.
+        is_self: bool,
     },
     /// The node refused this one.
     #[error("refused: {0}")]
@@ -108,13 +113,31 @@ impl From<GreetError> for DialError {
     }
 }
 
+struct Found<'a> {
+    at: &'a Path,
+    found: &'a NodeId,
+    is_self: bool,
+}
+
+impl std::fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { at, found, is_self } = self;
+        match is_self {
+            true => f.write_str("that address is this very host's"),
+            false => {
+                write!(f, "the host {at:#} is node {}, not the one that was dialled", found.short())
+            }
+        }
+    }
+}
+
 struct Tried<'a>(&'a [(SocketAddr, String)]);
 
 impl std::fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, (address, error)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{address} ({error})")?;
+            write!(f, "{comma}{} ({error})", canonical(*address))?;
         }
         Ok(())
     }
@@ -216,7 +239,8 @@ impl Dialler {
                     if let Way::Direct(address) = way
                         && !tried.iter().any(|(other, _)| other == address)
                     {
-                        tried.push((*address, "silent".to_owned()));
+                        let why = too_narrow(*address).unwrap_or_else(|| "silent".to_owned());
+                        tried.push((*address, why));
                     }
                 }
                 Err(DialError::Unreachable { tried, after: started.elapsed() })
@@ -265,7 +289,10 @@ impl Dialler {
             .connect_with(config, address, "peerage")
             .map_err(|e| unreachable(e.to_string()))?;
         connecting.await.map_err(|error| match wrong.get() {
-            Some(wrong) => DialError::WrongKey { at, found: wrong.found },
+            Some(wrong) => {
+                let is_self = self.identity.is_of(wrong.found);
+                DialError::WrongKey { at, found: wrong.found, is_self }
+            }
             None => unreachable(error.to_string()),
         })
     }

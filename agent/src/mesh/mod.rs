@@ -41,6 +41,7 @@ mod tls;
 mod unsent;
 mod waiting;
 mod ways;
+mod width;
 
 use std::io;
 use std::net::SocketAddr;
@@ -69,6 +70,7 @@ pub use socket::Refusals;
 pub use timer::QuicRuntime;
 pub use tls::joining_binding;
 pub use ways::Path;
+pub use width::too_narrow;
 
 use detour::DetourSocket;
 use dial::Dialler;

@@ -160,7 +160,7 @@ async fn another_key_at_the_address_is_refused_at_the_handshake() {
     let address = c.address();
     world.place(b.id, vec![address]);
     let error = soon(a.mesh.connect(b.id)).await.unwrap_err();
-    let DialError::WrongKey { at, found } = error else { panic!("{error:?}") };
+    let DialError::WrongKey { at, found, .. } = error else { panic!("{error:?}") };
     assert_eq!((at, found), (Path::Direct(address), c.id));
     assert_eq!(c.mesh.totals().connections, 0);
 

@@ -50,6 +50,7 @@ pub(super) struct WrongKey {
 pub(super) struct Identity {
     provider: Arc<CryptoProvider>,
     key: Arc<CertifiedKey>,
+    own: NodeId,
 }
 
 impl Identity {
@@ -61,7 +62,12 @@ impl Identity {
         let key = provider.key_provider.load_private_key(PrivatePkcs8KeyDer::from(pkcs8).into())?;
         let spki = [SPKI_PREFIX.as_slice(), keypair.node_id().as_bytes()].concat();
         let key = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], key));
-        Ok(Self { provider: Arc::new(provider), key })
+        Ok(Self { provider: Arc::new(provider), key, own: keypair.node_id() })
+    }
+
+    /// Whether this is the node whose identity this is.
+    pub(super) fn is_of(&self, node: NodeId) -> bool {
+        self.own == node
     }
 
     /// Accepts any key whose holder proves it, for both protocols.

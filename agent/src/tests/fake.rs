@@ -428,6 +428,7 @@ impl Service for Fake {
             password: request.no_secret.then(|| PASSWORD.into()),
             command: format!("peerage join {token}"),
             uses: request.uses.at_most(),
+            warnings: Vec::new(),
         })
     }
 

@@ -153,6 +153,10 @@ pub struct CreatedInvite {
     /// How many nodes it admits; `None` is no bound.
     #[serde(default)]
     pub uses: Option<u32>,
+    /// What may keep a host from joining by it: addresses that had no room, or that it is good on this
+    /// host alone.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Lists the invitations, the newest first.
