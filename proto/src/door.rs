@@ -112,10 +112,13 @@ impl Handshakes {
         true
     }
 
-    /// Whether so many come that a caller should first show that it receives at the address that it
-    /// claims (RFC 9000, section 8.1.2): half of the burst is used up.
-    pub fn is_crowded(&self) -> bool {
+    /// Whether so many come, in all or from one source, that a caller should first show that it
+    /// receives at the address that it claims (RFC 9000, section 8.1.2): half of a burst is used up.
+    /// Who forges another's address uses up no more than that.
+    pub fn is_crowded(&self, source: Source) -> bool {
+        let own = self.sources.get(&source);
         self.strangers.left < f64::from(IN_ALL.burst) / 2.0
+            || own.is_some_and(|own| own.left < f64::from(PER_SOURCE.burst) / 2.0)
     }
 
     /// Makes room for sources: of those that have most left, half go.
@@ -230,10 +233,10 @@ mod tests {
     #[test]
     fn members_are_let_in_when_strangers_have_used_up_their_allowance() {
         let mut handshakes = Handshakes::new(at(0));
-        assert!(!handshakes.is_crowded());
+        assert!(!handshakes.is_crowded(source(1)));
         let strangers = (0..5000).filter(|n| handshakes.begin(source(*n), || false, at(0))).count();
         assert_eq!(strangers, IN_ALL.burst as usize);
-        assert!(handshakes.is_crowded());
+        assert!(handshakes.is_crowded(source(9999)));
         let members = (5000..9000).filter(|n| handshakes.begin(source(*n), || true, at(0))).count();
         assert_eq!(members, IN_ALL.burst as usize);
         assert!(handshakes.sources.len() <= SOURCES_MAX);

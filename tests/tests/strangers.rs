@@ -24,6 +24,9 @@ const LINES_MAX: usize = 20;
 /// How many connections of the strangers an attack has had before it is held out against.
 const CONNECTIONS: u64 = 150;
 
+/// How large a packet of a handshake is at most.
+const PACKET_BYTES: usize = 1200;
+
 /// When the agent has sent nothing for so long, it has given the handshake up.
 const HANDSHAKE_OVER: Duration = Duration::from_secs(6);
 
@@ -105,5 +108,7 @@ fn an_unproven_address_is_sent_little() {
     }
     let all: usize = answered.iter().sum();
     println!("{sent} bytes had {all} sent, in {} packets", answered.len());
-    assert!(!answered.is_empty() && all <= 3 * sent, "{sent} bytes had {answered:?} sent");
+    // quinn looks before each packet, so the last one may go beyond.
+    let most = 3 * sent + PACKET_BYTES;
+    assert!(!answered.is_empty() && all <= most, "{sent} bytes had {answered:?} sent");
 }

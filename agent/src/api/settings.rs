@@ -11,6 +11,7 @@ use peerage_proto::api::settings::{
     WrittenChange,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
+use peerage_proto::replica::change::INLINE_BYTES_MAX;
 use peerage_proto::replica::{self, Actor, Dot, Field, Path, SignedChange};
 use peerage_proto::roster::Roster;
 use serde_json::Value;
@@ -342,12 +343,16 @@ pub(super) fn says(document: &replica::Document) -> Vec<Says> {
 
 /// About what these say takes as JSON.
 pub(super) fn bytes_of(look: &[Says]) -> usize {
-    look.iter().map(|says| says.change.bytes().len()).sum()
+    let bytes = |(says, field): (&Says, &Field)| {
+        field.as_str().len() + says.change.weight(field).max(INLINE_BYTES_MAX)
+    };
+    let all = look.iter().flat_map(|says| says.fields().map(move |(field, _)| (says, field)));
+    all.map(bytes).sum()
 }
 
 /// About what it takes to say who wrote each field.
 fn meta_bytes(look: &[Says]) -> usize {
-    look.iter().map(|says| says.change.set.len() * META_BYTES).sum()
+    look.iter().map(|says| says.fields().count() * META_BYTES).sum()
 }
 
 /// The fields that a document shows, in the terms of the api.

@@ -78,9 +78,9 @@ struct Telling<T> {
 
 impl<T: Serialize> Telling<T> {
     async fn next(&mut self) -> Option<Event> {
-        let Step { id, told } = self.items.recv().await?;
         // Whoever asks for the next has the one before.
         self.current = None;
+        let Step { id, told } = self.items.recv().await?;
         // A line break in an id would end the line early; ours have none, but a panic is no answer.
         let event = Event::default().id(id.replace(|c: char| c.is_control(), ""));
         let told = match told {

@@ -42,9 +42,14 @@ pub(super) const SILENT_JOINS_MAX: usize = 128;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Places of those who have shown a valid invitation, and how many of them are served at once: each
-/// is sent all that is known. How long one may stay.
+/// is sent all that is known.
 const JOINS_MAX: usize = 128;
 const SERVED_MAX: usize = 16;
+
+/// How long a joiner may wait for its turn: it waits for an answer itself, and comes again.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a join may last.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Who is at the door.
@@ -53,6 +58,8 @@ pub(super) struct Door {
     start: Instant,
     handshakes: Mutex<Handshakes>,
     unproven: Arc<Waiting>,
+    /// For callers from where members are reached, when strangers hold all places.
+    of_members: Arc<Waiting>,
     silent: Arc<Waiting>,
     joins: Arc<Joins>,
 }
@@ -70,6 +77,7 @@ impl Door {
             start: Instant::now(),
             handshakes: Mutex::new(Handshakes::new(Duration::ZERO)),
             unproven: Waiting::new(UNPROVEN_MAX),
+            of_members: Waiting::new(UNPROVEN_MAX),
             silent: Waiting::new(SILENT_JOINS_MAX),
             joins: Arc::new(Joins {
                 places: Arc::new(Semaphore::new(JOINS_MAX)),
@@ -79,15 +87,18 @@ impl Door {
     }
 
     /// Lets one more handshake begin; none if it is one too many.
-    fn enter(&self, address: IpAddr, is_members: impl FnOnce() -> bool) -> Option<Place> {
+    fn enter(&self, address: IpAddr, is_members: impl Fn() -> bool) -> Option<Place> {
         let source = Source::from(address);
-        let begins = self.handshakes().begin(source, is_members, self.start.elapsed());
-        begins.then(|| self.unproven.take(source)).flatten()
+        if !self.handshakes().begin(source, &is_members, self.start.elapsed()) {
+            return None;
+        }
+        let place = self.unproven.take(source);
+        place.or_else(|| if is_members() { self.of_members.take(source) } else { None })
     }
 
-    fn is_crowded(&self) -> bool {
+    fn is_crowded(&self, address: IpAddr) -> bool {
         self.unproven.lock().places.taken() >= UNPROVEN_TRUSTED_MAX
-            || self.handshakes().is_crowded()
+            || self.handshakes().is_crowded(address.into())
     }
 
     fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
@@ -154,12 +165,13 @@ pub(super) async fn accept(pool: Arc<Pool>) {
     let door = Arc::new(Door::new());
     let endpoint = pool.dialler.endpoint.clone();
     while let Some(incoming) = endpoint.accept().await {
-        if door.is_crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
+        let address = canonical(incoming.remote_address()).ip();
+        let is_proven = incoming.remote_address_validated();
+        if !is_proven && door.is_crowded(address) && incoming.may_retry() {
             // An answer that cannot be sent is one more packet lost.
             let _ = incoming.retry();
             continue;
         }
-        let address = canonical(incoming.remote_address()).ip();
         let room = endpoint.open_connections() < CONNECTIONS_MAX;
         let is_members = || pool.gate.is_members(address);
         match door.enter(address, is_members).filter(|_| room) {
@@ -293,12 +305,13 @@ pub struct JoinTurn {
 
 impl JoinDoor {
     /// The joiner has shown a valid invitation: it has a place among such, which no stranger takes,
-    /// and waits for its turn. None where all of these places are taken.
+    /// and waits for its turn. None where all of these places are taken, or
+    /// its turn does not come.
     pub async fn proven(self) -> Option<JoinTurn> {
         let Self { place, joins } = self;
         let held = joins.places.clone().try_acquire_owned().ok()?;
         drop(place);
-        let turn = joins.turns.clone().acquire_owned().await.ok()?;
+        let turn = timeout(TURN_WITHIN, joins.turns.clone().acquire_owned()).await.ok()?.ok()?;
         Some(JoinTurn { _place: held, _turn: turn })
     }
 }
@@ -324,10 +337,25 @@ mod tests {
         drop(oldest);
         assert_eq!(door.unproven.lock().places.taken(), UNPROVEN_MAX);
         assert!(other.hold(async {}).await.is_some());
-        assert!(door.is_crowded());
+        assert!(door.is_crowded(address(3)));
         drop((inside, other));
         assert_eq!(door.unproven.lock().places.taken(), 0);
         assert!(door.unproven.lock().ends.is_empty());
+    }
+
+    /// A /56 of IPv6 has as many networks of 64 bits as there are places.
+    #[tokio::test]
+    async fn where_strangers_of_many_sources_hold_all_places_a_member_comes_in() {
+        let door = Door::new();
+        let enter = |n: usize, is_member| {
+            let address = IpAddr::from([10, 1, (n / 256) as u8, (n % 256) as u8]);
+            door.enter(address, || is_member)
+        };
+        let strangers: Vec<_> = (0..UNPROVEN_MAX).map(|n| enter(n, false).unwrap()).collect();
+        assert!(enter(300, false).is_none());
+        assert!(enter(301, true).is_some());
+        drop(strangers);
+        assert!(enter(300, false).is_some());
     }
 
     #[tokio::test]

@@ -135,14 +135,28 @@ impl Store {
         self.ask(Job::Compact).await
     }
 
-    /// Has the disk take so many bytes, at most [`VALUE_BYTES_MAX`], and takes them away at once: how
-    /// it went shows in the health, too.
+    /// Has the disk take so many bytes, and takes them away again: how it went shows in the health,
+    /// too.
     ///
     /// # Errors
-    /// [`StoreError`]: a commit of that size would come to nothing now.
+    /// [`StoreError`]: commits of that size would come to nothing now.
     pub async fn try_out(&self, bytes: usize) -> Result<(), StoreError> {
-        let trial = Write::Meta { name: TRIED, value: vec![0; bytes.min(VALUE_BYTES_MAX)] };
-        self.commit(vec![trial, Write::MetaDelete { name: TRIED }]).await
+        let trial = |bytes| Write::Meta { name: TRIED, value: vec![0; bytes] };
+        let over = || Write::MetaDelete { name: TRIED };
+        if bytes <= VALUE_BYTES_MAX {
+            return self.commit(vec![trial(bytes), over()]).await;
+        }
+        // The journal grows by each, until it is rewritten.
+        let mut left = bytes;
+        let mut taken = Ok(());
+        while left > 0 && taken.is_ok() {
+            let part = left.min(VALUE_BYTES_MAX);
+            taken = self.commit(vec![trial(part)]).await;
+            left -= part;
+        }
+        let cleared = self.commit(vec![over()]).await;
+        let rewritten = self.compact().await;
+        taken.and(cleared).and(rewritten)
     }
 
     /// How many bytes the disk takes, as of the last job done. Waits for nobody.

@@ -287,14 +287,18 @@ impl<'a> Envelope<'a> {
 }
 
 /// Reads body and values, and tells the values' MessagePack apart, in the order of `apart`.
-fn read(body: &[u8], values: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), ChangeError> {
+fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), ChangeError> {
     let mut change = codec::decode::<Change>(body, CHANGE_BYTES_MAX)?;
-    let values: Vec<Option<ByteBuf>> = match values {
+    let values: Vec<Option<ByteBuf>> = match behind {
         [] => Vec::new(),
-        values => codec::decode(values, CHANGE_BYTES_MAX)?,
+        behind => codec::decode(behind, CHANGE_BYTES_MAX)?,
     };
     if values.len() != change.apart.len() {
         return Err(ChangeError::Content("more or fewer values than it has hashes of"));
+    }
+    // In any other form it might grow when a value is left out.
+    if !values.is_empty() && codec::encode(&values) != behind {
+        return Err(ChangeError::Content("values in a form that no writer gives them"));
     }
     if change.apart.keys().any(|field| change.set.contains_key(field)) {
         return Err(ChangeError::Content("two values of one field"));
@@ -304,6 +308,9 @@ fn read(body: &[u8], values: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
             apart.weight = weight(value.len());
             change.set.insert(field.clone(), codec::decode(value, CHANGE_BYTES_MAX)?);
         }
+    }
+    if !saw_what_it_could(&change) {
+        return Err(ChangeError::Content("that it saw what it does not touch, or itself"));
     }
     if change.dot.seq == 0 || change.dot.seq > SEQ_MAX {
         return Err(ChangeError::Content("a number that no change of a writer has"));
@@ -315,6 +322,19 @@ fn read(body: &[u8], values: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
         return Err(ChangeError::Content("a value that nests too deep"));
     }
     Ok((change, values))
+}
+
+/// Whether a change supersedes only in fields that it touches, and nothing that its writer had not
+/// written before.
+fn saw_what_it_could(change: &Change) -> bool {
+    let before = |dot: &Dot| dot.writer != change.dot.writer || dot.seq < change.dot.seq;
+    let touches = |field: &Field| {
+        let sets = change.set.contains_key(field) || change.apart.contains_key(field);
+        change.remove || sets || change.unset.contains(field)
+    };
+    let seen = change.removals_seen.iter().chain(change.takes_over.iter().flatten());
+    change.based_on.keys().all(touches)
+        && change.based_on.values().flatten().chain(seen).all(before)
 }
 
 fn hash(value: &[u8]) -> ByteArray<32> {
