@@ -19,8 +19,7 @@ use super::peer::agent_uid;
 use super::places::{Place, Places, Size, Taken};
 use crate::api::{Due, List};
 
-/// How many bytes of bodies and answers there are at once: 96 MiB. The largest look at the settings
-/// fits into what one user has of it alone.
+/// How many bytes of bodies and answers there are at once: 96 MiB.
 const BYTES: Size = Size { own: 16 << 20, rest: 64 << 20 };
 
 /// What an answer may take without being counted: no more than its connection does.
