@@ -21,7 +21,7 @@ use peerage_proto::door::Source;
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
 use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
-use peerage_proto::replica::{Actor, Vector};
+use peerage_proto::replica::{Actor, Replica, Vector};
 use peerage_proto::roster::{ADDRESSES_MAX, Roster, invite_path, member_path};
 use peerage_proto::skew::ClockOff;
 use peerage_proto::time::HowLong;
@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, too_narrow, write_frame};
 use crate::past::Past;
 use crate::repeats::Lines;
-use crate::replica::{ReplicaHandle, WriteFailure};
+use crate::replica::{Edits, ReplicaHandle, Untransacted, Views, WriteFailure};
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
 /// once.
@@ -193,8 +193,6 @@ pub struct Admitter<S> {
     pub surroundings: Arc<S>,
     /// The admissions under way here or asked about here.
     pub pending: Arc<Pending>,
-    /// Serialises the last look and the write, so that two joiners cannot take one name here.
-    pub last_look: Arc<tokio::sync::Mutex<()>>,
     /// What was said of those who were not admitted.
     pub refusals: Arc<Refusals>,
     /// The time.
@@ -222,6 +220,7 @@ pub enum AdmissionError {
 }
 
 /// What a joiner asks for, and what its proof is tied to.
+#[derive(Clone)]
 struct Asks {
     request: JoinRequest,
     joiner: NodeId,
@@ -290,11 +289,11 @@ impl<S: Surroundings> Admitter<S> {
         &self,
         send: &mut SendStream,
         recv: &mut RecvStream,
-        Asks { request, joiner, binding }: &Asks,
+        asks: &Asks,
         at_door: JoinDoor,
     ) -> Result<Judged, Stop> {
-        let joiner = *joiner;
-        let judged = self.judge(request, joiner, binding)?;
+        let joiner = asks.joiner;
+        let judged = self.judge(asks)?;
         let busy = || Refusal::Busy("as many nodes as can are being let in just now".to_owned());
         let _turn = at_door.proven().await.ok_or_else(busy)?;
         let _pending = Forgotten { pending: &self.pending, invite: judged.terms.invite, joiner };
@@ -304,7 +303,7 @@ impl<S: Surroundings> Admitter<S> {
             self.check_uses(&judged.terms, joiner).await?;
         }
         self.check_gone(&judged).await?;
-        self.check_reachable(request, joiner).await?;
+        self.check_reachable(&asks.request, joiner).await?;
         let member = self.roster().name_of(&self.me);
         write(send, &MemberFrame::Welcome { member }).await?;
         let (changes, vector) =
@@ -321,7 +320,7 @@ impl<S: Surroundings> Admitter<S> {
             self.check_uses(&judged.terms, joiner).await?;
             self.check_gone(&judged).await?;
         }
-        let judged = self.write_admission(judged, request, joiner, binding).await?;
+        let judged = self.write_admission(judged, asks).await?;
         // With the end of the one that it replaces, so that it sees the name to be its own.
         let records = [Some(joiner), judged.replaces].map(|node| node.map(|id| member_path(&id)));
         let admission = self.replica.read(move |replica| {
@@ -336,26 +335,21 @@ impl<S: Surroundings> Admitter<S> {
     }
 
     fn roster(&self) -> Arc<Roster> {
-        self.replica.roster().borrow().clone()
+        self.replica.views().borrow().roster.clone()
     }
 
-    fn judge(
-        &self,
-        request: &JoinRequest,
-        joiner: NodeId,
-        binding: &Binding,
-    ) -> Result<Judged, Refusal> {
-        let roster = self.roster();
-        let member = Judge {
+    fn judge(&self, asks: &Asks) -> Result<Judged, Refusal> {
+        self.bench().judge(&self.roster(), asks)
+    }
+
+    /// What a verdict needs beside the roster, as of now.
+    fn bench(&self) -> Bench {
+        Bench {
             me: self.me,
-            name: &roster.name_of(&self.me),
             datacenter: self.datacenter,
-            roster: &roster,
-            wire_version: WIRE_VERSION,
             wall_ms: self.clock.now().wall_ms,
             clock_off: self.surroundings.clock_off(),
-        };
-        judge(&member, request, joiner, binding)
+        }
     }
 
     /// Asks the members alive, so that an invitation is not used twice at once.
@@ -471,72 +465,89 @@ impl<S: Surroundings> Admitter<S> {
         })
     }
 
-    async fn write_admission(
-        &self,
-        judged: Judged,
-        request: &JoinRequest,
-        joiner: NodeId,
-        binding: &Binding,
-    ) -> Result<Judged, Stop> {
-        let _alone = self.last_look.lock().await;
-        let replaces = judged.replaces;
-        let judged = self.judge(request, joiner, binding)?;
-        if judged.replaces != replaces {
-            // Its name changed hands meanwhile, and whether this one is gone nobody looked.
-            return Err(Refusal::Busy("the name is just being given to another".into()).into());
-        }
-        let roster = self.roster();
-        // Also who is a member already is admitted anew: it may have left, which this node need not
-        // have heard yet, and the later of the two holds.
-        // It used up the invitation that it was first let in by, and no other.
-        let member = roster.member(&joiner).filter(|member| member.is_current());
-        let invite = member.map_or(Some(judged.terms.invite), |member| member.invite);
-        let at_ms = self.clock.now().wall_ms;
-        let addresses = &request.addresses;
-        let edit = roster.admission(&joiner, &judged.name, addresses, self.me, invite, at_ms);
-        let edit = match &judged.replaces {
-            Some(replaced) => roster.in_place_of(replaced, edit),
-            None => edit,
-        };
+    /// Judges once more and writes, with nothing in between: so two joiners cannot take one name
+    /// here.
+    async fn write_admission(&self, judged: Judged, asks: &Asks) -> Result<Judged, Stop> {
+        let (bench, asks, replaces) = (self.bench(), asks.clone(), judged.replaces);
         let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
-        let write = |path, edit| self.replica.write(path, edit, actor.clone(), false);
-        // They go into one commit where they come to the replica together, as they do here. If not,
-        // and a crash came in between, the name is free, and the joiner asks again.
-        let recorded = async {
-            match self.not_on_record(&roster, request) {
-                Some(invitation) => {
-                    let path = invite_path(&invitation.terms().invite);
-                    write(path, Roster::inviting(&invitation)).await.map(drop)
-                }
-                None => Ok(()),
+        let decide = move |_: &Replica, views: &Views| {
+            let judged = bench.judge(&views.roster, &asks)?;
+            if judged.replaces != replaces {
+                // Its name changed hands meanwhile, and whether this one is gone nobody looked.
+                return Err(Refusal::Busy("the name is just being given to another".into()));
             }
+            let edits = bench.admitting(&views.roster, &judged, &asks);
+            Ok((judged, edits))
         };
-        let removed = async {
-            match judged.replaces {
-                Some(replaced) => {
-                    let removal = Roster::removal(self.me, REPLACED_BY, at_ms);
-                    write(member_path(&replaced), removal).await.map(drop)
-                }
-                None => Ok(()),
-            }
-        };
-        let admitted = write(member_path(&joiner), edit);
-        let (recorded, removed, admitted) = tokio::join!(recorded, removed, admitted);
-        recorded.and(removed).and(admitted).map_err(AdmissionError::Own)?;
+        let written = self.replica.transact(actor, false, decide).await;
+        let (judged, _) = written.map_err(|why| match why {
+            Untransacted::Decided(refusal) => Stop::Refused(refusal),
+            Untransacted::Failed(failure) => Stop::Failed(AdmissionError::Own(failure)),
+        })?;
         if let Some(replaced) = judged.replaces {
             info!(name = %judged.name, old = %replaced.short(), "replaced");
         }
         Ok(judged)
     }
+}
 
-    /// The invitation of a request, where nobody here has heard of it: its issuer may be gone with
-    /// the record that it made, and all are to know how many it admits.
-    fn not_on_record(&self, roster: &Roster, request: &JoinRequest) -> Option<Invitation> {
-        let signature = request.terms_signature.as_slice().try_into().ok()?;
-        let invitation = Invitation::verify(&request.terms, signature).ok()?;
-        let record = roster.invite(&invitation.terms().invite);
-        record.is_none_or(|record| record.terms.is_none()).then_some(invitation)
+/// What a verdict needs beside the roster.
+struct Bench {
+    me: NodeId,
+    datacenter: DataCenterId,
+    wall_ms: u64,
+    clock_off: Option<ClockOff>,
+}
+
+impl Bench {
+    fn judge(&self, roster: &Roster, asks: &Asks) -> Result<Judged, Refusal> {
+        let member = Judge {
+            me: self.me,
+            name: &roster.name_of(&self.me),
+            datacenter: self.datacenter,
+            roster,
+            wire_version: WIRE_VERSION,
+            wall_ms: self.wall_ms,
+            clock_off: self.clock_off,
+        };
+        judge(&member, &asks.request, asks.joiner, &asks.binding)
     }
+
+    /// What an admission writes: the invitation where it is not on record, the end of the member that
+    /// is replaced, and the admission.
+    fn admitting(&self, roster: &Roster, judged: &Judged, asks: &Asks) -> Edits {
+        let Asks { request, joiner, .. } = asks;
+        // Also who is a member already is admitted anew: it may have left, which this node need not
+        // have heard yet, and the later of the two holds.
+        // It used up the invitation that it was first let in by, and no other.
+        let member = roster.member(joiner).filter(|member| member.is_current());
+        let invite = member.map_or(Some(judged.terms.invite), |member| member.invite);
+        let (by, at_ms) = (self.me, self.wall_ms);
+        let edit = roster.admission(joiner, &judged.name, &request.addresses, by, invite, at_ms);
+        let mut edits = Edits::new();
+        if let Some(invitation) = not_on_record(roster, request) {
+            let path = invite_path(&invitation.terms().invite);
+            edits.push((path, Roster::inviting(&invitation)));
+        }
+        let edit = match &judged.replaces {
+            Some(replaced) => {
+                edits.push((member_path(replaced), Roster::removal(by, REPLACED_BY, at_ms)));
+                roster.in_place_of(replaced, edit)
+            }
+            None => edit,
+        };
+        edits.push((member_path(joiner), edit));
+        edits
+    }
+}
+
+/// The invitation of a request, where nobody here has heard of it: its issuer may be gone with the
+/// record that it made, and all are to know how many it admits.
+fn not_on_record(roster: &Roster, request: &JoinRequest) -> Option<Invitation> {
+    let signature = request.terms_signature.as_slice().try_into().ok()?;
+    let invitation = Invitation::verify(&request.terms, signature).ok()?;
+    let record = roster.invite(&invitation.terms().invite);
+    record.is_none_or(|record| record.terms.is_none()).then_some(invitation)
 }
 
 /// Answers another member's question, and notes that it is about to admit.

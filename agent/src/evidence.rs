@@ -23,10 +23,10 @@ pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
         let writer = change.dot.writer.node;
-        if !admits(&change) || !replica.roster().borrow().is_current(&writer) {
+        if !admits(&change) || !replica.views().borrow().roster.is_current(&writer) {
             continue;
         }
-        if let Err(error) = replica.merge(vec![change], true).await {
+        if let Err(error) = replica.merge_proof(vec![change], true).await {
             return warn!(%error, "the proof of a new member could not be kept");
         }
     }
@@ -161,7 +161,7 @@ async fn farewell(membership: &Arc<Membership>, peer: NodeId, changes: Vec<Signe
 }
 
 async fn merge(membership: &Membership, changes: Vec<SignedChange>, relay: bool) {
-    if let Err(error) = membership.replica.merge(changes, relay).await {
+    if let Err(error) = membership.replica.merge_proof(changes, relay).await {
         warn!(%error, "the end of a membership could not be kept");
     }
 }
@@ -254,7 +254,7 @@ mod tests {
         let proof = [elsewhere.admit(2), second.admit(3)];
         let replica = founder.serve();
         merge_proof(&replica, &proof).await;
-        assert!(replica.roster().borrow().is_current(&key(3).node_id()));
+        assert!(replica.views().borrow().roster.is_current(&key(3).node_id()));
     }
 
     /// Its admission was genuine, and is still on its disk: shown again, it must not make the
@@ -268,7 +268,7 @@ mod tests {
         let proof = [old, Pen::new(2, 1).admit(3)];
         let replica = founder.serve();
         merge_proof(&replica, &proof).await;
-        assert_eq!(replica.roster().borrow().member(&key(3).node_id()), None);
+        assert_eq!(replica.views().borrow().roster.member(&key(3).node_id()), None);
     }
 
     #[tokio::test]
@@ -278,6 +278,6 @@ mod tests {
         let proof = [Pen::new(1, 9).admit(2), Pen::new(2, 1).admit(3)];
         let replica = founder.serve();
         merge_proof(&replica, &proof).await;
-        assert_eq!(replica.roster().borrow().current().count(), 1);
+        assert_eq!(replica.views().borrow().roster.current().count(), 1);
     }
 }

@@ -25,10 +25,10 @@ pub async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>) {
     loop {
         let membership = memberships.borrow_and_update().clone();
         let roster = membership.as_ref().map(|membership| {
-            let mut roster = membership.replica.roster();
+            let mut views = membership.replica.views();
             // What is there is read below.
-            roster.mark_unchanged();
-            roster
+            views.mark_unchanged();
+            views
         });
         let mut in_no_hurry = false;
         // A node that keeps apart still is who it was: what is kept stays.

@@ -4,20 +4,26 @@
 //! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
 //! task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
+mod views;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerage_proto::replica::{
     Actor, Commit, Dot, Edit, FORGOTTEN_MAX, Field, Outputs, Path, Replica, Room, SignedChange,
     StoreOp, Vector, WriteError, Written,
 };
-use peerage_proto::roster::Roster;
 use peerage_proto::skew::ClockOff;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, error};
+use tokio::time::sleep;
+use tracing::{debug, error, warn};
 
 use crate::clock::Clock;
 use crate::receipts::{Expected, Receipts};
+
+pub use views::{View, Views};
 
 /// How many requests wait for the replica before those who ask are held up.
 const REQUESTS_MAX: usize = 1024;
@@ -74,26 +80,56 @@ pub struct Progress {
 type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
 type Query = Box<dyn FnOnce(&Replica) -> Deferred + Send>;
 
-/// A write that is on this node's disk.
+/// What is to be written together: to each document once.
+pub type Edits = Vec<(Path, Edit)>;
+
+/// Decides what is to be written; nothing where it is not to be.
+type Decision = Box<dyn FnOnce(&Replica, &Views) -> Option<Edits> + Send>;
+
+/// Writes that are on this node's disk.
 #[derive(Debug)]
 pub struct Acknowledged {
-    /// What became of it.
-    pub written: Written,
+    /// What became of each, in their order.
+    pub written: Vec<Written>,
     /// The receipts of the other nodes, where they were asked for.
     pub receipts: Option<Expected>,
 }
 
+impl Acknowledged {
+    /// Whether anything was written.
+    pub fn changed(&self) -> bool {
+        self.written.iter().any(|written| written.change.is_some())
+    }
+}
+
+/// Why a transaction did not take place. Nothing was written.
+#[derive(Debug)]
+pub enum Untransacted<E> {
+    /// It was decided so.
+    Decided(E),
+    /// It could not be written.
+    Failed(WriteFailure),
+}
+
+impl<E> From<WriteFailure> for Untransacted<E> {
+    fn from(failure: WriteFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 enum Request {
-    Write {
-        path: Path,
-        edit: Edit,
+    Transact {
+        decision: Decision,
         actor: Actor,
         receipt: bool,
-        reply: oneshot::Sender<Result<Acknowledged, WriteFailure>>,
+        /// Told nothing where the decision was not to write.
+        reply: oneshot::Sender<Result<Option<Acknowledged>, WriteFailure>>,
     },
     Merge {
         changes: Vec<SignedChange>,
         relay: bool,
+        /// Whether they are shown for what each of them proves, whatever is here of its commit.
+        proof: bool,
         reply: oneshot::Sender<Result<bool, WriteFailure>>,
     },
     Absorb {
@@ -110,7 +146,7 @@ enum Request {
 #[derive(Clone)]
 pub struct ReplicaHandle {
     requests: mpsc::Sender<Request>,
-    roster: watch::Receiver<Arc<Roster>>,
+    views: watch::Receiver<Views>,
     progress: watch::Receiver<Progress>,
     /// Why nothing is to be written, while that is so.
     refusing: watch::Sender<Option<ClockOff>>,
@@ -141,14 +177,59 @@ impl ReplicaHandle {
         actor: Actor,
         receipt: bool,
     ) -> Result<Acknowledged, WriteFailure> {
+        self.check_open()?;
+        self.write_by_any_clock(path, edit, actor, receipt).await
+    }
+
+    /// Decides what to write where nothing comes in between, and writes it as one commit: all of it
+    /// or nothing. The decision sees what was decided before it, on disk or not yet, and its answer
+    /// is given once all of that is; `receipt` as for [`write`](Self::write).
+    ///
+    /// # Errors
+    /// [`Untransacted`], and nothing was written.
+    pub async fn transact<T: Send + 'static, E: Send + 'static>(
+        &self,
+        actor: Actor,
+        receipt: bool,
+        decide: impl FnOnce(&Replica, &Views) -> Result<(T, Edits), E> + Send + 'static,
+    ) -> Result<(T, Acknowledged), Untransacted<E>> {
+        self.check_open()?;
+        let (tell, told) = oneshot::channel();
+        let decision: Decision = Box::new(move |replica, views| {
+            let (answer, edits) = match decide(replica, views) {
+                Ok((answer, edits)) => (Ok(answer), Some(edits)),
+                Err(refusal) => (Err(refusal), None),
+            };
+            // Who asked may have hung up; what was decided is written all the same.
+            let _ = tell.send(answer);
+            edits
+        });
+        let acknowledged = self.perform(decision, actor, receipt).await?;
+        match (told.await, acknowledged) {
+            (Ok(Ok(answer)), Some(acknowledged)) => Ok((answer, acknowledged)),
+            (Ok(Err(refusal)), _) => Err(Untransacted::Decided(refusal)),
+            _ => Err(WriteFailure::Stopping.into()),
+        }
+    }
+
+    async fn perform(
+        &self,
+        decision: Decision,
+        actor: Actor,
+        receipt: bool,
+    ) -> Result<Option<Acknowledged>, WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Transact { decision, actor, receipt, reply }).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// Whether this node may write now.
+    fn check_open(&self) -> Result<(), WriteFailure> {
         if self.is_closed() {
             return Err(WriteFailure::Stopping);
         }
         let refusing = *self.refusing.borrow();
-        match refusing {
-            Some(off) => Err(WriteFailure::Clock(off)),
-            None => self.write_by_any_clock(path, edit, actor, receipt).await,
-        }
+        refusing.map_or(Ok(()), |off| Err(WriteFailure::Clock(off)))
     }
 
     /// Refuses all further writes by this node because of its clock, or, with `None`, takes them
@@ -181,9 +262,9 @@ impl ReplicaHandle {
         actor: Actor,
         receipt: bool,
     ) -> Result<Acknowledged, WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Write { path, edit, actor, receipt, reply }).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?
+        let decision: Decision = Box::new(move |_, _| Some(vec![(path, edit)]));
+        let acknowledged = self.perform(decision, actor, receipt).await?;
+        acknowledged.ok_or(WriteFailure::Stopping)
     }
 
     /// Merges changes from elsewhere; returns when they are on this node's disk, with whether all
@@ -197,7 +278,22 @@ impl ReplicaHandle {
         relay: bool,
     ) -> Result<bool, WriteFailure> {
         let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Merge { changes, relay, reply }).await?;
+        self.ask(Request::Merge { changes, relay, proof: false, reply }).await?;
+        outcome.await.map_err(|_| WriteFailure::Stopping)?
+    }
+
+    /// As [`ReplicaHandle::merge`], of changes that are shown for what each of them proves: who
+    /// belongs is read anew at once, though others of their commits may never come.
+    ///
+    /// # Errors
+    /// [`WriteFailure`].
+    pub async fn merge_proof(
+        &self,
+        changes: Vec<SignedChange>,
+        relay: bool,
+    ) -> Result<bool, WriteFailure> {
+        let (reply, outcome) = oneshot::channel();
+        self.ask(Request::Merge { changes, relay, proof: true, reply }).await?;
         outcome.await.map_err(|_| WriteFailure::Stopping)?
     }
 
@@ -249,9 +345,9 @@ impl ReplicaHandle {
         outcome.await.map_err(|_| WriteFailure::Stopping)?.map_err(WriteFailure::Disk)
     }
 
-    /// The members, as of the last commit.
-    pub fn roster(&self) -> watch::Receiver<Arc<Roster>> {
-        self.roster.clone()
+    /// What is read out of the documents, as of the last commit.
+    pub fn views(&self) -> watch::Receiver<Views> {
+        self.views.clone()
     }
 
     /// How far the replica is, as of the last commit.
@@ -277,7 +373,14 @@ struct Group {
 
 impl Group {
     fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.outputs.commit.is_empty()
+        let Outputs { commit, notify, .. } = &self.outputs;
+        self.replies.is_empty() && commit.is_empty() && notify.is_empty()
+    }
+
+    /// Answers what was seen once that is on disk, if it is not: while a write of this node is being
+    /// committed (`writing`), or is to be.
+    fn answer(&mut self, reply: Deferred, writing: bool) {
+        if writing || self.writes { self.replies.push(reply) } else { reply(&Ok(())) }
     }
 }
 
@@ -289,32 +392,32 @@ pub struct ReplicaTask<D, O> {
     receipts: Arc<Receipts>,
     clock: Clock,
     requests: mpsc::Receiver<Request>,
-    roster: watch::Sender<Arc<Roster>>,
+    views: watch::Sender<Views>,
     progress: watch::Sender<Progress>,
 }
 
 impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
-    /// The task over a replica that the disk holds, and the handle to it. The outlet is made with a
-    /// view of the members.
+    /// The task over a replica that the disk holds, and the handle to it. The outlet is made with
+    /// the views.
     pub fn new(
         replica: Replica,
         disk: Arc<D>,
-        outlet: impl FnOnce(watch::Receiver<Arc<Roster>>) -> O,
+        outlet: impl FnOnce(watch::Receiver<Views>) -> O,
         receipts: Arc<Receipts>,
         clock: Clock,
     ) -> (Self, ReplicaHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let (roster, roster_watch) = watch::channel(Arc::new(Roster::of(&replica)));
+        let (views, views_watch) = watch::channel(Views::of(&replica));
         let (progress, progress_watch) = watch::channel(progress(&replica));
-        let outlet = outlet(roster_watch.clone());
+        let outlet = outlet(views_watch.clone());
         let handle = ReplicaHandle {
             requests: sender,
-            roster: roster_watch,
+            views: views_watch,
             progress: progress_watch,
             refusing: watch::Sender::new(None),
             closed: watch::Sender::new(false),
         };
-        let task = Self { replica, disk, outlet, receipts, clock, requests, roster, progress };
+        let task = Self { replica, disk, outlet, receipts, clock, requests, views, progress };
         (task, handle)
     }
 
@@ -345,11 +448,28 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
 
     /// Waits for requests and decides on them. `false` when nobody is left to ask.
     async fn gather(&mut self, gathered: &mut Vec<Request>, next: &mut Group) -> bool {
-        let some = self.requests.recv_many(gathered, GROUP_MAX).await > 0;
-        for request in gathered.drain(..) {
-            decide(&mut self.replica, request, self.clock, &self.receipts, false, next);
+        let overdue = self.replica.overdue_at();
+        let wait = overdue.map(|due| due.saturating_sub(self.clock.now().mono));
+        tokio::select! {
+            some = self.requests.recv_many(gathered, GROUP_MAX) => {
+                self.decide(gathered, false, next);
+                some > 0
+            }
+            () = after(wait) => {
+                self.tell_overdue(next);
+                true
+            }
         }
-        some
+    }
+
+    /// Tells what waited too long for the rest of its commit.
+    fn tell_overdue(&mut self, next: &mut Group) {
+        let outputs = self.replica.tell_overdue(self.clock.now());
+        if let Some(change) = outputs.notify.first() {
+            let (changes, node) = (outputs.notify.len(), change.dot.writer.node.short());
+            warn!(changes, %node, "the rest of what was written together did not come: shown without");
+        }
+        next.outputs.extend(outputs);
     }
 
     /// Commits a group, and decides meanwhile on what comes in.
@@ -371,16 +491,101 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
                 biased;
                 outcome = &mut committing => return outcome,
                 some = self.requests.recv_many(gathered, room), if room > 0 => {
-                    for request in gathered.drain(..) {
-                        let (clock, receipts) = (self.clock, &self.receipts);
-                        decide(&mut self.replica, request, clock, receipts, writes, next);
-                    }
+                    self.decide(gathered, writes, next);
                     if some == 0 {
                         return committing.await;
                     }
                 }
             }
         }
+    }
+
+    /// Decides on requests, into the group that is committed next. `writing` tells whether a write of
+    /// this node is being committed just now.
+    fn decide(&mut self, gathered: &mut Vec<Request>, writing: bool, next: &mut Group) {
+        for request in gathered.drain(..) {
+            self.decide_one(request, writing, next);
+        }
+    }
+
+    fn decide_one(&mut self, request: Request, writing: bool, next: &mut Group) {
+        let (replica, clock) = (&mut self.replica, self.clock);
+        match request {
+            Request::Transact { decision, actor, receipt, reply } => {
+                match self.transact(decision, actor, receipt, next) {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(acknowledged) => {
+                        let reply = acknowledgement(reply, acknowledged);
+                        next.answer(reply, writing);
+                    }
+                }
+            }
+            Request::Merge { changes, relay, proof, reply } => {
+                let mut all = true;
+                for change in changes {
+                    let outputs = match proof {
+                        true => replica.merge_proof(change, relay, clock.now()),
+                        false => replica.merge(change, relay, clock.now()),
+                    };
+                    all &= !outputs.untaken;
+                    next.outputs.extend(outputs);
+                }
+                next.replies.push(acknowledgement(reply, all));
+            }
+            Request::Absorb { vector, reply } => {
+                next.outputs.extend(replica.absorb(&vector));
+                next.replies.push(acknowledgement(reply, ()));
+            }
+            Request::Compact { reply } => {
+                let outputs = replica.compact();
+                let forgets =
+                    |op: &&StoreOp| matches!(op, StoreOp::Forget(_) | StoreOp::Abridge(_));
+                let forgotten = outputs.commit.ops.iter().filter(forgets).count() as u64;
+                next.outputs.extend(outputs);
+                next.replies.push(acknowledgement(reply, forgotten));
+            }
+            Request::Query(query) => {
+                let reply = query(replica);
+                next.answer(reply, writing);
+            }
+        }
+    }
+
+    /// Decides on what to write, and writes it.
+    fn transact(
+        &mut self,
+        decision: Decision,
+        actor: Actor,
+        receipt: bool,
+        next: &mut Group,
+    ) -> Result<Option<Acknowledged>, WriteError> {
+        let decided = self.views.borrow().after(&self.replica, self.replica.undurable_paths());
+        let Some(edits) = decision(&self.replica, &decided) else { return Ok(None) };
+        let touched: Vec<BTreeSet<Field>> = match receipt {
+            true => edits.iter().map(|(_, edit)| edit.set.keys().cloned().collect()).collect(),
+            false => Vec::new(),
+        };
+        let (written, outputs) =
+            self.replica.write_all(edits, actor, rand::random(), self.clock.now())?;
+        next.writes |= !outputs.commit.is_empty();
+        next.outputs.extend(outputs);
+        let receipts = receipt.then(|| {
+            let mut dots = BTreeSet::new();
+            for (written, fields) in written.iter().zip(&touched) {
+                match &written.change {
+                    Some(change) => drop(dots.insert(change.dot)),
+                    // The others may lack what stands there already: it goes out again.
+                    None => {
+                        let standing = saying(&self.replica, &written.path, fields);
+                        dots.extend(standing.keys());
+                        next.outputs.send.extend(standing.into_values());
+                    }
+                }
+            }
+            next.asked.extend(&dots);
+            self.receipts.expect(dots)
+        });
+        Ok(Some(Acknowledged { written, receipts }))
     }
 
     /// Speaks of what was committed, in the one order that is safe.
@@ -393,12 +598,9 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
         let Group { outputs, asked, replies, .. } = group;
         self.replica.committed(&outputs.commit);
-        let reserved = outputs.notify.iter().map(|change| &change.path).filter(|p| p.is_reserved());
-        let mut reserved = reserved.peekable();
-        if reserved.peek().is_some() {
-            let roster = self.roster.borrow().after(&self.replica, reserved);
-            self.publish_roster(roster);
-        }
+        let changed = outputs.notify.iter().map(|change| &change.path);
+        let views = self.views.borrow().after(&self.replica, changed);
+        self.publish(views);
         let (asked, plain): (Vec<_>, Vec<_>) =
             outputs.send.into_iter().partition(|change| asked.contains(&change.dot));
         for (changes, receipt) in [(plain, false), (asked, true)] {
@@ -415,13 +617,11 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
     }
 
-    fn publish_roster(&self, roster: Roster) {
-        self.roster.send_if_modified(|current| {
-            let changed = **current != roster;
-            if changed {
-                *current = Arc::new(roster);
-            }
-            changed
+    fn publish(&self, views: Views) {
+        self.views.send_if_modified(|current| {
+            let news = !views.are(current);
+            *current = views;
+            news
         });
     }
 
@@ -430,79 +630,9 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     async fn reload(&mut self) -> Result<(), Arc<str>> {
         let reloaded = self.disk.reload().await;
         self.replica = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
-        self.publish_roster(Roster::of(&self.replica));
+        self.publish(Views::of(&self.replica));
         self.progress.send_replace(progress(&self.replica));
         Ok(())
-    }
-}
-
-/// Decides on one request, into the group that is committed next. `writing` tells whether a write
-/// of this node is being committed just now.
-fn decide(
-    replica: &mut Replica,
-    request: Request,
-    clock: Clock,
-    receipts: &Arc<Receipts>,
-    writing: bool,
-    next: &mut Group,
-) {
-    match request {
-        Request::Write { path, edit, actor, receipt, reply } => {
-            let touched: BTreeSet<_> = edit.set.keys().cloned().collect();
-            match replica.write(&path, edit, actor, rand::random(), clock.now()) {
-                Err(error) => drop(reply.send(Err(error.into()))),
-                Ok((written, outputs)) => {
-                    next.writes |= written.change.is_some();
-                    next.outputs.extend(outputs);
-                    let receipts = receipt.then(|| {
-                        let dots = match &written.change {
-                            Some(change) => BTreeSet::from([change.dot]),
-                            // The others may lack what stands there already: it goes out again.
-                            None => {
-                                let standing = saying(replica, &path, &touched);
-                                let dots = standing.keys().copied().collect();
-                                next.outputs.send.extend(standing.into_values());
-                                dots
-                            }
-                        };
-                        next.asked.extend(&dots);
-                        receipts.expect(dots)
-                    });
-                    let acknowledged = Acknowledged { written, receipts };
-                    next.replies.push(Box::new(move |committed| {
-                        let outcome = committed.clone().map(|()| acknowledged);
-                        let _ = reply.send(outcome.map_err(WriteFailure::Disk));
-                    }));
-                }
-            }
-        }
-        Request::Merge { changes, relay, reply } => {
-            let mut all = true;
-            for change in changes {
-                let outputs = replica.merge(change, relay, clock.now());
-                all &= !outputs.untaken;
-                next.outputs.extend(outputs);
-            }
-            next.replies.push(acknowledgement(reply, all));
-        }
-        Request::Absorb { vector, reply } => {
-            next.outputs.extend(replica.absorb(&vector));
-            next.replies.push(acknowledgement(reply, ()));
-        }
-        Request::Compact { reply } => {
-            let outputs = replica.compact();
-            let forgets = |op: &&StoreOp| matches!(op, StoreOp::Forget(_) | StoreOp::Abridge(_));
-            let forgotten = outputs.commit.ops.iter().filter(forgets).count() as u64;
-            next.outputs.extend(outputs);
-            next.replies.push(Box::new(move |committed| {
-                let outcome = committed.clone().map(|()| forgotten);
-                let _ = reply.send(outcome.map_err(WriteFailure::Disk));
-            }));
-        }
-        Request::Query(query) => {
-            let reply = query(replica);
-            if writing || next.writes { next.replies.push(reply) } else { reply(&Ok(())) }
-        }
     }
 }
 
@@ -520,6 +650,14 @@ fn acknowledgement<T: Send + 'static>(
     Box::new(move |committed| {
         let _ = reply.send(committed.clone().map(|()| outcome).map_err(WriteFailure::Disk));
     })
+}
+
+/// Returns after a while; never, where there is none.
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => sleep(wait).await,
+        None => pending().await,
+    }
 }
 
 fn progress(replica: &Replica) -> Progress {

@@ -77,7 +77,6 @@ fn admitter(
             bind,
         }),
         pending: membership.pending.clone(),
-        last_look: membership.last_look.clone(),
         refusals,
         clock,
     }

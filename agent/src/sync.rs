@@ -12,7 +12,6 @@ use peerage_proto::replica::sync::{
     FRAME_BYTES_MAX, PushFrame, SyncFrame, chunks, targets, verified,
 };
 use peerage_proto::replica::{ChangeError, Dot, SignedChange, Vector};
-use peerage_proto::roster::Roster;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::mesh::{FrameError, read_frame, write_frame};
 use crate::receipts::Receipts;
-use crate::replica::{ReplicaHandle, WriteFailure};
+use crate::replica::{ReplicaHandle, Views, WriteFailure};
 
 /// How long a session waits for the peer's next frame.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,27 +37,22 @@ pub struct Pusher<B> {
     me: NodeId,
     outbox: Arc<B>,
     others: Vec<NodeId>,
-    roster: watch::Receiver<Arc<Roster>>,
+    views: watch::Receiver<Views>,
     rng: StdRng,
 }
 
 impl<B: Outbox> Pusher<B> {
     /// A pusher of this node, to the members of a roster.
-    pub fn new(
-        me: NodeId,
-        outbox: Arc<B>,
-        mut roster: watch::Receiver<Arc<Roster>>,
-        seed: u64,
-    ) -> Self {
-        let others = roster.borrow_and_update().others(me).collect();
-        Self { me, outbox, others, roster, rng: StdRng::seed_from_u64(seed) }
+    pub fn new(me: NodeId, outbox: Arc<B>, mut views: watch::Receiver<Views>, seed: u64) -> Self {
+        let others = views.borrow_and_update().roster.others(me).collect();
+        Self { me, outbox, others, views, rng: StdRng::seed_from_u64(seed) }
     }
 
     /// Queues changes for those who are to have them.
     pub fn push(&mut self, changes: &[SignedChange], receipt: bool) {
         let mut gone = Vec::new();
-        if self.roster.has_changed().unwrap_or(false) {
-            let roster = self.roster.borrow_and_update();
+        if self.views.has_changed().unwrap_or(false) {
+            let roster = &self.views.borrow_and_update().roster;
             let now = roster.others(self.me).collect();
             // Who was just put out is told so, with the rest.
             gone = std::mem::replace(&mut self.others, now);
@@ -244,7 +238,7 @@ mod tests {
     use peerage_proto::id::DataCenterId;
     use peerage_proto::identity::Keypair;
     use peerage_proto::replica::{Actor, Edit, Limits, Replica};
-    use peerage_proto::roster::member_path;
+    use peerage_proto::roster::{Roster, member_path};
     use serde_bytes::ByteBuf;
 
     use super::*;
@@ -314,9 +308,9 @@ mod tests {
         }
         let set = [("f".parse().expect("a field"), 1.into())].into();
         let change = write(&mut founder, "x/y", Edit { set, ..Edit::default() });
-        let (_, roster) = watch::channel(Arc::new(Roster::of(&founder)));
+        let (_, views) = watch::channel(Views::of(&founder));
         let sent = Arc::new(Sent::default());
-        let mut pusher = Pusher::new(key(1).node_id(), sent.clone(), roster, 1);
+        let mut pusher = Pusher::new(key(1).node_id(), sent.clone(), views, 1);
         let told = |sent: &Sent| std::mem::take(&mut *sent.0.lock().expect("no test panics"));
         pusher.push(std::slice::from_ref(&change), false);
         assert!(told(&sent).len() < 79);

@@ -11,7 +11,7 @@ use crate::events::NoPlace;
 use crate::joining::JoinError;
 use crate::membership::Membership;
 use crate::node::{MeetError, NAMELESS_HINT, Node, NodeError, TWIN_HINT};
-use crate::replica::WriteFailure;
+use crate::replica::{Untransacted, WriteFailure};
 use crate::timekeeping::CLOCK_HINT;
 
 /// The membership, for whoever asks for a Data Center's things.
@@ -54,6 +54,13 @@ pub(super) fn no_place(error: &NoPlace) -> ApiError {
         .hint("read the state anew, then follow without an id")
 }
 
+pub(super) fn not_transacted(why: Untransacted<ApiError>) -> ApiError {
+    match why {
+        Untransacted::Decided(error) => error,
+        Untransacted::Failed(failure) => not_written(failure),
+    }
+}
+
 pub(super) fn not_written(failure: WriteFailure) -> ApiError {
     let message = failure.to_string();
     match failure {
@@ -63,7 +70,10 @@ pub(super) fn not_written(failure: WriteFailure) -> ApiError {
                     (ErrorCode::NotFound, "`peerage settings list` shows what there is")
                 }
                 WriteError::Changed { .. } => {
-                    (ErrorCode::Changed, "read it again, and write with the stamp that it has now")
+                    (ErrorCode::Changed, "read it again, and write with the ETag that it has now")
+                }
+                WriteError::Twice(_) => {
+                    (ErrorCode::BadRequest, "put all fields of a document together")
                 }
                 WriteError::Bound { .. } => {
                     (ErrorCode::TooLarge, "write less, or part it into several documents")

@@ -11,16 +11,17 @@ use peerage_proto::api::invites::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
 use peerage_proto::links::{best_of, canonical, promoted};
-use peerage_proto::replica::Actor;
+use peerage_proto::replica::{Actor, Replica};
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
 
-use super::failure::{member, not_written};
+use super::failure::{member, not_transacted, not_written};
 use super::{Answer, members};
 use crate::clock::rfc3339;
 use crate::links::{Origin, OwnLinks, default_route_addresses};
 use crate::membership::Membership;
 use crate::node::Node;
+use crate::replica::Views;
 
 /// For how long an invitation admits where nobody says.
 const TTL_DEFAULT_S: u64 = 24 * 3600;
@@ -193,31 +194,35 @@ fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
 
 pub(super) async fn revoke(node: &Node, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
     let membership = member(node)?;
-    let roster = membership.roster();
-    let found: Vec<_> = roster
-        .invites()
-        .filter(|i| request.id.len() >= 4 && i.id.to_string().starts_with(&request.id))
-        .collect();
-    let record = match found[..] {
-        [record] => record,
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let (me, who, now_ms) = (membership.me, actor.who.clone(), node.now().wall_ms);
+    let decide = move |_: &Replica, views: &Views| {
+        let record = meant(&views.roster, &request.id)?;
+        let revoking = || (invite_path(&record.id), Roster::revoking(me, &who, now_ms));
+        let edits = (!record.revoked).then(revoking).into_iter().collect();
+        Ok::<_, ApiError>((InviteRecord { revoked: true, ..record.clone() }, edits))
+    };
+    let revoked = membership.replica.transact(actor, false, decide).await;
+    let (revoked, _) = revoked.map_err(not_transacted)?;
+    Ok(shown(&revoked, &membership.roster(), now_ms))
+}
+
+/// The invitation whose id begins so.
+fn meant<'a>(roster: &'a Roster, id: &str) -> Answer<&'a InviteRecord> {
+    let begins = |record: &&InviteRecord| id.len() >= 4 && record.id.to_string().starts_with(id);
+    let found: Vec<_> = roster.invites().filter(begins).collect();
+    match found[..] {
+        [record] => Ok(record),
         [] => {
-            let message = format!("there is no invitation {:?}", cut(&request.id));
-            return Err(ApiError::new(ErrorCode::NotFound, message)
-                .hint("`peerage invite list` shows them; four digits of the id are enough"));
+            let message = format!("there is no invitation {:?}", cut(id));
+            Err(ApiError::new(ErrorCode::NotFound, message)
+                .hint("`peerage invite list` shows them; four digits of the id are enough"))
         }
         _ => {
-            let message = format!("{:?} is the beginning of several ids", cut(&request.id));
-            return Err(ApiError::new(ErrorCode::BadRequest, message).hint("give more digits"));
+            let message = format!("{:?} is the beginning of several ids", cut(id));
+            Err(ApiError::new(ErrorCode::BadRequest, message).hint("give more digits"))
         }
-    };
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    if !record.revoked {
-        let edit = Roster::revoking(membership.me, &actor.who, node.now().wall_ms);
-        let path = invite_path(&record.id);
-        membership.replica.write(path, edit, actor, false).await.map_err(not_written)?;
     }
-    let revoked = InviteRecord { revoked: true, ..record.clone() };
-    Ok(shown(&revoked, &membership.roster(), node.now().wall_ms))
 }
 
 fn cut(text: &str) -> String {

@@ -13,17 +13,18 @@ use peerage_proto::id::NodeId;
 use peerage_proto::isolation::Sight;
 use peerage_proto::liveness::{self, State};
 use peerage_proto::notice::{NoticeKind, Told};
-use peerage_proto::replica::Actor;
+use peerage_proto::replica::{Actor, Replica};
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
-use super::failure::{member, not_written, unresolved};
+use super::failure::{member, not_transacted, unresolved};
 use super::{Answer, reach};
 use crate::clock::rfc3339;
 use crate::happening::reason;
 use crate::membership::{Membership, name_clash};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
+use crate::replica::Views;
 use crate::timekeeping::member_warning;
 
 /// How long a removal waits for those alive, the removed node among them, to hear of it.
@@ -290,26 +291,24 @@ pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) 
         .name
         .parse()
         .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
-    // No name is given twice here between the look and the write.
-    let _alone = membership.last_look.lock().await;
-    let roster = membership.roster();
-    let member = current(&roster, &request.node)?;
-    if let Some(holder) = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id) {
-        let message = format!("the name {name} is taken by {}", holder.id.short());
-        return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
-    }
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    // Who has the name already keeps its claim to it.
-    if member.given_name != name.as_str() {
-        let edit = Roster::renaming(&name);
-        let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
-        written.map_err(not_written)?;
-    }
-    Ok(Renamed {
-        name: membership.roster().name_of(&member.id),
-        id: member.id.to_string(),
-        was: member.name.clone(),
-    })
+    // Decided and written as one: no name is given twice here in between.
+    let decide = move |_: &Replica, views: &Views| {
+        let roster = &views.roster;
+        let member = current(roster, &request.node)?;
+        let holder = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id);
+        if let Some(holder) = holder {
+            let message = format!("the name {name} is taken by {}", holder.id.short());
+            return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
+        }
+        // Who has the name already keeps its claim to it.
+        let is_news = member.given_name != name.as_str();
+        let edits = is_news.then(|| (member_path(&member.id), Roster::renaming(&name)));
+        Ok(((member.id, member.name.clone()), edits.into_iter().collect()))
+    };
+    let renamed = membership.replica.transact(actor, false, decide).await;
+    let ((id, was), _) = renamed.map_err(not_transacted)?;
+    Ok(Renamed { name: membership.roster().name_of(&id), id: id.to_string(), was })
 }
 
 pub(super) async fn accept(
@@ -318,11 +317,13 @@ pub(super) async fn accept(
     request: AcceptMember,
 ) -> Answer<Accepted> {
     let membership = member(node)?;
-    let roster = membership.roster();
-    let member = current(&roster, &request.node)?;
-    let was = roster.why_unaccepted(member);
-    if was.is_some() {
-        if !roster.may_accept(&membership.me) {
+    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let (me, who, at_ms) = (membership.me, actor.who.clone(), node.now().wall_ms);
+    let decide = move |_: &Replica, views: &Views| {
+        let roster = &views.roster;
+        let member = current(roster, &request.node)?;
+        let was = roster.why_unaccepted(member);
+        if was.is_some() && !roster.may_accept(&me) {
             let message = "this node is not accepted itself, so it can accept nobody";
             return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
                 "`peerage members accept {}` on a member that is; if all of those are gone for \
@@ -330,36 +331,35 @@ pub(super) async fn accept(
                 member.name
             )));
         }
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
-        let edit = Roster::accepting(member, membership.me, &actor.who, node.now().wall_ms);
-        let written = membership.replica.write(member_path(&member.id), edit, actor, false).await;
-        written.map_err(not_written)?;
-    }
-    Ok(Accepted { name: member.name.clone(), id: member.id.to_string(), was })
+        let accepting = || (member_path(&member.id), Roster::accepting(member, me, &who, at_ms));
+        let edits = was.is_some().then(accepting).into_iter().collect();
+        Ok((Accepted { name: member.name.clone(), id: member.id.to_string(), was }, edits))
+    };
+    let accepted = membership.replica.transact(actor, false, decide).await;
+    Ok(accepted.map_err(not_transacted)?.0)
 }
 
 pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
     let membership = member(node)?;
+    let me = membership.me;
     let roster = membership.roster();
-    let member = roster.resolve(&request.node).map_err(|e| unresolved(&e))?;
-    if member.id == membership.me {
-        let message = format!("{} is this very node", member.name);
-        return Err(ApiError::new(ErrorCode::Refused, message)
-            .hint("`peerage leave` takes this node out; another node can remove it"));
-    }
-    if let Standing::Removed(ending) = &member.standing {
-        let message = format!("{} was removed already, by {}", member.name, ending.who);
-        return Err(ApiError::new(ErrorCode::Refused, message));
-    }
+    let member = removable(&roster, me, &request.node)?;
     if !request.force {
         reach::check_removal(&membership, &member.name).await?;
     }
+    let id = member.id;
     let mut expected = membership.alive();
-    expected.remove(&member.id);
+    expected.remove(&id);
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    let edit = Roster::removal(membership.me, &actor.who, node.now().wall_ms);
-    let written = membership.replica.write(member_path(&member.id), edit, actor, true).await;
-    let acknowledged = written.map_err(not_written)?;
+    let (who, at_ms) = (actor.who.clone(), node.now().wall_ms);
+    let decide = move |_: &Replica, views: &Views| {
+        // Another may have put it out meanwhile.
+        let member = removable(&views.roster, me, &id.to_string())?;
+        let edits = vec![(member_path(&id), Roster::removal(me, &who, at_ms))];
+        Ok::<_, ApiError>((member.name.clone(), edits))
+    };
+    let removed = membership.replica.transact(actor, true, decide).await;
+    let (name, acknowledged) = removed.map_err(not_transacted)?;
     let told: BTreeSet<NodeId> = match &acknowledged.receipts {
         Some(receipts) => {
             let deadline = Instant::now() + TELL_TIMEOUT;
@@ -368,11 +368,26 @@ pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) 
         None => BTreeSet::new(),
     };
     Ok(Removed {
-        name: member.name.clone(),
-        id: member.id.to_string(),
+        name,
+        id: id.to_string(),
         state: "removed".into(),
         told: told.iter().map(|id| roster.name_of(id)).collect(),
     })
+}
+
+/// The member that is meant, if this node may put it out.
+fn removable<'a>(roster: &'a Roster, me: NodeId, text: &str) -> Answer<&'a roster::Member> {
+    let member = roster.resolve(text).map_err(|e| unresolved(&e))?;
+    if member.id == me {
+        let message = format!("{} is this very node", member.name);
+        return Err(ApiError::new(ErrorCode::Refused, message)
+            .hint("`peerage leave` takes this node out; another node can remove it"));
+    }
+    if let Standing::Removed(ending) = &member.standing {
+        let message = format!("{} was removed already, by {}", member.name, ending.who);
+        return Err(ApiError::new(ErrorCode::Refused, message));
+    }
+    Ok(member)
 }
 
 fn current<'a>(roster: &'a Roster, text: &str) -> Answer<&'a roster::Member> {

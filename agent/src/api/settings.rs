@@ -12,16 +12,17 @@ use peerage_proto::api::settings::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
-use peerage_proto::replica::{self, Actor, Dot, Field, Path, SignedChange};
+use peerage_proto::replica::{self, Actor, Dot, Field, Path, Replica, SignedChange, Written};
 use peerage_proto::roster::Roster;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::failure::{bad_name, member, not_written};
+use super::failure::{bad_name, member, not_transacted, not_written};
 use super::{Answer, Due, List};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
+use crate::replica::{Acknowledged, Edits, Views};
 
 /// How long `--wait` waits where nobody says how long.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
@@ -69,14 +70,15 @@ pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<Due<St
     let name = path.to_string();
     let look = membership.replica.read(move |replica| {
         let document = replica.document(&path).filter(|document| document.exists())?;
-        Some((document.stamp()?.to_string(), says(document)))
+        Some((document.stamp()?.to_string(), document.tag(), says(document)))
     });
     let look = look.await.map_err(not_written)?;
-    let (stamp, look) = look.ok_or_else(|| no_document(&request.path))?;
+    let (stamp, etag, look) = look.ok_or_else(|| no_document(&request.path))?;
     let bytes = bytes_of(&look) + if roster.is_some() { meta_bytes(&look) } else { 0 };
     Ok(Due::new(bytes, move || StampedDocument {
         path: name,
         stamp,
+        etag,
         fields: fields_of(&look),
         meta: roster.map(|roster| meta_of(&look, &roster)),
     }))
@@ -87,7 +89,7 @@ pub(super) async fn set(node: &Node, caller: &Caller, request: SetFields) -> Ans
     if set.is_empty() && unset.is_empty() {
         return Err(ApiError::new(ErrorCode::BadRequest, "no field to set or to unset was given"));
     }
-    let mut edit = replica::Edit { if_stamp: if_match, ..replica::Edit::default() };
+    let mut edit = replica::Edit { if_tag: if_match, ..replica::Edit::default() };
     for (name, value) in set {
         let field = Field::named(&name).map_err(|e| bad_name(&e))?;
         if let Some(_other) = edit.set.insert(field, value) {
@@ -113,30 +115,33 @@ pub(super) async fn remove(
     request: RemoveDocument,
 ) -> Answer<WriteOutcome> {
     let RemoveDocument { path, if_match, wait, timeout } = request;
-    let edit = replica::Edit { remove: true, if_stamp: if_match, ..replica::Edit::default() };
+    let edit = replica::Edit { remove: true, if_tag: if_match, ..replica::Edit::default() };
     write(node, caller, &path, edit, wait, timeout).await
 }
 
 pub(super) async fn revert(node: &Node, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
     let Revert { path, stamp, wait, timeout } = request;
-    let membership = member(node)?;
     let at = Path::setting(&path).map_err(|e| bad_name(&e))?;
-    let looked = membership.replica.read(move |replica| {
-        let document = replica.document(&at)?;
-        let forgotten = document.forgotten_as_of(&stamp).cloned();
-        let then = document.as_of(&stamp).ok_or(stamp);
-        let now: Vec<Field> = document.fields().map(|(field, _, _)| field.clone()).collect();
-        let latest = document.stamp().map(|stamp| stamp.to_string());
-        Some((then, forgotten, now, latest))
-    });
-    let (then, forgotten, now, latest) =
-        looked.await.map_err(not_written)?.ok_or_else(|| no_document(&path))?;
-    let then = then.map_err(|stamp| {
+    let decide = move |replica: &Replica, _: &Views| {
+        let edit = reverting(replica.document(&at), &path, &stamp)?;
+        Ok(vec![(at, edit)])
+    };
+    outcome_of_one(transact(node, caller, wait, timeout, decide).await?)
+}
+
+/// What makes a document again what it was after an earlier change.
+fn reverting(
+    document: Option<&replica::Document>,
+    path: &str,
+    stamp: &str,
+) -> Answer<replica::Edit> {
+    let document = document.ok_or_else(|| no_document(path))?;
+    let then = document.as_of(stamp).ok_or_else(|| {
         let message = format!("{path} has no change {stamp:?} that is still kept");
         ApiError::new(ErrorCode::NotFound, message)
             .hint(format!("`peerage settings history {path}` shows the stamps"))
     })?;
-    if let Some(field) = forgotten {
+    if let Some(field) = document.forgotten_as_of(stamp) {
         let message = format!(
             "how {field} of {path} stood then is not kept any more, so it cannot be as it was: \
              history yields to room, and to `peerage settings compact`"
@@ -145,10 +150,9 @@ pub(super) async fn revert(node: &Node, caller: &Caller, request: Revert) -> Ans
             "`peerage settings history {path}` shows what is kept; set the fields that you want"
         )));
     }
-    let unset = now.into_iter().filter(|field| !then.contains_key(field)).collect();
-    // What someone wrote since this look is not what the caller means to undo.
-    let edit = replica::Edit { set: then, unset, remove: false, if_stamp: latest };
-    write(node, caller, &path, edit, wait, timeout).await
+    let now = document.fields().map(|(field, _, _)| field);
+    let unset = now.filter(|field| !then.contains_key(*field)).cloned().collect();
+    Ok(replica::Edit { set: then, unset, ..replica::Edit::default() })
 }
 
 async fn write(
@@ -160,6 +164,18 @@ async fn write(
     timeout: Option<Span>,
 ) -> Answer<WriteOutcome> {
     let path = Path::setting(path).map_err(|e| bad_name(&e))?;
+    let decide = move |_: &Replica, _: &Views| Ok(vec![(path, edit)]);
+    outcome_of_one(transact(node, caller, wait, timeout, decide).await?)
+}
+
+/// Writes what is decided as one commit, and waits for the other nodes as far as asked.
+pub(super) async fn transact(
+    node: &Node,
+    caller: &Caller,
+    wait: Wait,
+    timeout: Option<Span>,
+    decide: impl FnOnce(&Replica, &Views) -> Answer<Edits> + Send + 'static,
+) -> Answer<(Vec<Written>, WaitOutcome)> {
     let membership = member(node)?;
     let of = u32::try_from(membership.roster().current().count()).unwrap_or(u32::MAX);
     if wait.needed(of) > of.max(1) {
@@ -170,22 +186,31 @@ async fn write(
     let deadline = timeout.map_or(WAIT_DEFAULT, Span::duration).min(WAIT_MAX);
     let deadline = Instant::now() + deadline;
     let asked = wait != Wait::Local;
-    let acknowledged = membership.replica.write(path.clone(), edit, actor, asked).await;
-    let acknowledged = acknowledged.map_err(not_written)?;
-    let outcome = match &acknowledged.receipts {
+    let decide = move |replica: &Replica, views: &Views| Ok(((), decide(replica, views)?));
+    let transacted = membership.replica.transact(actor, asked, decide).await;
+    let ((), Acknowledged { written, receipts }) = transacted.map_err(not_transacted)?;
+    let reached = match &receipts {
         Some(receipts) => reached(&membership, wait, deadline, receipts).await,
         None => here_alone(&membership.roster(), wait),
     };
+    Ok((written, reached))
+}
+
+fn outcome_of_one((mut written, wait): (Vec<Written>, WaitOutcome)) -> Answer<WriteOutcome> {
+    let written = written.pop();
+    let written =
+        written.ok_or_else(|| ApiError::new(ErrorCode::Internal, "nothing was written"))?;
     Ok(WriteOutcome {
-        path: path.to_string(),
-        stamp: acknowledged.written.stamp.map(|stamp| stamp.to_string()).unwrap_or_default(),
-        changed: acknowledged.written.change.is_some(),
-        wait: outcome,
+        path: written.path.to_string(),
+        stamp: written.stamp.map(|stamp| stamp.to_string()).unwrap_or_default(),
+        etag: written.tag,
+        changed: written.change.is_some(),
+        wait,
     })
 }
 
 /// What is known of a write for which no receipts were asked.
-fn here_alone(roster: &Roster, wait: Wait) -> WaitOutcome {
+pub(super) fn here_alone(roster: &Roster, wait: Wait) -> WaitOutcome {
     let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);
     let met = wait.needed(of) <= 1;
     WaitOutcome { wanted: wait, reached: 1, of, met, missing: Vec::new() }

@@ -9,7 +9,8 @@ use http_body_util::BodyExt;
 use peerage_proto::access::Caller;
 use peerage_proto::api::values::SentError;
 use peerage_proto::api::{
-    ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT, text, values,
+    ApiError, BODY_BYTES_MAX, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT, text,
+    values,
 };
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -18,9 +19,6 @@ use super::peer::Peer;
 use super::places::Place;
 use super::room::Room;
 use crate::api;
-
-/// The longest body: twice the largest document.
-pub(super) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How much of a longer body is read and thrown away, so that its sender gets to read the refusal.
 pub(super) const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
@@ -50,7 +48,7 @@ pub(super) async fn receive<O: Operation>(
     let from_url = url_fields(&mut parts).await?;
     let (mut fields, mut place) = (Map::new(), None);
     if O::METHOD.has_body() {
-        let (bytes, taken) = arrived(body, room, peer.caller.uid).await?;
+        let (bytes, taken) = arrived(body, O::BODY_BYTES_MAX, room, peer.caller.uid).await?;
         (fields, place) = (object::<O>(&bytes)?, taken);
     }
     for (name, value) in from_url {
@@ -124,8 +122,13 @@ fn query_text(text: &str) -> Result<String, ApiError> {
 }
 
 /// The whole body, if it is not too long and there in time, with the room that it takes.
-async fn arrived(body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<Place>), ApiError> {
-    timeout(BODY_MAX, read(body, room, uid)).await.unwrap_or_else(|_| {
+async fn arrived(
+    body: Body,
+    most: usize,
+    room: &Room,
+    uid: u32,
+) -> Result<(Vec<u8>, Option<Place>), ApiError> {
+    timeout(BODY_MAX, read(body, most, room, uid)).await.unwrap_or_else(|_| {
         let seconds = BODY_MAX.as_secs();
         let message = format!("the body did not arrive within {seconds} s");
         let hint = "send as many bytes as Content-Length says, or the last chunk";
@@ -133,7 +136,12 @@ async fn arrived(body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<P
     })
 }
 
-async fn read(mut body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<Place>), ApiError> {
+async fn read(
+    mut body: Body,
+    most: usize,
+    room: &Room,
+    uid: u32,
+) -> Result<(Vec<u8>, Option<Place>), ApiError> {
     let mut bytes = Vec::new();
     let mut length = 0;
     // Of a body for which there is no room the rest is thrown away, so that its sender reads why.
@@ -145,19 +153,19 @@ async fn read(mut body: Body, room: &Room, uid: u32) -> Result<(Vec<u8>, Option<
         })?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
-        if length > BODY_BYTES_MAX || refused.is_some() {
+        if length > most || refused.is_some() {
             (bytes, place) = (Vec::new(), None);
         } else if let Err(error) = grow(&mut place, room, uid, data.len()) {
             refused = Some(error);
         } else {
             bytes.extend_from_slice(&data);
         }
-        if length > REFUSED_BYTES_MAX {
+        if length > most + REFUSED_BYTES_MAX {
             break;
         }
     }
-    if length > BODY_BYTES_MAX {
-        let message = format!("the body has more than the {BODY_BYTES_MAX} bytes that are allowed");
+    if length > most {
+        let message = format!("the body has more than the {most} bytes that are allowed");
         return Err(ApiError::new(ErrorCode::TooLarge, message).hint("send it in smaller parts"));
     }
     match refused {

@@ -38,10 +38,10 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Tells the others of this node's digest and name.
 pub(super) async fn tell_vitals(this: Arc<Membership>) {
-    let (mut progress, mut rosters) = (this.replica.progress(), this.replica.roster());
+    let (mut progress, mut views) = (this.replica.progress(), this.replica.views());
     loop {
         let digest = HEXLOWER.decode(progress.borrow_and_update().digest.as_bytes()).ok();
-        let name = rosters.borrow_and_update().name_of(&this.me);
+        let name = views.borrow_and_update().roster.name_of(&this.me);
         this.vitals.tell(|own| {
             own.digest = digest;
             own.name = Some(name);
@@ -49,7 +49,7 @@ pub(super) async fn tell_vitals(this: Arc<Membership>) {
         tokio::time::sleep(TELL_EVERY).await;
         tokio::select! {
             changed = progress.changed() => if changed.is_err() { return },
-            changed = rosters.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -44,11 +44,11 @@ pub(super) async fn follow_roster(
     clock: Clock,
     ended: mpsc::Sender<End>,
 ) {
-    let mut rosters = this.replica.roster();
-    let mut before = rosters.borrow_and_update().clone();
+    let mut views = this.replica.views();
+    let mut before = views.borrow_and_update().roster.clone();
     connect_with(&this, &before, &Roster::default());
     loop {
-        let roster = rosters.borrow_and_update().clone();
+        let roster = views.borrow_and_update().roster.clone();
         for event in roster.events_since(&before) {
             let happening = Happening::of_roster(&event, &roster);
             info!("{}", happening.message);
@@ -72,7 +72,7 @@ pub(super) async fn follow_roster(
             }
         }
         before = roster;
-        if rosters.changed().await.is_err() {
+        if views.changed().await.is_err() {
             return;
         }
     }

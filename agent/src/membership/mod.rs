@@ -34,7 +34,7 @@ use peerage_proto::wire::{Hello, StreamKind, WIRE_VERSION};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_bytes::ByteBuf;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,7 +49,7 @@ use crate::liveness::{self, Heard, LivenessHandle};
 use crate::mesh::Mesh;
 use crate::notices::Notices;
 use crate::receipts::Receipts;
-use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask};
+use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask, Views};
 use crate::sync::{Pusher, session};
 use crate::timekeeping::{ClockStanding, Timekeeper};
 use crate::vitals::{self, Messages, Received, VitalsHandle};
@@ -79,7 +79,7 @@ struct Out {
     pusher: Pusher<MeshOutbox>,
     changes: Feed<SignedChange>,
     happenings: Feed<Happening>,
-    roster: watch::Receiver<Arc<Roster>>,
+    views: watch::Receiver<Views>,
     clock: Clock,
 }
 
@@ -92,7 +92,7 @@ impl Outlet for Out {
         let at_ms = self.clock.now().wall_ms;
         let settings = changes.iter().filter(|change| !change.path.is_reserved());
         for change in settings {
-            let happening = Happening::of_change(change, &self.roster.borrow());
+            let happening = Happening::of_change(change, &self.views.borrow().roster);
             self.happenings.tell(happening, at_ms);
             self.changes.tell(change.clone(), at_ms);
         }
@@ -167,8 +167,6 @@ pub struct Membership {
     pub vitals: VitalsHandle,
     /// The admissions under way.
     pub pending: Arc<Pending>,
-    /// Held for the last look before an admission is written.
-    pub last_look: Arc<Mutex<()>>,
     /// The mesh.
     pub mesh: Mesh,
     /// How this node's clock stands.
@@ -222,16 +220,16 @@ impl Membership {
         let Parts { key, boot, clock, mesh, replica, .. } = parts;
         let (me, datacenter) = (key.node_id(), replica.datacenter());
         let receipts = Arc::new(Receipts::default());
-        let outlet = |roster: watch::Receiver<Arc<Roster>>| {
+        let outlet = |views: watch::Receiver<Views>| {
             let outbox = Arc::new(MeshOutbox(mesh.clone()));
-            let pusher = Pusher::new(me, outbox, roster.clone(), rand::random());
+            let pusher = Pusher::new(me, outbox, views.clone(), rand::random());
             let (changes, happenings) = (parts.changes.clone(), parts.happenings.clone());
-            Out { pusher, changes, happenings, roster, clock }
+            Out { pusher, changes, happenings, views, clock }
         };
         let (task, replica) =
             ReplicaTask::new(replica, parts.disk, outlet, receipts.clone(), clock);
         let members: watch::Sender<BTreeSet<NodeId>> =
-            watch::Sender::new(replica.roster().borrow().others(me).collect());
+            watch::Sender::new(replica.views().borrow().roster.others(me).collect());
         let (heard, inbox) = mpsc::channel(liveness::INBOX_LEN);
         let datagrams = {
             let (mesh, members) = (mesh.clone(), members.subscribe());
@@ -297,7 +295,6 @@ impl Membership {
             liveness,
             vitals,
             pending: Arc::default(),
-            last_look: Arc::default(),
             mesh,
             time: time_rx,
             notices: parts.notices,
@@ -379,7 +376,7 @@ impl Membership {
 
     /// The members, as of the last commit.
     pub fn roster(&self) -> Arc<Roster> {
-        self.replica.roster().borrow().clone()
+        self.replica.views().borrow().roster.clone()
     }
 
     /// Says that this membership has come to its end, which it cannot bring about itself.

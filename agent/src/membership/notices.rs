@@ -26,11 +26,12 @@ pub(super) const OF_A_MEMBER: [NoticeKind; 7] = [
 
 /// Finds such states as the members change, and tells the others of all that stand.
 pub(super) async fn follow_notices(this: Arc<Membership>) {
-    let mut rosters = this.replica.roster();
+    let mut views = this.replica.views();
     let mut circles = this.vitals.circle_changes();
     let mut board = this.notices.board();
     loop {
-        let (roster, circle) = (rosters.borrow_and_update().clone(), *circles.borrow_and_update());
+        let roster = views.borrow_and_update().roster.clone();
+        let circle = *circles.borrow_and_update();
         let me = roster.member(&this.me);
         let clash = me.and_then(|me| name_clash(me, &roster));
         this.notices.set(NoticeKind::Name, clash.map(|clash| State::new(clash.0, clash.1)));
@@ -41,7 +42,7 @@ pub(super) async fn follow_notices(this: Arc<Membership>) {
         let told = board.borrow_and_update().told();
         this.vitals.tell(|own| own.notices = told);
         tokio::select! {
-            changed = rosters.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() { return },
             changed = circles.changed() => if changed.is_err() { return },
             changed = board.changed() => if changed.is_err() { return },
         }

@@ -21,9 +21,7 @@ use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::notice::{NoticeKind, State};
-use peerage_proto::replica::{
-    Actor, Edit, Limits, Outputs, Path, Replica, SignedChange, WriteError,
-};
+use peerage_proto::replica::{Actor, Limits, Outputs, Replica, SignedChange};
 use peerage_proto::roster::{
     NodeName, Roster, Standing, datacenter_name, datacenter_path, member_path,
 };
@@ -331,15 +329,9 @@ impl Node {
         let admission =
             Roster::default().admission(&me, &own, &self.addresses(), me, None, now.wall_ms);
         let founding = Roster::founding(&name, now.wall_ms);
-        let mut outputs = Outputs::default();
-        let mut write = |path: Path, edit: Edit| -> Result<(), WriteError> {
-            let actor = Actor { who: who.to_owned(), via: "socket".into() };
-            let (_, more) = replica.write(&path, edit, actor, rand::random(), now)?;
-            outputs.extend(more);
-            Ok(())
-        };
-        write(datacenter_path(), founding)?;
-        write(member_path(&me), admission)?;
+        let actor = Actor { who: who.to_owned(), via: "socket".into() };
+        let edits = vec![(datacenter_path(), founding), (member_path(&me), admission)];
+        let (_, outputs) = replica.write_all(edits, actor, rand::random(), now)?;
         self.enter(replica, &outputs).await?;
         let message = format!("{who} founded {name} on {own}");
         self.tell("created", message);

@@ -168,7 +168,7 @@ impl State {
         let met = wait.needed(2) <= 1;
         let wait =
             WaitOutcome { wanted: wait, reached: 1, of: 2, met, missing: vec!["pve-2".into()] };
-        Ok(WriteOutcome { path, stamp, changed, wait })
+        Ok(WriteOutcome { path, etag: stamp.clone(), stamp, changed, wait })
     }
 
     fn record(
@@ -184,7 +184,10 @@ impl State {
         match shown.clone() {
             Some(fields) => {
                 let (path, stamp, meta) = (path.to_owned(), stamp.clone(), None);
-                self.documents.insert(path.clone(), StampedDocument { path, stamp, fields, meta });
+                self.documents.insert(
+                    path.clone(),
+                    StampedDocument { path, etag: stamp.clone(), stamp, fields, meta },
+                );
             }
             None => drop(self.documents.remove(path)),
         }

@@ -12,6 +12,7 @@
 //! outputs with fields that they do not know, so that an older CLI can talk to a newer agent; the
 //! server refuses requests with fields that it does not know, so that a misspelt one is noticed.
 
+pub mod apply;
 pub mod error;
 pub mod events;
 pub mod invites;
@@ -54,6 +55,9 @@ pub const WRITING_MAX: Duration = Duration::from_secs(60);
 
 /// How long a write waits for the others where its request does not say.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How large the body of a request may be, in bytes: twice the largest document.
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How long the path of a socket may be, in bytes: Linux keeps 108, the last for a zero (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -100,6 +104,8 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     const ACTION: Action;
     /// The fields that travel in the query although there is a body.
     const QUERY: &'static [&'static str] = &[];
+    /// How large the body may be, in bytes.
+    const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 
     /// How long an answer may take to begin. A client that has waited so long takes the agent for
     /// one that hangs.

@@ -72,17 +72,20 @@ impl Operation for GetDocument {
     const ACTION: Action = Action::Read;
 
     fn stamp(output: &StampedDocument) -> Option<&str> {
-        Some(&output.stamp)
+        Some(&output.etag)
     }
 }
 
-/// A document with the stamp of its newest change.
+/// A document with what it is known by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StampedDocument {
     /// Where it is.
     pub path: String,
-    /// The stamp of its newest change, by which a write can say what it has seen.
+    /// The stamp of its newest change.
     pub stamp: String,
+    /// What changes with each change that speaks for it: by which a write can say what it has seen.
+    #[serde(default)]
+    pub etag: String,
     /// What it holds.
     pub fields: Fields,
     /// Who wrote each field and when, where it was asked for.
@@ -100,7 +103,7 @@ pub struct SetFields {
     pub set: Fields,
     /// The fields to take away.
     pub unset: Vec<String>,
-    /// Only if the document's newest change still is this one.
+    /// Only if the document's `etag` still is this one.
     pub if_match: Option<String>,
     /// On how many nodes the change must be before the answer.
     pub wait: Wait,
@@ -124,7 +127,7 @@ impl Operation for SetFields {
     }
 
     fn stamp(output: &WriteOutcome) -> Option<&str> {
-        Some(&output.stamp)
+        Some(&output.etag)
     }
 }
 
@@ -134,7 +137,7 @@ impl Operation for SetFields {
 pub struct RemoveDocument {
     /// Where it is.
     pub path: String,
-    /// Only if the document's newest change still is this one.
+    /// Only if the document's `etag` still is this one.
     pub if_match: Option<String>,
     /// On how many nodes the change must be before the answer.
     pub wait: Wait,
@@ -196,6 +199,9 @@ pub struct WriteOutcome {
     pub path: String,
     /// The stamp of its newest change now.
     pub stamp: String,
+    /// Its `etag` now.
+    #[serde(default)]
+    pub etag: String,
     /// Whether anything was written; a write that would change nothing is none.
     pub changed: bool,
     /// How far it came.
@@ -203,7 +209,7 @@ pub struct WriteOutcome {
 }
 
 /// How long a write may take that waits for others.
-fn waiting(wait: Wait, timeout: Option<Span>) -> Duration {
+pub(super) fn waiting(wait: Wait, timeout: Option<Span>) -> Duration {
     let for_others = timeout.map_or(WAIT_DEFAULT, Span::duration);
     WRITING_MAX + if wait == Wait::Local { Duration::ZERO } else { for_others }
 }

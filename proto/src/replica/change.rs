@@ -18,6 +18,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::commit::CommitRange;
 use super::path::{Field, Path};
 use super::vector::{Dot, SEQ_MAX, Writer};
 use crate::codec::{self, DecodeError};
@@ -129,6 +130,9 @@ pub struct Change {
     /// then cannot say what that one superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<Vec<Dot>>,
+    /// Which of its writer's changes were written together with it; none where it was written alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitRange>,
     /// Who asked.
     pub actor: Actor,
 }
@@ -315,6 +319,9 @@ fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
     if change.dot.seq == 0 || change.dot.seq > SEQ_MAX {
         return Err(ChangeError::Content("a number that no change of a writer has"));
     }
+    if change.commit.is_some_and(|commit| !commit.fits(change.dot.seq)) {
+        return Err(ChangeError::Content("that it belongs to a commit which it cannot be of"));
+    }
     if change.at.wall_ms() > WALL_MS_MAX {
         return Err(ChangeError::Content("that it was made after the year 9999"));
     }
@@ -376,6 +383,7 @@ mod tests {
             based_on: BTreeMap::new(),
             removals_seen: Vec::new(),
             takes_over: None,
+            commit: None,
             actor: Actor { who: "root".into(), via: "socket".into() },
         }
     }
@@ -421,7 +429,9 @@ mod tests {
         last.dot.seq = u64::MAX;
         let mut none = sample(&key);
         none.dot.seq = 0;
-        for change in [late, last, none] {
+        let mut other = sample(&key);
+        other.commit = Some((4, 5).into());
+        for change in [late, last, none, other] {
             let bytes = SignedChange::sign(change, &key).bytes().clone();
             assert!(matches!(SignedChange::verify(bytes), Err(ChangeError::Content(_))));
         }

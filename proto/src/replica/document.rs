@@ -4,7 +4,9 @@
 //! associative and idempotent (Shapiro et al., "Conflict-free Replicated Data Types", 2011). For
 //! each field, the changes that touched it and that no other change had seen are its *siblings*.
 //! The latest sibling is what the field shows; the others were written without knowledge of it, and
-//! stay as conflicts until a change has seen them. A removal hides every field that is not later.
+//! stay as conflicts until a change has seen them. A removal hides what was written without knowledge
+//! of it and is not later. So stamps order what is concurrent, and nothing else: what a write saw it
+//! supersedes, and no removal that it saw hides it, whatever their clocks said.
 //!
 //! A change says of each field all that its writer had seen there, not only the last of it (dotted
 //! version vector sets: Almeida et al., "Scalable and Accurate Causality Tracking for Eventually
@@ -19,7 +21,7 @@ use super::change::{Change, SignedChange, Stamp};
 use super::path::{Field, Path};
 use super::register::{Kept, Register};
 use super::room::{Role, Sizes};
-use super::vector::Dot;
+use super::vector::{Dot, digest};
 
 /// How two writes to one field are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,7 @@ pub struct Document {
     /// The removals that no later write had seen: those are in conflict with what shows.
     removals: Register,
     /// The removals that no later removal had seen. They alone say what they superseded, whatever
-    /// was written since; and fields not later than the latest do not show.
+    /// was written since; and they hide what is concurrent and not later.
     tombs: Register,
     /// All changes that are kept, in the order of their stamps.
     history: BTreeMap<Stamp, Kept>,
@@ -256,17 +258,24 @@ impl Document {
     }
 
     fn shown(&self, field: &Field) -> Option<(&Value, &SignedChange)> {
-        let stamp = self.fields.get(field)?.latest()?;
-        let change = &self.history.get(&stamp)?.change;
-        if law(&change.path, field) == Law::LastWriterWins && Some(stamp) < self.removed_at() {
-            return None;
-        }
+        let change = self.speaker(field, self.fields.get(field)?)?;
         Some((change.set.get(field)?, change))
     }
 
-    /// The latest removal ever known: fields not later than it do not show.
-    fn removed_at(&self) -> Option<Stamp> {
-        self.tombs.latest()
+    /// The change that speaks for a field: the latest of its siblings that no removal hides.
+    fn speaker(&self, field: &Field, register: &Register) -> Option<&SignedChange> {
+        let stamps = register.siblings.keys().rev();
+        let mut siblings = stamps.filter_map(|stamp| Some(&self.history.get(stamp)?.change));
+        siblings.find(|change| {
+            law(&change.path, field) == Law::Terminal || self.hidden_by(change).is_none()
+        })
+    }
+
+    /// The latest of the removals that hide a change: it did not know of them, and is not later.
+    fn hidden_by(&self, change: &SignedChange) -> Option<Stamp> {
+        let later = self.tombs.siblings.range(change.stamp()..).rev();
+        let knew = |dot: &Dot| change.removals_seen.iter().any(|seen| seen.stands_for(dot));
+        later.filter(|(_, dot)| !knew(dot)).map(|(stamp, _)| *stamp).next()
     }
 
     /// The changes that touched a field and that no other change to it had seen, earliest first:
@@ -281,14 +290,30 @@ impl Document {
         self.fields().next().is_some()
     }
 
-    /// The stamp of the latest change merged.
-    pub fn stamp(&self) -> Option<Stamp> {
-        self.history.last_key_value().map(|(stamp, _)| *stamp)
+    /// Sixteen hex digits that are the same where the same changes speak for the document, what is in
+    /// a conflict included: by them a write says what it has seen.
+    pub fn tag(&self) -> String {
+        let fields = self.fields.values().map(|register| &register.siblings);
+        let registers = fields.chain([&self.removals.siblings, &self.tombs.siblings]);
+        let live: BTreeSet<&Dot> = registers.flat_map(BTreeMap::values).collect();
+        digest(&live)
     }
 
-    /// The latest change merged.
+    /// The stamp of its latest change: of those of which something still holds, where there is one.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.latest().map(|change| change.stamp())
+    }
+
+    /// The latest change of which something still holds; of a document without one, the latest.
     pub fn latest(&self) -> Option<&SignedChange> {
-        self.history.last_key_value().map(|(_, kept)| &kept.change)
+        let mut kept = self.history.values().rev();
+        let held = kept.find(|kept| kept.role() != Role::History);
+        held.or_else(|| self.history.values().next_back()).map(|kept| &kept.change)
+    }
+
+    /// The latest stamp of all changes that are kept.
+    pub(super) fn latest_stamp(&self) -> Option<Stamp> {
+        self.history.last_key_value().map(|(stamp, _)| *stamp)
     }
 
     /// The changes that are kept, earliest first, each with whether something of it still holds.
@@ -346,47 +371,38 @@ impl Document {
     }
 
     fn conflict(&self, field: &Field, register: &Register) -> Option<Conflict> {
-        let latest = register.latest()?;
-        let decided = law(&self.history.get(&latest)?.change.path, field) == Law::Terminal;
-        if decided {
+        let change = |stamp: &Stamp| Some(self.history.get(stamp)?.change.clone());
+        let latest = change(&register.latest()?)?;
+        if law(&latest.path, field) == Law::Terminal {
             return None;
         }
-        if register.siblings.len() == 1
-            && Some(latest) > self.removed_at()
-            && self.removals.siblings.is_empty()
-        {
+        let hidden = self.hidden_by(&latest);
+        if register.siblings.len() == 1 && hidden.is_none() && self.removals.siblings.is_empty() {
             return None;
         }
-        let side = |stamp: &Stamp| {
-            let change = self.history.get(stamp)?.change.clone();
-            Some(Side { value: change.set.get(field).cloned(), change })
-        };
-        let mut sides: Vec<Side> = register.siblings.keys().rev().filter_map(side).collect();
-        let removals = self.removals.siblings.keys().rev().filter_map(|stamp| {
-            let change = self.history.get(stamp)?.change.clone();
-            Some(Side { value: None, change })
-        });
-        if Some(latest) < self.removed_at() {
+        let side = |change: SignedChange| Side { value: change.set.get(field).cloned(), change };
+        let removal = |change| Side { value: None, change };
+        let winner = match self.speaker(field, register) {
+            Some(speaker) => side(speaker.clone()),
             // The removal did not know of these writes; it hides them all.
-            let removal = self.history.get(&self.removed_at()?)?.change.clone();
-            sides.insert(0, Side { value: None, change: removal });
-        } else {
-            sides.extend(removals);
-        }
-        let mut sides = sides.into_iter();
-        let winner = sides.next()?;
-        let losers: Vec<Side> = sides.filter(|side| side.value != winner.value).collect();
+            None => removal(change(&hidden?)?),
+        };
+        let others = register.siblings.keys().rev().filter_map(change).map(side);
+        let others = others.filter(|other| other.change.dot != winner.change.dot);
+        let removals = self.removals.siblings.keys().rev().filter_map(change).map(removal);
+        let losers: Vec<Side> =
+            others.chain(removals).filter(|side| side.value != winner.value).collect();
         (!losers.is_empty()).then(|| Conflict { field: field.clone(), winner, losers })
     }
 
     /// A field of which it is not known any more how it stood just after a change: its value then is
     /// left out, or a later change saw one that history has let go.
     pub fn forgotten_as_of(&self, stamp_text: &str) -> Option<&Field> {
-        let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
-        let changes = || self.history.iter().map(|(stamp, kept)| (stamp, &kept.change));
-        let known: BTreeSet<Dot> = changes().map(|(_, change)| change.dot).collect();
+        let until = self.stamped(stamp_text)?;
+        let known: BTreeSet<Dot> = self.history.values().map(|kept| kept.change.dot).collect();
+        let (past, later) = self.parted_at(until);
         let mut left_out = BTreeSet::new();
-        for (_, change) in changes().take_while(|(stamp, _)| *stamp <= until) {
+        for change in &past {
             if change.remove {
                 left_out.clear();
             }
@@ -397,12 +413,8 @@ impl Document {
         if let Some(field) = left_out.first() {
             return Some(field);
         }
-        let told: BTreeSet<&Field> = changes()
-            .take_while(|(stamp, _)| *stamp <= until)
-            .flat_map(|(_, change)| change.touched())
-            .collect();
-        let later = changes().filter(|(stamp, _)| *stamp > until);
-        let mut seen = later.flat_map(|(_, change)| &change.based_on);
+        let told: BTreeSet<&Field> = past.iter().flat_map(|change| change.touched()).collect();
+        let mut seen = later.iter().flat_map(|change| &change.based_on);
         let lost = seen.find(|(field, dots)| {
             !told.contains(field) && dots.iter().any(|dot| !known.contains(dot))
         });
@@ -413,16 +425,29 @@ impl Document {
     /// history still holds: see [`forgotten_as_of`](Self::forgotten_as_of). `None` where no change
     /// prints that stamp.
     pub fn as_of(&self, stamp_text: &str) -> Option<BTreeMap<Field, Value>> {
-        let until = self.history.keys().find(|stamp| stamp.to_string() == stamp_text)?;
-        let mut fields = BTreeMap::new();
-        for change in self.history.range(..=*until).map(|(_, kept)| &kept.change) {
-            if change.remove {
-                fields.clear();
-            }
-            fields.retain(|field, _| !change.unset.contains(field));
-            fields.extend(change.set.iter().map(|(f, v)| (f.clone(), v.clone())));
+        let (past, _) = self.parted_at(self.stamped(stamp_text)?);
+        let mut then = Self::default();
+        for change in past {
+            then.merge(change.clone());
         }
-        Some(fields)
+        Some(then.fields().map(|(field, value, _)| (field.clone(), value.clone())).collect())
+    }
+
+    /// The change whose stamp prints so.
+    fn stamped(&self, stamp_text: &str) -> Option<&SignedChange> {
+        let kept = self.history.iter().find(|(stamp, _)| stamp.to_string() == stamp_text);
+        kept.map(|(_, kept)| &kept.change)
+    }
+
+    /// The changes that were there just after one of them, and those that came later: by what that
+    /// one saw and what saw it, and by the stamps between what is concurrent.
+    fn parted_at(&self, until: &SignedChange) -> (Vec<&SignedChange>, Vec<&SignedChange>) {
+        let changes = self.history.values().map(|kept| &kept.change);
+        changes.partition(|change| {
+            let is_it = change.dot == until.dot;
+            let in_time = change.stamp() <= until.stamp() && !saw(change, &until.dot);
+            is_it || saw(until, &change.dot) || in_time
+        })
     }
 
     /// Takes out the superseded changes that are beyond what history keeps: not among the `keep`
@@ -464,6 +489,12 @@ impl Document {
             .map(|(field, value, _)| (field, value));
         kept.chain(set).map(|(f, v)| f.as_str().len() + json_bytes(v)).sum()
     }
+}
+
+/// Whether a change says that its writer had seen another one of the document.
+fn saw(change: &Change, other: &Dot) -> bool {
+    let of_fields = change.based_on.values().flatten();
+    of_fields.chain(&change.removals_seen).any(|seen| seen.stands_for(other))
 }
 
 fn json_bytes(value: &Value) -> usize {

@@ -6,6 +6,7 @@
 //! [`Replica::delta`] speak of what was [`Replica::committed`] only.
 
 pub mod change;
+mod commit;
 pub mod document;
 #[cfg(test)]
 mod forgetting;
@@ -17,6 +18,8 @@ mod pressure;
 mod register;
 pub mod room;
 pub mod sync;
+#[cfg(test)]
+mod together;
 pub mod vector;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +29,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
+use commit::Held;
+pub use commit::{COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, CommitRange, HOLD_MAX};
 pub use document::{Conflict, Document, Side};
 pub use path::{Field, NameError, Path, composed};
 use room::Pool;
@@ -117,7 +122,8 @@ pub struct Outputs {
     pub commit: Commit,
     /// To be pushed to other nodes.
     pub send: Vec<SignedChange>,
-    /// What is new here, for those who watch.
+    /// What is new here, for those who watch and for what is read out of documents. A change of which
+    /// the rest of its commit is not here yet comes with that.
     pub notify: Vec<SignedChange>,
     /// Whether a change was not taken, for it lacks a value that shows as far as is known here. No
     /// honest node sends one: first it sends what superseded the value.
@@ -144,17 +150,28 @@ pub struct Edit {
     pub unset: BTreeSet<Field>,
     /// Whether to remove the whole document; then the other two are empty.
     pub remove: bool,
-    /// Only if the document's latest stamp prints like this.
-    pub if_stamp: Option<String>,
+    /// Only if the document is as it was when its tag was this ([`Document::tag`]).
+    pub if_tag: Option<String>,
 }
 
-/// What became of a write.
+impl Edit {
+    /// Whether it asks for nothing.
+    fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.unset.is_empty() && !self.remove
+    }
+}
+
+/// What became of a write to one document.
 #[derive(Debug)]
 pub struct Written {
+    /// The document.
+    pub path: Path,
     /// The change; `None` where the document said all of it already.
     pub change: Option<SignedChange>,
     /// The stamp of the document's latest change after the write.
     pub stamp: Option<Stamp>,
+    /// What the document is known by after the write ([`Document::tag`]).
+    pub tag: String,
 }
 
 /// Why a write was refused. Nothing was changed.
@@ -171,7 +188,7 @@ pub enum WriteError {
         /// The field.
         field: Field,
     },
-    /// Someone wrote since the caller looked.
+    /// Someone wrote since the caller looked, or a write came from elsewhere.
     #[error("{path} has changed: it is at {found}, not at {expected}")]
     Changed {
         /// The document.
@@ -181,9 +198,14 @@ pub enum WriteError {
         /// What it is at; `nothing` where there is none.
         found: String,
     },
+    /// One document twice in what is to be written together.
+    #[error("{0} is to be written twice at once")]
+    Twice(Path),
     /// Too large, too many or too deep.
-    #[error("{what} would be {size}; {bound} is the most")]
+    #[error("{of}: {what} would be {size}; {bound} is the most")]
     Bound {
+        /// Of which document, or of how many.
+        of: String,
         /// What is bounded.
         what: &'static str,
         /// What it would be.
@@ -223,6 +245,8 @@ pub struct Replica {
     stored_seen: Vector,
     /// Merged, not yet on disk.
     undurable: BTreeSet<Dot>,
+    /// Merged, not yet told, for others of their commits are not here.
+    held: Held,
 }
 
 impl Replica {
@@ -244,6 +268,7 @@ impl Replica {
             durable: Vector::default(),
             stored_seen: Vector::default(),
             undurable: BTreeSet::new(),
+            held: Held::default(),
         }
     }
 
@@ -269,7 +294,23 @@ impl Replica {
         }
         replica.stored_seen = seen;
         replica.durable = replica.vector.clone();
+        replica.hold_again(now);
         replica
+    }
+
+    /// What was told before the start nobody knows: whatever lacks others of its commit is told once
+    /// they come.
+    fn hold_again(&mut self, now: Now) {
+        for (writer, log) in &self.log {
+            // A change that is covered, and whose commit is not, lies among the last of its writer.
+            let seen = self.vector.seen(writer);
+            let from = seen.saturating_sub(COMMIT_CHANGES_MAX as u64);
+            for (seq, change) in log.range(from..) {
+                if let Some(commit) = change.commit.filter(|commit| commit.last > seen) {
+                    self.held.hold(Dot { writer: *writer, seq: *seq }, commit.last, now.mono);
+                }
+            }
+        }
     }
 
     /// Writes to one document as this node. `incarnation` is drawn at random by the caller and
@@ -285,22 +326,119 @@ impl Replica {
         incarnation: u64,
         now: Now,
     ) -> Result<(Written, Outputs), WriteError> {
+        let edits = vec![(path.clone(), edit)];
+        let (mut written, outputs) = self.write_all(edits, actor, incarnation, now)?;
+        Ok((written.pop().expect("one edit, one answer"), outputs))
+    }
+
+    /// Writes to several documents as this node, as one commit: all of it or nothing. Answers for
+    /// each, in their order. `incarnation` as for [`write`](Self::write).
+    ///
+    /// # Errors
+    /// [`WriteError`] of the first that cannot be, and nothing changed.
+    pub fn write_all(
+        &mut self,
+        edits: Vec<(Path, Edit)>,
+        actor: Actor,
+        incarnation: u64,
+        now: Now,
+    ) -> Result<(Vec<Written>, Outputs), WriteError> {
+        let writer = self.writer.unwrap_or(Writer { node: self.key.node_id(), incarnation });
+        let mut clock = self.clock.clone();
+        let prepared = self.prepared(edits, &actor, writer, &mut clock, now)?;
+        (self.clock, self.writer) = (clock, Some(writer));
+        let mut outputs = Outputs::default();
+        let mut written = Vec::with_capacity(prepared.len());
+        for (path, change) in prepared {
+            if let Some(change) = &change {
+                let mut next = self.accept(change.clone(), false, now);
+                next.send.push(change.clone());
+                outputs.extend(next);
+            }
+            let document = self.documents.get(&path);
+            let stamp = change.as_ref().map(|change| change.stamp());
+            written.push(Written {
+                stamp: stamp.or_else(|| document?.stamp()),
+                tag: document.map(Document::tag).unwrap_or_default(),
+                change,
+                path,
+            });
+        }
+        Ok((written, outputs))
+    }
+
+    /// What [`write_all`](Self::write_all) would do now: of each edit, whether it would change its
+    /// document.
+    ///
+    /// # Errors
+    /// Those of [`write_all`](Self::write_all).
+    pub fn would_write(
+        &self,
+        edits: Vec<(Path, Edit)>,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<Vec<bool>, WriteError> {
+        let writer = self.writer.unwrap_or(Writer { node: self.key.node_id(), incarnation: 0 });
+        let prepared = self.prepared(edits, actor, writer, &mut self.clock.clone(), now)?;
+        Ok(prepared.into_iter().map(|(_, change)| change.is_some()).collect())
+    }
+
+    /// The changes of one commit, signed and checked against every bound; none for an edit that its
+    /// document says already.
+    fn prepared(
+        &self,
+        edits: Vec<(Path, Edit)>,
+        actor: &Actor,
+        writer: Writer,
+        clock: &mut HybridClock,
+        now: Now,
+    ) -> Result<Vec<(Path, Option<SignedChange>)>, WriteError> {
+        let mut paths = BTreeSet::new();
+        let mut said = Vec::with_capacity(edits.len());
+        for (path, edit) in edits {
+            if !paths.insert(path.clone()) {
+                return Err(WriteError::Twice(path));
+            }
+            let edit = self.effective(&path, edit)?;
+            said.push((path, edit));
+        }
+        let count = said.iter().filter(|(_, edit)| !edit.is_empty()).count();
+        let together = || format!("what is written together ({count} documents)");
+        bounded(together, "the number of changes", count, COMMIT_CHANGES_MAX)?;
+        let first = self.vector.seen(&writer) + 1;
+        let commit = CommitRange::of(first, count);
+        let mut dots = (first..).map(|seq| Dot { writer, seq });
+        let mut sign = |path: Path, edit: Edit| {
+            let dot = if edit.is_empty() { None } else { dots.next() };
+            let change = dot.map(|dot| self.signed(&path, edit, dot, commit, actor, clock, now));
+            (path, change)
+        };
+        let prepared: Vec<_> = said.into_iter().map(|(path, edit)| sign(path, edit)).collect();
+        let changes = || prepared.iter().filter_map(|(_, change)| change.as_ref());
+        let size = changes().map(|change| change.bytes().len()).sum();
+        bounded(together, "the size in bytes", size, COMMIT_BYTES_MAX)?;
+        self.room_for(changes())?;
+        Ok(prepared)
+    }
+
+    /// What an edit says, as a change of this node. It is made later than all that the document
+    /// holds, even where that came from a clock far ahead, which the local clock does not follow: so
+    /// history reads in order, and no two changes of a document share a stamp.
+    #[expect(clippy::too_many_arguments, reason = "what a change is made of")]
+    fn signed(
+        &self,
+        path: &Path,
+        edit: Edit,
+        dot: Dot,
+        commit: Option<CommitRange>,
+        actor: &Actor,
+        clock: &mut HybridClock,
+        now: Now,
+    ) -> SignedChange {
         let empty = Document::default();
         let document = self.documents.get(path).unwrap_or(&empty);
-        if let Some(expected) = &edit.if_stamp {
-            let found = document.stamp().map_or("nothing".to_owned(), |s| s.to_string());
-            if found != *expected {
-                return Err(WriteError::Changed {
-                    path: path.clone(),
-                    expected: expected.clone(),
-                    found,
-                });
-            }
-        }
-        let edit = self.effective(path, document, edit)?;
-        if edit.set.is_empty() && edit.unset.is_empty() && !edit.remove {
-            return Ok((Written { change: None, stamp: document.stamp() }, Outputs::default()));
-        }
+        let at = clock.tick(now);
+        let at = document.latest_stamp().map_or(at, |latest| at.max(latest.at.next()));
         let based_on = if edit.remove {
             document.seen(document.touched_fields())
         } else {
@@ -309,16 +447,9 @@ impl Replica {
         let removals_seen = document.removals_seen();
         let met = edit.remove.then(|| document.removals_met());
         let takes_over = met.filter(|met| *met != removals_seen);
-        let writer = *self.writer.get_or_insert(Writer { node: self.key.node_id(), incarnation });
-        // A write must beat what the document holds, even where that came from a clock far ahead,
-        // which the local clock does not follow; and no two changes of a document share a stamp.
-        let at = match (self.clock.tick(now), document.stamp()) {
-            (at, Some(latest)) if at <= latest.at => latest.at.next(),
-            (at, _) => at,
-        };
         let change = Change {
             datacenter: self.datacenter,
-            dot: Dot { writer, seq: self.vector.seen(&writer) + 1 },
+            dot,
             at,
             path: path.clone(),
             set: edit.set,
@@ -328,23 +459,22 @@ impl Replica {
             based_on,
             removals_seen,
             takes_over,
-            actor,
+            commit,
+            actor: actor.clone(),
         };
-        let signed = SignedChange::sign(change, &self.key);
-        self.room_for(path, &signed)?;
-        let stamp = Some(signed.stamp());
-        let mut outputs = self.accept(signed.clone(), now);
-        outputs.send.push(signed.clone());
-        Ok((Written { change: Some(signed), stamp }, outputs))
+        SignedChange::sign(change, &self.key)
     }
 
     /// What of an edit the document does not say already, checked against every bound.
-    fn effective(
-        &self,
-        path: &Path,
-        document: &Document,
-        mut edit: Edit,
-    ) -> Result<Edit, WriteError> {
+    fn effective(&self, path: &Path, mut edit: Edit) -> Result<Edit, WriteError> {
+        let empty = Document::default();
+        let document = self.documents.get(path).unwrap_or(&empty);
+        if let Some(expected) = edit.if_tag.take() {
+            let found = self.documents.get(path).map_or("nothing".to_owned(), Document::tag);
+            if found != expected {
+                return Err(WriteError::Changed { path: path.clone(), expected, found });
+            }
+        }
         if edit.remove && !document.exists() && document.conflicts().is_empty() {
             return Err(WriteError::NoDocument(path.clone()));
         }
@@ -356,11 +486,12 @@ impl Replica {
         }
         edit.set.retain(|field, value| !document.says_already(field, Some(value)));
         let depth = edit.set.values().map(codec::json_depth).max().unwrap_or(0);
-        bounded("the nesting of a value", depth, codec::JSON_DEPTH_MAX)?;
+        let of = || path.to_string();
+        bounded(of, "the nesting of a value", depth, codec::JSON_DEPTH_MAX)?;
         let fields = document.fields().count() + edit.set.len();
-        bounded("the number of the document's fields", fields, FIELDS_MAX)?;
+        bounded(of, "the number of its fields", fields, FIELDS_MAX)?;
         let size = document.size_with(&edit.set, &edit.unset);
-        bounded("the size of the document in bytes", size, DOCUMENT_BYTES_MAX)?;
+        bounded(of, "its size in bytes", size, DOCUMENT_BYTES_MAX)?;
         Ok(edit)
     }
 
@@ -369,8 +500,28 @@ impl Replica {
     /// [`Outputs::untaken`] is set, and the sender's vector must not be absorbed. With `relay`, a
     /// change seen here for the first time is to be pushed on.
     pub fn merge(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
-        if change.datacenter != self.datacenter || self.arrived(&change.dot) {
+        self.merge_change(change, relay, false, now)
+    }
+
+    /// As [`merge`](Self::merge), of a change that is shown for what it proves, such as the admission
+    /// of a member: it is told at once, though others of its commit may never come.
+    pub fn merge_proof(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
+        self.merge_change(change, relay, true, now)
+    }
+
+    fn merge_change(
+        &mut self,
+        change: SignedChange,
+        relay: bool,
+        alone: bool,
+        now: Now,
+    ) -> Outputs {
+        if change.datacenter != self.datacenter {
             return Outputs::default();
+        }
+        if self.arrived(&change.dot) {
+            let shown = (alone && self.held.release(&change.dot)).then_some(change);
+            return Outputs { notify: shown.into_iter().collect(), ..Outputs::default() };
         }
         let document = self.documents.get(&change.path);
         let has_superseded = |d: &Document| d.has_superseded_what_is_left_out_of(&change);
@@ -380,7 +531,7 @@ impl Replica {
             return Outputs { untaken: true, ..Outputs::default() };
         }
         let passed_on = relay.then(|| change.clone());
-        let mut outputs = self.accept(change, now);
+        let mut outputs = self.accept(change, alone, now);
         outputs.send.extend(passed_on);
         outputs
     }
@@ -388,18 +539,39 @@ impl Replica {
     /// Takes over, at the end of an anti-entropy session, how far the peer has seen each writer:
     /// what it did not send up to there is superseded.
     pub fn absorb(&mut self, vector: &Vector) -> Outputs {
-        let mut commit = Commit::default();
+        let mut outputs = Outputs::default();
         for (writer, seq) in vector.iter() {
             if *seq > self.vector.seen(writer) {
                 self.stored_seen.raise(*writer, *seq);
-                commit.ops.push(StoreOp::Seen(*writer, *seq));
+                outputs.commit.ops.push(StoreOp::Seen(*writer, *seq));
                 self.rise(*writer, *seq);
-                commit.rises.push((*writer, self.vector.seen(writer)));
+                outputs.commit.rises.push((*writer, self.vector.seen(writer)));
+                outputs.notify.extend(self.completed(*writer));
             }
         }
         // What lay above the vector could not be forgotten before.
-        self.yield_history(&mut commit);
-        Outputs { commit, ..Outputs::default() }
+        self.yield_history(&mut outputs.commit);
+        outputs
+    }
+
+    /// The changes that are told now since others of their commits are here.
+    fn completed(&mut self, writer: Writer) -> Vec<SignedChange> {
+        let dots = self.held.complete(writer, self.vector.seen(&writer));
+        // One that history has let go meanwhile is superseded by what was told.
+        dots.iter().filter_map(|dot| self.change(dot).cloned()).collect()
+    }
+
+    /// Tells the changes that have waited for others of their commits for [`HOLD_MAX`].
+    pub fn tell_overdue(&mut self, now: Now) -> Outputs {
+        let overdue = self.held.overdue(now.mono);
+        let notify = overdue.iter().filter_map(|dot| self.change(dot).cloned()).collect();
+        Outputs { notify, ..Outputs::default() }
+    }
+
+    /// When [`tell_overdue`](Self::tell_overdue) has something to tell (monotonic); none where
+    /// nothing waits.
+    pub fn overdue_at(&self) -> Option<Duration> {
+        self.held.due()
     }
 
     /// Notes that a commit is on disk. Commits are handed back in the order in which they came.
@@ -437,19 +609,25 @@ impl Replica {
         (changes, self.durable.clone())
     }
 
-    /// Takes a change that has not arrived into log and document.
-    fn accept(&mut self, change: SignedChange, now: Now) -> Outputs {
+    /// Takes a change that has not arrived into log and document. `alone`: it is told whatever is
+    /// here of its commit.
+    fn accept(&mut self, change: SignedChange, alone: bool, now: Now) -> Outputs {
         self.clock.observe(change.at, now);
         let (dot, path) = (change.dot, change.path.clone());
         let put = StoreOp::Put { dot, bytes: change.bytes().clone() };
-        let mut outputs = Outputs { notify: vec![change.clone()], ..Outputs::default() };
+        let mut outputs = Outputs::default();
         outputs.commit.ops.push(put);
         self.undurable.insert(dot);
 
+        match change.commit.filter(|_| !alone) {
+            Some(commit) => self.held.hold(dot, commit.last, now.mono),
+            None => outputs.notify.push(change.clone()),
+        }
         self.keep(change);
         if self.rise(dot.writer, 0) {
             outputs.commit.rises.push((dot.writer, self.vector.seen(&dot.writer)));
         }
+        outputs.notify.extend(self.completed(dot.writer));
         self.prune(&path, now, &mut outputs.commit);
         self.yield_history(&mut outputs.commit);
         self.note_conflicts(&path);
@@ -568,6 +746,11 @@ impl Replica {
         self.undurable.len()
     }
 
+    /// The paths of the documents of these changes.
+    pub fn undurable_paths(&self) -> impl Iterator<Item = &Path> + Clone {
+        self.undurable.iter().filter_map(|dot| Some(&self.change(dot)?.path))
+    }
+
     /// The bytes of all changes kept, until what was forgotten is so on disk.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -606,6 +789,11 @@ impl Replica {
     }
 }
 
-fn bounded(what: &'static str, size: usize, bound: usize) -> Result<(), WriteError> {
-    if size > bound { Err(WriteError::Bound { what, size, bound }) } else { Ok(()) }
+fn bounded(
+    of: impl FnOnce() -> String,
+    what: &'static str,
+    size: usize,
+    bound: usize,
+) -> Result<(), WriteError> {
+    if size > bound { Err(WriteError::Bound { of: of(), what, size, bound }) } else { Ok(()) }
 }

@@ -251,37 +251,55 @@ impl Replica {
         self.limits.reserve_bytes + left
     }
 
-    /// Whether a write of this node has room. What takes away, what makes nothing larger and what
+    /// Whether a commit of this node has room. What takes away, what makes nothing larger and what
     /// settles always has, up to the reserve; and so has every record that there is already.
-    pub(super) fn room_for(&self, path: &Path, change: &SignedChange) -> Result<(), WriteError> {
-        let document = self.documents.get(path);
-        let freed = document.map_or(0, |document| document.freed_by(change));
-        let (pool, limit) = match path.is_reserved() {
-            true => (&self.records, self.records_limit()),
-            false => (&self.settings, self.room().limit),
-        };
-        let live = pool.sizes.live;
-        let after = (live + change.bytes().len()).saturating_sub(freed);
-        if change.set.is_empty() || after <= limit.max(live) {
-            return Ok(());
+    pub(super) fn room_for<'c>(
+        &self,
+        changes: impl Iterator<Item = &'c SignedChange> + Clone,
+    ) -> Result<(), WriteError> {
+        for reserved in [false, true] {
+            let (pool, limit) = match reserved {
+                true => (&self.records, self.records_limit()),
+                false => (&self.settings, self.room().limit),
+            };
+            let of_kind = || changes.clone().filter(|c| c.path.is_reserved() == reserved);
+            let bytes: usize = of_kind().map(|change| change.bytes().len()).sum();
+            let freed: usize = of_kind().map(|change| self.freed_by(change)).sum();
+            let live = pool.sizes.live;
+            let after = (live + bytes).saturating_sub(freed);
+            if after <= limit.max(live) {
+                continue;
+            }
+            let for_repairs = reserved || after <= limit + self.limits.reserve_bytes;
+            let adds = |change: &&SignedChange| {
+                !change.set.is_empty() && !(for_repairs && self.repairs(change))
+            };
+            if let Some(change) = of_kind().find(adds) {
+                return Err(WriteError::Full(Box::new(Full {
+                    path: change.path.clone(),
+                    more: after - live,
+                    live,
+                    limit,
+                    history: pool.sizes.history,
+                    largest: self.largest(reserved),
+                })));
+            }
         }
-        let repairs = document.is_some_and(|document| {
+        Ok(())
+    }
+
+    fn freed_by(&self, change: &SignedChange) -> usize {
+        self.documents.get(&change.path).map_or(0, |document| document.freed_by(change))
+    }
+
+    /// Whether a change makes its document no larger, or settles a conflict, or is of a record.
+    fn repairs(&self, change: &SignedChange) -> bool {
+        self.documents.get(&change.path).is_some_and(|document| {
             let now = || document.size_with(&BTreeMap::new(), &BTreeSet::new());
-            path.is_reserved()
+            change.path.is_reserved()
                 || document.is_contested(change.set.keys().chain(&change.unset))
                 || document.size_with(&change.set, &change.unset) <= now()
-        });
-        if repairs && (path.is_reserved() || after <= limit + self.limits.reserve_bytes) {
-            return Ok(());
-        }
-        Err(WriteError::Full(Box::new(Full {
-            path: path.clone(),
-            more: after - live,
-            live,
-            limit,
-            history: pool.sizes.history,
-            largest: self.largest(path.is_reserved()),
-        })))
+        })
     }
 
     /// What takes most, looked for where a write is refused.

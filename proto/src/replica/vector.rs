@@ -46,6 +46,13 @@ pub struct Dot {
     pub seq: u64,
 }
 
+impl Dot {
+    /// Whether whoever saw this change saw the other: it is the same writer's, and not later.
+    pub(super) fn stands_for(&self, other: &Self) -> bool {
+        self.writer == other.writer && self.seq >= other.seq
+    }
+}
+
 impl fmt::Debug for Dot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}:{}", self.writer, self.seq)

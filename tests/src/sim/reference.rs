@@ -3,7 +3,9 @@
 //!
 //! A change to a field *stands* if no other change of that field, and no removal of the document,
 //! was made with knowledge of it. The latest that stands is what the field shows, unless a removal
-//! is later still; whatever else stands is a conflict, if it says something else.
+//! is later still; whatever else stands is a conflict, if it says something else. Knowledge passes
+//! on: who knew a change of the field knew what that one's writer had known, also where the change in
+//! between is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,10 +40,10 @@ impl Shown {
 
     /// What the known changes of a document say by the sentences above.
     pub fn by_definition(ledger: &Ledger, known: &BTreeSet<Dot>, path: &Path) -> Self {
-        let of_path =
-            |(dot, entry): &(&Dot, &Entry)| known.contains(dot) && entry.change.path == *path;
-        let changes: Vec<&Entry> =
-            ledger.entries().filter(of_path).map(|(_, entry)| entry).collect();
+        let written = ledger.entries().filter(|(_, entry)| entry.change.path == *path);
+        let written: BTreeMap<Dot, &Entry> = written.map(|(dot, entry)| (*dot, entry)).collect();
+        let changes = written.iter().filter(|(dot, _)| known.contains(dot));
+        let changes: Vec<&Entry> = changes.map(|(_, entry)| *entry).collect();
         let fields: BTreeSet<&Field> =
             changes.iter().flat_map(|e| e.change.set.keys().chain(&e.change.unset)).collect();
         let mut shown = Self::default();
@@ -53,23 +55,24 @@ impl Shown {
                     shown.fields.insert(field.clone(), (first.change.stamp(), value));
                 }
             } else {
-                shown.settle(field, &changes);
+                shown.settle(field, &changes, &written);
             }
         }
         shown
     }
 
-    fn settle(&mut self, field: &Field, changes: &[&Entry]) {
+    fn settle(&mut self, field: &Field, changes: &[&Entry], written: &BTreeMap<Dot, &Entry>) {
         let touches =
             |e: &Entry| e.change.set.contains_key(field) || e.change.unset.contains(field);
+        let of_field = |e: &Entry| touches(e) || e.change.remove;
+        let knows_of_field = |o: &Entry, dot| of_field(o) && knew(o, dot, written, &of_field);
         let side = |e: &Entry| (e.change.stamp(), e.change.set.get(field).cloned());
         let removal = |e: &Entry| (e.change.stamp(), None);
 
-        let standing = changes.iter().filter(|e| touches(e)).filter(|e| {
-            !changes
-                .iter()
-                .any(|o| (touches(o) || o.change.remove) && o.knew.contains(&e.change.dot))
-        });
+        let standing = changes
+            .iter()
+            .filter(|e| touches(e))
+            .filter(|e| !changes.iter().any(|o| knows_of_field(o, &e.change.dot)));
         let mut standing: Vec<Side> = standing.map(|e| side(e)).collect();
         standing.sort_by_key(|(stamp, _)| std::cmp::Reverse(*stamp));
         let Some(latest) = standing.first().cloned() else { return };
@@ -77,7 +80,7 @@ impl Shown {
         let removals = changes.iter().filter(|e| e.change.remove);
         let last_removal = removals.clone().map(|e| removal(e)).max_by_key(|(stamp, _)| *stamp);
         let unheeded = removals
-            .filter(|r| !changes.iter().any(|o| o.knew.contains(&r.change.dot)))
+            .filter(|r| !changes.iter().any(|o| knew(o, &r.change.dot, written, &|_| true)))
             .map(|e| removal(e));
 
         let (winner, losers) = match last_removal {
@@ -96,4 +99,23 @@ impl Shown {
             self.conflicts.insert(field.clone(), (winner, losers));
         }
     }
+}
+
+/// Whether a change was made with knowledge of another, be it by way of changes in between of which
+/// `passes` holds.
+fn knew(
+    change: &Entry,
+    dot: &Dot,
+    written: &BTreeMap<Dot, &Entry>,
+    passes: &impl Fn(&Entry) -> bool,
+) -> bool {
+    let (mut asked, mut reached) = (vec![change], BTreeSet::new());
+    while let Some(next) = asked.pop() {
+        if next.knew.contains(dot) {
+            return true;
+        }
+        let between = next.knew.iter().filter(|between| reached.insert(**between));
+        asked.extend(between.filter_map(|between| written.get(between)).filter(|e| passes(e)));
+    }
+    false
 }

@@ -1,12 +1,13 @@
 //! `export` and `apply`: all documents as one JSON text, and back.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use peerage_proto::api::settings::{Document, Fields, GetDocument, ListDocuments, SetFields};
+use peerage_proto::api::apply::{APPLY_BYTES_MAX, Applied, ApplyDocuments};
+use peerage_proto::api::settings::{Document, ListDocuments};
 use peerage_proto::api::values::SentError;
-use peerage_proto::api::{ApiError, ErrorCode, composed, text, values};
-use serde::Serialize;
+use peerage_proto::api::{ApiError, ErrorCode, text, values};
 
 use super::super::source::read_text;
 use super::write::reached;
@@ -22,50 +23,108 @@ pub(super) async fn export(client: &Client, console: &mut Console) -> Outcome {
     console.json_text(&documents)
 }
 
-/// Set what a file says.
+/// Set what a file says, in all documents or in none.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
     /// The file, as `export` printed it, or - for stdin: [{"path": PATH, "fields": {FIELD: VALUE}}].
-    /// Lines that open with # are comments
+    /// Lines that open with # are comments. Fields and documents that it does not name stay as they are
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Take documents away whose paths begin so and that the file does not name
+    #[arg(long, value_name = "PREFIX")]
+    prune: Option<String>,
+    /// Write so many documents at a time, where the file is too large for one write: each part is
+    /// written whole or not at all
+    #[arg(long, value_name = "N", conflicts_with = "prune")]
+    parts: Option<NonZeroUsize>,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
-/// What was done to one document.
-#[derive(Debug, Serialize)]
-struct Applied {
-    path: String,
-    /// The stamp of the change; none where nothing differed.
-    stamp: Option<String>,
-    /// The fields that differed, and were set.
-    set: Vec<String>,
-}
-
-/// Sets the fields that differ from what the file says. Fields and documents that the file does
-/// not name stay as they are.
+/// Sets the fields that differ from what the file says, as one commit.
 pub(super) async fn apply(args: ApplyArgs, client: &Client, console: &mut Console) -> Outcome {
-    let documents = read(&args.file, console)?;
-    let mut applied = Vec::new();
-    let mut all_reached = Ok(());
-    for document in documents {
-        let path = document.path.clone();
-        let work = apply_one(document, &args.wait, client);
-        let (done, reached) = match console.attend(&format!("applying {path}"), work).await {
-            Ok(done) => done,
-            Err(error) => return Err(stopped_at(&path, &applied, error).into()),
+    let ApplyArgs { file, dry_run, prune, parts, wait: WaitArgs { wait, timeout } } = args;
+    let documents = read(&file, console)?;
+    let parts = parts.map_or(vec![&documents[..]], |n| documents.chunks(n.get()).collect());
+    let mut all: Option<Applied> = None;
+    for part in parts {
+        let request = ApplyDocuments {
+            documents: part.to_vec(),
+            prune: prune.clone(),
+            dry_run,
+            wait,
+            timeout: Some(timeout),
         };
-        if !console.wants_json() {
-            console.say(told(&done));
+        let size = serde_json::to_vec(&request).map_or(0, |json| json.len());
+        if size > APPLY_BYTES_MAX {
+            return Err(too_large(size).into());
         }
-        applied.push(done);
-        all_reached = all_reached.and(reached);
+        let done = console.attend("applying", client.call(&request)).await;
+        let done = done.map_err(|error| match &all {
+            Some(before) => stopped_after(before, error),
+            None => error,
+        })?;
+        all = Some(match all {
+            Some(before) => together(before, done),
+            None => done,
+        });
     }
+    let Some(applied) = all else { return Ok(()) };
     if console.wants_json() {
         console.json(&applied)?;
+    } else {
+        let verb = if dry_run { "would change" } else { "changed" };
+        for path in &applied.paths {
+            console.say(format!("{path}: {verb}"));
+        }
+        console.say(told(&applied));
     }
-    all_reached
+    match dry_run {
+        true => Ok(()),
+        false => reached(&told(&applied), &applied.wait),
+    }
+}
+
+/// What two parts did.
+fn together(before: Applied, after: Applied) -> Applied {
+    Applied {
+        changed: before.changed + after.changed,
+        unchanged: before.unchanged + after.unchanged,
+        removed: before.removed + after.removed,
+        paths: [before.paths, after.paths].concat(),
+        // A part that reached fewer is what counts.
+        wait: if before.wait.met { after.wait } else { before.wait },
+        ..after
+    }
+}
+
+fn told(applied: &Applied) -> String {
+    let Applied { changed, unchanged, removed, dry_run, .. } = applied;
+    let done = if *dry_run { "would be " } else { "" };
+    let of = |count: &usize| if *count == 1 { "document" } else { "documents" };
+    let mut told = format!("{changed} {} {done}changed, {unchanged} unchanged", of(changed));
+    if *removed > 0 {
+        told += &format!(", {removed} {done}removed");
+    }
+    told
+}
+
+fn too_large(size: usize) -> ApiError {
+    let (size, most) = (size / 1_000_000, APPLY_BYTES_MAX / 1_000_000);
+    let message = format!("these documents are {size} MB, and {most} MB can be written at once");
+    ApiError::new(ErrorCode::TooLarge, message).hint(
+        "`--parts 1000` writes them in parts of so many documents; each part is then written whole \
+         or not at all",
+    )
+}
+
+/// The error, with how far it came: the parts before it stay.
+fn stopped_after(before: &Applied, error: ApiError) -> ApiError {
+    let message = format!("{} (in the parts before it: {})", error.message, told(before));
+    ApiError { message, ..error }
 }
 
 fn read(file: &Path, console: &mut Console) -> Result<Vec<Document>, Stop> {
@@ -89,48 +148,4 @@ fn read(file: &Path, console: &mut Console) -> Result<Vec<Document>, Stop> {
         }
         .into()
     })
-}
-
-/// Sets the fields of one document that differ.
-async fn apply_one(
-    document: Document,
-    wait: &WaitArgs,
-    client: &Client,
-) -> Result<(Applied, Result<(), Stop>), ApiError> {
-    let Document { path, fields: mut set, .. } = document;
-    let there = fields_of(&path, client).await?;
-    set.retain(|field, value| there.get(&*composed(field)) != Some(value));
-    let names = set.keys().cloned().collect();
-    if set.is_empty() {
-        return Ok((Applied { path, stamp: None, set: names }, Ok(())));
-    }
-    let timeout = Some(wait.timeout);
-    let request =
-        SetFields { path: path.clone(), set, wait: wait.wait, timeout, ..SetFields::default() };
-    let outcome = client.call(&request).await?;
-    let reached = reached(&outcome);
-    Ok((Applied { path, stamp: Some(outcome.stamp), set: names }, reached))
-}
-
-/// What the document holds; nothing where there is none.
-async fn fields_of(path: &str, client: &Client) -> Result<Fields, ApiError> {
-    let request = GetDocument { path: path.to_owned(), full: false };
-    match client.call(&request).await {
-        Ok(document) => Ok(document.fields),
-        Err(error) if error.code == ErrorCode::NotFound => Ok(Fields::new()),
-        Err(error) => Err(error),
-    }
-}
-
-fn told(applied: &Applied) -> String {
-    match applied.set.as_slice() {
-        [] => format!("{}: nothing to change", applied.path),
-        fields => format!("{}: set {}", applied.path, fields.join(", ")),
-    }
-}
-
-/// The error, with how far it came: what was applied before stays.
-fn stopped_at(path: &str, applied: &[Applied], error: ApiError) -> ApiError {
-    let message = format!("{path}: {} ({} applied before it)", error.message, applied.len());
-    ApiError { message, ..error }
 }

@@ -7,7 +7,7 @@ use std::{fs, mem};
 
 use clap::Args;
 use peerage_proto::api::settings::{RemoveDocument, Revert, SetFields, WriteOutcome};
-use peerage_proto::api::{ApiError, ErrorCode, Operation, values};
+use peerage_proto::api::{ApiError, ErrorCode, Operation, WaitOutcome, values};
 use serde_json::Value;
 
 use super::{Client, Console, Outcome, Stop, WaitArgs};
@@ -150,7 +150,7 @@ where
     } else {
         console.say(told(&outcome));
     }
-    reached(&outcome)
+    reached(&outcome.path, &outcome.wait)
 }
 
 /// What a write did, for people.
@@ -163,9 +163,8 @@ fn told(outcome: &WriteOutcome) -> String {
     }
 }
 
-/// Whether as many nodes as were asked for have it.
-pub(super) fn reached(outcome: &WriteOutcome) -> Result<(), Stop> {
-    let wait = &outcome.wait;
+/// Whether as many nodes as were asked for have what was written.
+pub(super) fn reached(what: &str, wait: &WaitOutcome) -> Result<(), Stop> {
     if wait.met {
         return Ok(());
     }
@@ -174,8 +173,8 @@ pub(super) fn reached(outcome: &WriteOutcome) -> Result<(), Stop> {
         names => format!("not yet on {}", names.join(", ")),
     };
     let message = format!(
-        "{} is written here, but {} was not reached in time: on {} of {} nodes, {missing}",
-        outcome.path, wait.wanted, wait.reached, wait.of
+        "{what} is written here, but {} was not reached in time: on {} of {} nodes, {missing}",
+        wait.wanted, wait.reached, wait.of
     );
     let hint = "nothing needs to be done again: the others get it as soon as they can";
     Err(ApiError::new(ErrorCode::NotReached, message).hint(hint).into())

@@ -67,7 +67,8 @@ impl Process {
         }
         for change in vouched.iter().map(verified) {
             if self.trusts(change.dot.writer.node) {
-                let outputs = self.replica.merge(change, false, now);
+                self.shown.insert(change.dot);
+                let outputs = self.replica.merge_proof(change, false, now);
                 self.take(outputs, None, effects);
             }
         }

@@ -7,7 +7,7 @@
 mod door;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peerage_proto::id::NodeId;
 use peerage_proto::replica::{
@@ -80,6 +80,10 @@ pub struct Process {
     filling: Group,
     storing: Option<Group>,
     sessions: BTreeMap<u64, Stream>,
+    /// What was told to those who watch here.
+    told: BTreeSet<Dot>,
+    /// What was shown to it as a proof, and so told whatever was here of its commit.
+    shown: BTreeSet<Dot>,
 }
 
 impl Process {
@@ -101,6 +105,8 @@ impl Process {
             filling: Group::default(),
             storing: None,
             sessions: BTreeMap::new(),
+            told: BTreeSet::new(),
+            shown: BTreeSet::new(),
         }
     }
 
@@ -137,34 +143,34 @@ impl Process {
         if self.joined && !self.is_parked() { others.collect() } else { Vec::new() }
     }
 
-    /// Writes, and has it acknowledged when it is stored. Answers with the change, or none where
-    /// the document says all of it already; that too is acknowledged only when what says it is
-    /// stored.
+    /// Writes as one commit, and has it acknowledged when it is stored. Answers with the changes;
+    /// there is none where a document says all of it already. That too is acknowledged only when
+    /// what says it is stored.
     ///
     /// # Errors
-    /// Those of [`Replica::write`].
+    /// Those of [`Replica::write_all`].
     pub fn write(
         &mut self,
-        path: &Path,
-        edit: Edit,
+        edits: Vec<(Path, Edit)>,
         now: Now,
-    ) -> Result<(Option<SignedChange>, Vec<Effect>), WriteError> {
+    ) -> Result<(Vec<SignedChange>, Vec<Effect>), WriteError> {
         let actor = Actor { who: "root".into(), via: "simulation".into() };
-        let (written, outputs) = self.replica.write(path, edit, actor, self.incarnation, now)?;
-        let said_by = match &written.change {
+        let (written, outputs) = self.replica.write_all(edits, actor, self.incarnation, now)?;
+        let said_by = written.iter().filter_map(|written| match &written.change {
             Some(change) => Some(change.dot),
-            None => self.latest_change(path),
-        };
+            None => self.latest_change(&written.path),
+        });
+        let said_by: Vec<Dot> = said_by.collect();
         let mut effects = Vec::new();
         match self.flaw {
             Some(Flaw::SpeaksBeforeCommit) => self.push(&outputs.send, &mut effects),
             Some(Flaw::AcknowledgesBeforeCommit) => {
-                effects.extend(said_by.map(Effect::Acknowledge));
+                effects.extend(said_by.iter().copied().map(Effect::Acknowledge));
             }
             _ => {}
         }
-        self.take(outputs, said_by.map(Then::Acknowledge), &mut effects);
-        Ok((written.change, effects))
+        self.take(outputs, said_by.into_iter().map(Then::Acknowledge), &mut effects);
+        Ok((written.into_iter().filter_map(|written| written.change).collect(), effects))
     }
 
     fn latest_change(&self, path: &Path) -> Option<Dot> {
@@ -179,13 +185,32 @@ impl Process {
     }
 
     /// Gathers what follows from an input, and has a group stored if none is under way.
-    fn take(&mut self, outputs: Outputs, then: Option<Then>, effects: &mut Vec<Effect>) {
+    fn take(
+        &mut self,
+        outputs: Outputs,
+        then: impl IntoIterator<Item = Then>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.check_told(&outputs.notify);
         if outputs.notify.iter().any(|change| change.path.is_reserved()) {
             self.roster = Roster::of(&self.replica);
         }
         self.filling.outputs.extend(outputs);
         self.filling.then.extend(then);
         self.store(effects);
+    }
+
+    /// What was written together is told together: of a commit that is told, all that is kept is.
+    fn check_told(&mut self, notify: &[SignedChange]) {
+        self.told.extend(notify.iter().map(|change| change.dot));
+        for change in notify.iter().filter(|change| !self.shown.contains(&change.dot)) {
+            let Some(commit) = change.commit else { continue };
+            let writer = change.dot.writer;
+            let kept = (commit.first..=commit.last).map(|seq| Dot { writer, seq });
+            let mut kept = kept.filter(|dot| self.replica.change(dot).is_some());
+            assert!(self.replica.vector().seen(&writer) >= commit.last, "{change:?} is told early");
+            assert!(kept.all(|dot| self.told.contains(&dot)), "{change:?} is told alone");
+        }
     }
 
     fn store(&mut self, effects: &mut Vec<Effect>) {

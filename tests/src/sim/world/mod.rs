@@ -132,9 +132,8 @@ impl World {
         self.hosts[founder.0].disk.joined = true;
         self.start(founder);
         let (id, now) = (self.hosts[0].node_id(), self.hosts[0].now(0));
-        for (path, edit) in operators::founding(&mut self.dice, id, now) {
-            self.write(founder, &path, edit)?;
-        }
+        let founding = operators::founding(&mut self.dice, id, now);
+        self.write(founder, founding.into())?;
         self.settle()
     }
 

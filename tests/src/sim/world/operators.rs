@@ -1,5 +1,6 @@
 //! What operators do: edits that collide, on few documents, and the coming and going of nodes.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use peerage_proto::id::NodeId;
@@ -23,15 +24,17 @@ const FIELDS: [&str; 3] = ["server", "size", "enabled"];
 const NAMES: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "A", "B"];
 
 impl World {
-    /// Writes on a node. It may be refused for what the write asks, never for want of others.
-    pub(super) fn write(&mut self, id: HostId, path: &Path, edit: Edit) -> Result<(), Broken> {
+    /// Writes on a node, as one commit. It may be refused for what the write asks, never for want of
+    /// others.
+    pub(super) fn write(&mut self, id: HostId, edits: Vec<(Path, Edit)>) -> Result<(), Broken> {
         let host = &mut self.hosts[id.0];
         let now = host.now(self.time_ms);
         let Some(process) = &mut host.process else { return Ok(()) };
-        let knew = self.ledger.known_to(process.replica(), path);
-        match process.write(path, edit.clone(), now) {
+        let knew = |path: &Path| (path.clone(), self.ledger.known_to(process.replica(), path));
+        let mut knew: BTreeMap<_, _> = edits.iter().map(|(path, _)| knew(path)).collect();
+        match process.write(edits.clone(), now) {
             Ok((written, effects)) => {
-                if let Some(change) = written {
+                for change in written {
                     let (set, unset) = (change.set.keys().collect::<Vec<_>>(), &change.unset);
                     let what = if change.remove { "removes" } else { "writes" };
                     self.log.note(
@@ -40,6 +43,7 @@ impl World {
                     );
                     shows_at_once(process.replica(), &change)?;
                     let number = change.dot;
+                    let knew = knew.remove(&change.path).unwrap_or_default();
                     let earlier = self.ledger.enter(change, id, knew);
                     hold(Promise::OneNumberOneChange, earlier.is_none(), || {
                         format!("{number:?} is given twice, first to {earlier:?}")
@@ -50,7 +54,7 @@ impl World {
             Err(WriteError::NoDocument(_) | WriteError::NoField { .. }) => Ok(()),
             Err(WriteError::Full(full)) => {
                 self.log.note(self.time_ms, format_args!("{id} is full: {full}"));
-                is_full(process.replica(), &full, &edit)
+                is_full(process.replica(), &full, &edits)
             }
             Err(error) => hold(Promise::AlwaysWritable, false, || format!("{id}: {error}")),
         }
@@ -66,7 +70,7 @@ impl World {
         let (own, now) = (self.hosts[by.0].node_id(), self.hosts[by.0].now(self.time_ms));
         let Some(process) = self.hosts[by.0].member() else { return Ok(()) };
         let (path, edit) = admission(&mut self.dice, process.roster(), id, own, now);
-        self.write(by, &path, edit)?;
+        self.write(by, vec![(path, edit)])?;
         self.sessions += 1;
         let session = self.sessions;
         let Some(process) = &mut self.hosts[by.0].process else { return Ok(()) };
@@ -110,21 +114,24 @@ impl World {
                 self.schedule(LEAVING_MS, Event::Stop { host: here, run });
                 (roster::member_path(&own), Roster::leaving(own, "root", now.wall_ms))
             }
-            _ => edit(&mut self.dice, process.replica()),
+            _ => {
+                let edits = edits(&mut self.dice, process.replica());
+                return self.write(here, edits);
+            }
         };
-        self.write(here, &path, edit)
+        self.write(here, vec![(path, edit)])
     }
 }
 
 /// A write is refused for want of room only where what lives takes it: history has gone by itself,
 /// and what takes away, or is the Data Center's own, always has room.
-fn is_full(replica: &Replica, full: &Full, edit: &Edit) -> Result<(), Broken> {
+fn is_full(replica: &Replica, full: &Full, edits: &[(Path, Edit)]) -> Result<(), Broken> {
     let (shows, stands) = rest::live_bytes(replica);
     let counted = shows <= full.live && full.live <= stands;
     let no_room = full.live + full.more > full.limit;
-    let adds = !full.path.is_reserved() && !edit.set.is_empty();
+    let adds = edits.iter().any(|(path, edit)| !path.is_reserved() && !edit.set.is_empty());
     hold(Promise::AlwaysWritable, counted && no_room && adds, || {
-        format!("{edit:?} is refused where {shows} bytes show and {stands} stand: {full}")
+        format!("{edits:?} is refused where {shows} bytes show and {stands} stand: {full}")
     })
 }
 
@@ -167,6 +174,13 @@ impl Deed {
             (2, Self::Leave),
         ])
     }
+}
+
+/// Edits of one setting, or of several as one commit.
+fn edits(dice: &mut Dice, replica: &Replica) -> Vec<(Path, Edit)> {
+    let count = if dice.chance(25) { 3 } else { 1 };
+    let edits: BTreeMap<Path, Edit> = (0..count).map(|_| edit(dice, replica)).collect();
+    edits.into_iter().collect()
 }
 
 /// An edit of a setting that makes sense on this replica, or nearly.

@@ -29,24 +29,32 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The running members that know of each other: all but those that were removed, and those whose
-/// admission was lost with the disk of the only node that knew of it.
+/// The running members that know of each other: all but those that were removed, and those of whose
+/// admission nobody else heard. It was lost with the disk of the only node that knew of it, or it was
+/// written by a node that had been put out by then and did not know: whoever that one let in is taken
+/// in by nobody else, be it one or several.
 fn members(world: &World) -> Vec<(HostId, &Process)> {
     let running = world.host_ids().filter_map(|id| Some((id, world.hosts[id.0].member()?)));
-    let mut members: Vec<(HostId, &Process)> = running.collect();
-    loop {
-        let heard_of = |id: HostId| {
-            let node = world.hosts[id.0].node_id();
-            members
-                .iter()
-                .any(|(other, process)| *other != id && process.roster().is_current(&node))
-        };
-        let kept: Vec<_> = members.iter().filter(|(id, _)| heard_of(*id)).copied().collect();
-        if kept.len() == members.len() || kept.is_empty() {
-            return members;
+    let mut rest: Vec<(HostId, &Process)> = running.collect();
+    let knows = |a: &Process, b: HostId| a.roster().is_current(&world.hosts[b.0].node_id());
+    let mut largest: Vec<(HostId, &Process)> = Vec::new();
+    while let Some(first) = rest.pop() {
+        let mut group = vec![first];
+        let mut next = 0;
+        while let Some((id, process)) = group.get(next).copied() {
+            let mutual =
+                |(other, its): &(HostId, &Process)| knows(process, *other) && knows(its, id);
+            let (met, others) = rest.into_iter().partition(mutual);
+            rest = others;
+            group.extend::<Vec<_>>(met);
+            next += 1;
         }
-        members = kept;
+        if group.len() > largest.len() {
+            largest = group;
+        }
     }
+    largest.sort_by_key(|(id, _)| *id);
+    largest
 }
 
 /// All that any member holds is held by every member. Answers with it.

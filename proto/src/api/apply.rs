@@ -1,0 +1,65 @@
+//! Many documents at once: what a file says, written as one commit.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::{Document, waiting};
+use super::{Method, Operation, Span, Wait, WaitOutcome, flag};
+use crate::access::Action;
+
+/// How large the JSON of one request may be, in bytes.
+pub const APPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Sets the fields that differ from what is given, in all documents or in none: as one commit, which
+/// is on disk with one sync and shows on each other node as a whole. Fields and documents that are
+/// not named stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApplyDocuments {
+    /// The documents, each once, as a list of them is told; who wrote a field is not looked at.
+    pub documents: Vec<Document>,
+    /// Takes documents away whose paths begin so and that are not named.
+    pub prune: Option<String>,
+    /// Whether to tell only what would be done.
+    #[serde(deserialize_with = "flag")]
+    pub dry_run: bool,
+    /// On how many nodes the commit must be before the answer.
+    pub wait: Wait,
+    /// How long to wait for that; `None` is ten seconds.
+    pub timeout: Option<Span>,
+}
+
+impl Operation for ApplyDocuments {
+    type Output = Applied;
+    const METHOD: Method = Method::Post;
+    const PATH: &'static str = "apply";
+    const ACTION: Action = Action::Write;
+    const QUERY: &'static [&'static str] = &["prune", "dry_run", "wait", "timeout"];
+    const BODY_BYTES_MAX: usize = APPLY_BYTES_MAX;
+
+    fn patience(&self) -> Duration {
+        waiting(self.wait, self.timeout)
+    }
+
+    fn status(output: &Applied) -> u16 {
+        if output.wait.met { 200 } else { 202 }
+    }
+}
+
+/// What applying did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// How many documents were changed or came into being.
+    pub changed: usize,
+    /// How many said all of it already.
+    pub unchanged: usize,
+    /// How many were taken away.
+    pub removed: usize,
+    /// The paths of those that were changed or taken away.
+    pub paths: Vec<String>,
+    /// Whether nothing was written, since it was asked only what would be.
+    pub dry_run: bool,
+    /// How far it came.
+    pub wait: WaitOutcome,
+}
