@@ -180,8 +180,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
         node.notices().set(NoticeKind::Journal, Some(state));
     }
     let shutdown = CancellationToken::new();
-    let service = Arc::new(Agent::new(node.clone(), links));
-    let router = http::router(service, shutdown.clone());
+    let router = http::router(Agent::new(node.clone(), links), shutdown.clone());
     tokio::spawn(watch_descriptors(node.notices().clone(), socket.refused()));
     let serving = tokio::spawn(http::serve(socket, router, config.group, shutdown.clone()));
     if let Some(source) = config.join {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
 use peerage_proto::api::invites::{CreateInvite, Uses};
+use peerage_proto::api::members::MemberState;
 use peerage_proto::api::node::{Create, Join};
 use peerage_proto::api::settings::SetFields;
 use peerage_proto::api::{HowLong, SOCKET_PATH_BYTES_MAX};
@@ -125,7 +126,7 @@ impl Demo {
         let joins = others.iter().map(|node| join(node, &invite.token));
         within("all join", try_join_all(joins)).await?;
         clock.step("join", format_args!("{} join with it, all at once", listed(&all[1..])));
-        see(&self.nodes, &all, "alive").await?;
+        see(&self.nodes, &all, MemberState::Alive).await?;
         clock.step("members", "every node sees every node alive");
 
         let writer = &others[0];
@@ -142,7 +143,7 @@ impl Demo {
         let founder = self.nodes[0].name();
         clock.step("kill", format_args!("{founder}, the founder, is killed (SIGKILL)"));
         let others = &self.nodes[1..];
-        see(others, &[founder], "down").await?;
+        see(others, &[founder], MemberState::Down).await?;
         clock.step("down", format_args!("{} see it down", listed(&names(others))));
         let writer = others.last().expect("a demo has two agents at least");
         self.set_and_read(writer, DOCUMENTS[1], others).await
@@ -162,7 +163,7 @@ impl Demo {
         .await?;
         let what = format_args!("it reads {} that it missed", DOCUMENTS[1]);
         clock.step("caught up", what);
-        see(&self.nodes, &names(&self.nodes), "alive").await?;
+        see(&self.nodes, &names(&self.nodes), MemberState::Alive).await?;
         clock.step("members", "every node sees every node alive");
         Ok(())
     }
@@ -220,7 +221,7 @@ async fn join(node: &Node, token: &str) -> anyhow::Result<()> {
 }
 
 /// Waits until every one of `nodes` sees all members of these names in this state.
-async fn see(nodes: &[Node], names: &[&str], state: &str) -> anyhow::Result<()> {
+async fn see(nodes: &[Node], names: &[&str], state: MemberState) -> anyhow::Result<()> {
     until(&format!("all see {} {state}", listed(names)), async || {
         for node in nodes {
             let members = node.members().await?;

@@ -146,6 +146,12 @@ impl<T: Clone + Send + 'static> Feed<T> {
         Ok(Following { from, next })
     }
 
+    /// How many follow it.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.grown.receiver_count()
+    }
+
     fn place(&self, number: u64) -> String {
         format!("{}-{number}", self.boot)
     }

@@ -9,15 +9,17 @@ use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::replica::{self, Actor, Edit, Field, NameError, Path, Replica};
 
 use super::failure::{bad_name, member, not_written};
-use super::{Answer, settings};
+use super::{Agent, Answer, Serve, settings};
 use crate::node::Node;
 use crate::replica::{Edits, Views, WriteFailure};
 
-pub(super) async fn apply(
-    node: &Node,
-    caller: &Caller,
-    request: ApplyDocuments,
-) -> Answer<Applied> {
+impl Serve<ApplyDocuments> for Agent {
+    async fn serve(&self, caller: &Caller, request: ApplyDocuments) -> Answer<Applied> {
+        apply(&self.node, caller, request).await
+    }
+}
+
+async fn apply(node: &Node, caller: &Caller, request: ApplyDocuments) -> Answer<Applied> {
     let ApplyDocuments { documents, prune, dry_run, wait, timeout } = request;
     let wanted = documents.into_iter().map(wanted).collect::<Answer<Edits>>()?;
     if prune.as_ref().is_some_and(|prefix| prefix.starts_with('@')) {
@@ -35,7 +37,8 @@ pub(super) async fn apply(
         }
         true => {
             let membership = member(node)?;
-            let (actor, now) = (Actor { who: caller.to_string(), via: "socket".into() }, node.now());
+            let (actor, now) =
+                (Actor { who: caller.to_string(), via: "socket".into() }, node.now());
             let views = membership.replica.views().borrow().clone();
             let look = membership.replica.read(move |replica| {
                 let edits = decide(replica, &views)?;

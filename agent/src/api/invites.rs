@@ -7,7 +7,7 @@ use peerage_proto::admission::invitation::{
     Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
 };
 use peerage_proto::api::invites::{
-    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, RevokeInvite,
+    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
 use peerage_proto::links::{best_of, canonical, promoted};
@@ -16,7 +16,7 @@ use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
 
 use super::failure::{member, not_transacted, not_written};
-use super::{Answer, members};
+use super::{Agent, Answer, List, Serve, members};
 use crate::clock::rfc3339;
 use crate::links::{Origin, OwnLinks, default_route_addresses};
 use crate::membership::Membership;
@@ -32,7 +32,13 @@ const SEED_ADDRESSES_MAX: usize = 4;
 /// How long the pattern for names may be.
 const PATTERN_BYTES_MAX: usize = 128;
 
-pub(super) async fn create(
+impl Serve<CreateInvite> for Agent {
+    async fn serve(&self, caller: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
+        create(&self.node, &self.links.own(), caller, request).await
+    }
+}
+
+async fn create(
     node: &Node,
     links: &OwnLinks,
     caller: &Caller,
@@ -161,7 +167,13 @@ fn warnings(links: &OwnLinks, seeds: &[Seed]) -> Vec<String> {
     )]
 }
 
-pub(super) fn list(node: &Node) -> Vec<Invite> {
+impl Serve<ListInvites> for Agent {
+    async fn serve(&self, _: &Caller, _: ListInvites) -> Answer<List<Invite>> {
+        Ok(List::made(list(&self.node)))
+    }
+}
+
+fn list(node: &Node) -> Vec<Invite> {
     let Some(membership) = node.membership() else { return Vec::new() };
     let roster = membership.roster();
     let mut records: Vec<_> = roster.invites().collect();
@@ -192,19 +204,21 @@ fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
     }
 }
 
-pub(super) async fn revoke(node: &Node, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
-    let membership = member(node)?;
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    let (me, who, now_ms) = (membership.me, actor.who.clone(), node.now().wall_ms);
-    let decide = move |_: &Replica, views: &Views| {
-        let record = meant(&views.roster, &request.id)?;
-        let revoking = || (invite_path(&record.id), Roster::revoking(me, &who, now_ms));
-        let edits = (!record.revoked).then(revoking).into_iter().collect();
-        Ok::<_, ApiError>((InviteRecord { revoked: true, ..record.clone() }, edits))
-    };
-    let revoked = membership.replica.transact(actor, false, decide).await;
-    let (revoked, _) = revoked.map_err(not_transacted)?;
-    Ok(shown(&revoked, &membership.roster(), now_ms))
+impl Serve<RevokeInvite> for Agent {
+    async fn serve(&self, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
+        let membership = member(&self.node)?;
+        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let (me, who, now_ms) = (membership.me, actor.who.clone(), self.node.now().wall_ms);
+        let decide = move |_: &Replica, views: &Views| {
+            let record = meant(&views.roster, &request.id)?;
+            let revoking = || (invite_path(&record.id), Roster::revoking(me, &who, now_ms));
+            let edits = (!record.revoked).then(revoking).into_iter().collect();
+            Ok::<_, ApiError>((InviteRecord { revoked: true, ..record.clone() }, edits))
+        };
+        let revoked = membership.replica.transact(actor, false, decide).await;
+        let (revoked, _) = revoked.map_err(not_transacted)?;
+        Ok(shown(&revoked, &membership.roster(), now_ms))
+    }
 }
 
 /// The invitation whose id begins so.
@@ -229,7 +243,13 @@ fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-pub(super) fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
+impl Serve<Inspect> for Agent {
+    async fn serve(&self, _: &Caller, request: Inspect) -> Answer<Inspection> {
+        inspect(&self.node, &request)
+    }
+}
+
+fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
     let read = JoinInformation::parse(&request.token);
     let information = read.map_err(|error| {
         ApiError::new(ErrorCode::BadRequest, error.to_string())

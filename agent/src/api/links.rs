@@ -2,19 +2,28 @@
 
 use std::net::IpAddr;
 
-use peerage_proto::api::links::{GetNodeLinks, LinkWish, Links, OwnLink, PeerLinks, SetLinks};
+use peerage_proto::access::Caller;
+use peerage_proto::api::links::{
+    GetLinks, GetNodeLinks, LinkWish, Links, OwnLink, PeerLinks, ResetLinks, SetLinks,
+};
 use peerage_proto::api::members::Member;
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
 use peerage_proto::links::{Link, LinkError, Priority, in_order};
 
 use super::failure::{member, standalone, unresolved};
-use super::{Answer, members};
+use super::{Agent, Answer, Serve, members};
 use crate::links::{LinksError, LinksHandle, Origin};
 use crate::mesh::PeerStatus;
 use crate::node::Node;
 
-pub(super) fn links(node: &Node, handle: &LinksHandle) -> Links {
+impl Serve<GetLinks> for Agent {
+    async fn serve(&self, _: &Caller, _: GetLinks) -> Answer<Links> {
+        Ok(links(&self.node, &self.links))
+    }
+}
+
+fn links(node: &Node, handle: &LinksHandle) -> Links {
     let own = handle.own();
     let peers = node.mesh().peers();
     // The mesh has one port, so what was dialled is told apart by the address alone.
@@ -35,7 +44,7 @@ pub(super) fn links(node: &Node, handle: &LinksHandle) -> Links {
         Origin::Listen => ("listen", None),
     };
     let others = members::members(node).into_iter();
-    let others = others.filter(|m| !m.is_self && !matches!(m.state.as_str(), "left" | "removed"));
+    let others = others.filter(|m| !m.is_self && !m.state.is_gone());
     Links {
         source: source.into(),
         layer,
@@ -45,13 +54,15 @@ pub(super) fn links(node: &Node, handle: &LinksHandle) -> Links {
     }
 }
 
-pub(super) fn of_node(node: &Node, request: &GetNodeLinks) -> Answer<PeerLinks> {
-    let membership = member(node)?;
-    let roster = membership.roster();
-    let id = roster.resolve(&request.node).map_err(|e| unresolved(&e))?.id.to_string();
-    let found = members::members(node).into_iter().find(|member| member.id == id);
-    // The roster never forgets a node; this one may have left its Data Center in between.
-    found.map(|found| peer_links(node, found)).ok_or_else(standalone)
+impl Serve<GetNodeLinks> for Agent {
+    async fn serve(&self, _: &Caller, request: GetNodeLinks) -> Answer<PeerLinks> {
+        let membership = member(&self.node)?;
+        let roster = membership.roster();
+        let id = roster.resolve(&request.node).map_err(|e| unresolved(&e))?.id.to_string();
+        let found = members::members(&self.node).into_iter().find(|member| member.id == id);
+        // The roster never forgets a node; this one may have left its Data Center in between.
+        found.map(|found| peer_links(&self.node, found)).ok_or_else(standalone)
+    }
 }
 
 fn peer_links(node: &Node, member: Member) -> PeerLinks {
@@ -69,17 +80,22 @@ fn peer_links(node: &Node, member: Member) -> PeerLinks {
     }
 }
 
-pub(super) async fn set(node: &Node, handle: &LinksHandle, request: SetLinks) -> Answer<Links> {
-    let each: Result<Vec<Link>, LinkError> = request.links.into_iter().map(link).collect();
-    let links = each.and_then(in_order).map_err(|error| {
-        ApiError::new(ErrorCode::BadRequest, error.to_string())
-            .hint("such as `peerage links set 10.0.1.5 192.0.2.7:4747@2`; 1 is the best priority")
-    })?;
-    take(node, handle, Some(links)).await
+impl Serve<SetLinks> for Agent {
+    async fn serve(&self, _: &Caller, request: SetLinks) -> Answer<Links> {
+        let each: Result<Vec<Link>, LinkError> = request.links.into_iter().map(link).collect();
+        let wanted = each.and_then(in_order).map_err(|error| {
+            ApiError::new(ErrorCode::BadRequest, error.to_string()).hint(
+                "such as `peerage links set 10.0.1.5 192.0.2.7:4747@2`; 1 is the best priority",
+            )
+        })?;
+        take(&self.node, &self.links, Some(wanted)).await
+    }
 }
 
-pub(super) async fn reset(node: &Node, handle: &LinksHandle) -> Answer<Links> {
-    take(node, handle, None).await
+impl Serve<ResetLinks> for Agent {
+    async fn serve(&self, _: &Caller, _: ResetLinks) -> Answer<Links> {
+        take(&self.node, &self.links, None).await
+    }
 }
 
 async fn take(node: &Node, handle: &LinksHandle, wanted: Option<Vec<Link>>) -> Answer<Links> {

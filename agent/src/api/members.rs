@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use peerage_proto::access::Caller;
 use peerage_proto::api::members::{
-    AcceptMember, Accepted, Lag, Member, RemoveMember, Removed, RenameMember, Renamed,
+    AcceptMember, Accepted, Lag, ListLag, ListMembers, Member, MemberState, RemoveMember, Removed,
+    RenameMember, Renamed,
 };
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::id::NodeId;
@@ -17,8 +18,9 @@ use peerage_proto::replica::{Actor, Replica};
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
+use super::agent::to_the_end;
 use super::failure::{member, not_transacted, unresolved};
-use super::{Answer, reach};
+use super::{Agent, Answer, List, Serve, reach};
 use crate::clock::rfc3339;
 use crate::happening::reason;
 use crate::membership::{Membership, name_clash};
@@ -30,6 +32,12 @@ use crate::timekeeping::member_warning;
 /// How long a removal waits for those alive, the removed node among them, to hear of it.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
+impl Serve<ListMembers> for Agent {
+    async fn serve(&self, _: &Caller, _: ListMembers) -> Answer<List<Member>> {
+        Ok(List::made(members(&self.node)))
+    }
+}
+
 pub(super) fn members(node: &Node) -> Vec<Member> {
     let Some(membership) = node.membership() else { return Vec::new() };
     let roster = membership.roster();
@@ -37,8 +45,7 @@ pub(super) fn members(node: &Node) -> Vec<Member> {
     let mut members: Vec<Member> = roster.all().map(|member| view.member(member)).collect();
     // Who belongs stands first, then by name.
     members.sort_by(|a, b| {
-        let gone = |m: &Member| matches!(m.state.as_str(), "left" | "removed");
-        (gone(a), &a.name, &a.id).cmp(&(gone(b), &b.name, &b.id))
+        (a.state.is_gone(), &a.name, &a.id).cmp(&(b.state.is_gone(), &b.name, &b.id))
     });
     members
 }
@@ -69,7 +76,7 @@ impl<'a> View<'a> {
         let blank = Member {
             name: member.name.clone(),
             id: member.id.to_string(),
-            state: "unknown".into(),
+            state: MemberState::Suspect,
             is_self: false,
             addresses: member.addresses.iter().map(ToString::to_string).collect(),
             version: None,
@@ -92,12 +99,12 @@ impl<'a> View<'a> {
         let blank = Member { accepted: unaccepted.is_none(), unaccepted, ..blank };
         match &member.standing {
             Standing::Left(ending) => Member {
-                state: "left".into(),
+                state: MemberState::Left,
                 message: Some(format!("left at {}", rfc3339(ending.at_ms))),
                 ..blank
             },
             Standing::Removed(ending) => Member {
-                state: "removed".into(),
+                state: MemberState::Removed,
                 message: joined(
                     [
                         Some(format!(
@@ -123,7 +130,7 @@ impl<'a> View<'a> {
         let board = self.membership.notices.board();
         let board = board.borrow();
         Member {
-            state: "alive".into(),
+            state: MemberState::Alive,
             is_self: true,
             version: Some(self.node.version().to_owned()),
             path: "self".into(),
@@ -164,7 +171,7 @@ impl<'a> View<'a> {
         let rtt = standing.and_then(|standing| standing.rtt);
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
-            state: word(state).into(),
+            state: shown(state),
             // Its hello tells at once what its vitals tell later; the later word counts.
             version: vitals
                 .and_then(|v| v.version.clone())
@@ -224,14 +231,14 @@ impl<'a> View<'a> {
     }
 }
 
-/// The state in the words of the contract. Who said goodbye still belongs: its agent is down.
-fn word(state: State) -> &'static str {
+/// The state in the terms of the contract. Who said goodbye still belongs: its agent is down.
+fn shown(state: State) -> MemberState {
     match state {
-        State::Alive => "alive",
-        State::Suspect => "suspect",
-        // The roster names it and nothing was heard of it yet: for a few seconds after a start.
-        State::Unknown => "suspect",
-        State::Down | State::Left => "down",
+        State::Alive => MemberState::Alive,
+        // An unknown one is named by the roster, and nothing was heard of it yet: for a few seconds
+        // after a start.
+        State::Suspect | State::Unknown => MemberState::Suspect,
+        State::Down | State::Left => MemberState::Down,
     }
 }
 
@@ -285,61 +292,69 @@ fn joined(messages: impl IntoIterator<Item = String>) -> Option<String> {
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-pub(super) async fn rename(node: &Node, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
-    let membership = member(node)?;
-    let name: NodeName = request
-        .name
-        .parse()
-        .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    // Decided and written as one: no name is given twice here in between.
-    let decide = move |_: &Replica, views: &Views| {
-        let roster = &views.roster;
-        let member = current(roster, &request.node)?;
-        let holder = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id);
-        if let Some(holder) = holder {
-            let message = format!("the name {name} is taken by {}", holder.id.short());
-            return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
-        }
-        // Who has the name already keeps its claim to it.
-        let is_news = member.given_name != name.as_str();
-        let edits = is_news.then(|| (member_path(&member.id), Roster::renaming(&name)));
-        Ok(((member.id, member.name.clone()), edits.into_iter().collect()))
-    };
-    let renamed = membership.replica.transact(actor, false, decide).await;
-    let ((id, was), _) = renamed.map_err(not_transacted)?;
-    Ok(Renamed { name: membership.roster().name_of(&id), id: id.to_string(), was })
+impl Serve<RenameMember> for Agent {
+    async fn serve(&self, caller: &Caller, request: RenameMember) -> Answer<Renamed> {
+        let membership = member(&self.node)?;
+        let name: NodeName = request
+            .name
+            .parse()
+            .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
+        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        // Decided and written as one: no name is given twice here in between.
+        let decide = move |_: &Replica, views: &Views| {
+            let roster = &views.roster;
+            let member = current(roster, &request.node)?;
+            let holder = roster.holder_of(name.as_str()).filter(|holder| holder.id != member.id);
+            if let Some(holder) = holder {
+                let message = format!("the name {name} is taken by {}", holder.id.short());
+                return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
+            }
+            // Who has the name already keeps its claim to it.
+            let is_news = member.given_name != name.as_str();
+            let edits = is_news.then(|| (member_path(&member.id), Roster::renaming(&name)));
+            Ok(((member.id, member.name.clone()), edits.into_iter().collect()))
+        };
+        let renamed = membership.replica.transact(actor, false, decide).await;
+        let ((id, was), _) = renamed.map_err(not_transacted)?;
+        Ok(Renamed { name: membership.roster().name_of(&id), id: id.to_string(), was })
+    }
 }
 
-pub(super) async fn accept(
-    node: &Node,
-    caller: &Caller,
-    request: AcceptMember,
-) -> Answer<Accepted> {
-    let membership = member(node)?;
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
-    let (me, who, at_ms) = (membership.me, actor.who.clone(), node.now().wall_ms);
-    let decide = move |_: &Replica, views: &Views| {
-        let roster = &views.roster;
-        let member = current(roster, &request.node)?;
-        let was = roster.why_unaccepted(member);
-        if was.is_some() && !roster.may_accept(&me) {
-            let message = "this node is not accepted itself, so it can accept nobody";
-            return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
-                "`peerage members accept {}` on a member that is; if all of those are gone for \
+impl Serve<AcceptMember> for Agent {
+    async fn serve(&self, caller: &Caller, request: AcceptMember) -> Answer<Accepted> {
+        let membership = member(&self.node)?;
+        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let (me, who, at_ms) = (membership.me, actor.who.clone(), self.node.now().wall_ms);
+        let decide = move |_: &Replica, views: &Views| {
+            let roster = &views.roster;
+            let member = current(roster, &request.node)?;
+            let was = roster.why_unaccepted(member);
+            if was.is_some() && !roster.may_accept(&me) {
+                let message = "this node is not accepted itself, so it can accept nobody";
+                return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
+                    "`peerage members accept {}` on a member that is; if all of those are gone for \
                  good, `peerage remove` them, then this node may",
-                member.name
-            )));
-        }
-        let accepting = || (member_path(&member.id), Roster::accepting(member, me, &who, at_ms));
-        let edits = was.is_some().then(accepting).into_iter().collect();
-        Ok((Accepted { name: member.name.clone(), id: member.id.to_string(), was }, edits))
-    };
-    let accepted = membership.replica.transact(actor, false, decide).await;
-    Ok(accepted.map_err(not_transacted)?.0)
+                    member.name
+                )));
+            }
+            let accepting =
+                || (member_path(&member.id), Roster::accepting(member, me, &who, at_ms));
+            let edits = was.is_some().then(accepting).into_iter().collect();
+            Ok((Accepted { name: member.name.clone(), id: member.id.to_string(), was }, edits))
+        };
+        let accepted = membership.replica.transact(actor, false, decide).await;
+        Ok(accepted.map_err(not_transacted)?.0)
+    }
 }
 
-pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
+impl Serve<RemoveMember> for Agent {
+    async fn serve(&self, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
+        let (node, caller) = (self.node.clone(), caller.clone());
+        to_the_end(async move { remove(&node, &caller, request).await }).await
+    }
+}
+
+async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<Removed> {
     let membership = member(node)?;
     let me = membership.me;
     let roster = membership.roster();
@@ -370,7 +385,7 @@ pub(super) async fn remove(node: &Node, caller: &Caller, request: RemoveMember) 
     Ok(Removed {
         name,
         id: id.to_string(),
-        state: "removed".into(),
+        state: MemberState::Removed,
         told: told.iter().map(|id| roster.name_of(id)).collect(),
     })
 }
@@ -399,7 +414,13 @@ fn current<'a>(roster: &'a Roster, text: &str) -> Answer<&'a roster::Member> {
     Err(ApiError::new(ErrorCode::Refused, message))
 }
 
-pub(super) fn lag(node: &Node) -> Vec<Lag> {
+impl Serve<ListLag> for Agent {
+    async fn serve(&self, _: &Caller, _: ListLag) -> Answer<List<Lag>> {
+        Ok(List::made(lag(&self.node)))
+    }
+}
+
+fn lag(node: &Node) -> Vec<Lag> {
     let Some(membership) = node.membership() else { return Vec::new() };
     let roster = membership.roster();
     let view = View::of(node, &membership, &roster);

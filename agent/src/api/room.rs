@@ -1,11 +1,12 @@
 //! What the settings take on this node, and how it gets room back.
 
-use peerage_proto::api::settings::{Compacted, Room};
+use peerage_proto::access::Caller;
+use peerage_proto::api::settings::{CompactSettings, Compacted, Room};
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::replica::Replica;
 
-use super::Answer;
 use super::failure::{member, not_written};
+use super::{Agent, Answer, Serve};
 use crate::membership::Membership;
 use crate::node::Node;
 
@@ -23,17 +24,19 @@ pub(super) fn room(replica: &Replica, journal_bytes: u64) -> Room {
     }
 }
 
-pub(super) async fn compact(node: &Node) -> Answer<Compacted> {
-    let membership = member(node)?;
-    let before = now(node, &membership).await?;
-    let forgotten = membership.replica.compact().await.map_err(not_written)?;
-    node.compact_journal().await.map_err(|error| {
-        let message =
-            format!("the history is forgotten, but the journal is as large as it was: {error}");
-        ApiError::new(ErrorCode::Failed, message)
-            .hint("rewriting it needs room for a second one beside it, for a moment")
-    })?;
-    Ok(Compacted { forgotten, before, after: now(node, &membership).await? })
+impl Serve<CompactSettings> for Agent {
+    async fn serve(&self, _: &Caller, _: CompactSettings) -> Answer<Compacted> {
+        let membership = member(&self.node)?;
+        let before = now(&self.node, &membership).await?;
+        let forgotten = membership.replica.compact().await.map_err(not_written)?;
+        self.node.compact_journal().await.map_err(|error| {
+            let message =
+                format!("the history is forgotten, but the journal is as large as it was: {error}");
+            ApiError::new(ErrorCode::Failed, message)
+                .hint("rewriting it needs room for a second one beside it, for a moment")
+        })?;
+        Ok(Compacted { forgotten, before, after: now(&self.node, &membership).await? })
+    }
 }
 
 async fn now(node: &Node, membership: &Membership) -> Answer<Room> {

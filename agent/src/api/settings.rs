@@ -7,8 +7,8 @@ use std::time::Duration;
 use peerage_proto::access::Caller;
 use peerage_proto::api::settings::{
     Conflict, Document, Edit, FieldMeta, Fields, GetDocument, GetHistory, HistoryEntry,
-    ListDocuments, LosingEdit, RemoveDocument, Revert, SetFields, StampedDocument, WriteOutcome,
-    WrittenChange,
+    ListConflicts, ListDocuments, LosingEdit, RemoveDocument, Revert, SetFields, StampedDocument,
+    WriteOutcome, WrittenChange,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::failure::{bad_name, member, not_transacted, not_written};
-use super::{Answer, Due, List};
+use super::{Agent, Answer, Due, List, Serve};
 use crate::clock::rfc3339;
 use crate::membership::Membership;
 use crate::node::Node;
@@ -33,7 +33,13 @@ const META_BYTES: usize = 160;
 /// How long `--wait` may wait.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-pub(super) async fn documents(node: &Node, request: ListDocuments) -> Answer<List<Document>> {
+impl Serve<ListDocuments> for Agent {
+    async fn serve(&self, _: &Caller, request: ListDocuments) -> Answer<List<Document>> {
+        documents(&self.node, request).await
+    }
+}
+
+async fn documents(node: &Node, request: ListDocuments) -> Answer<List<Document>> {
     let Some(membership) = node.membership() else { return Ok(List::made(Vec::new())) };
     if request.prefix.starts_with('@') {
         return Err(bad_name(&replica::NameError::Reserved));
@@ -63,7 +69,13 @@ pub(super) async fn documents(node: &Node, request: ListDocuments) -> Answer<Lis
     Ok(List::new(held_bytes, documents))
 }
 
-pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<Due<StampedDocument>> {
+impl Serve<GetDocument> for Agent {
+    async fn serve(&self, _: &Caller, request: GetDocument) -> Answer<Due<StampedDocument>> {
+        document(&self.node, request).await
+    }
+}
+
+async fn document(node: &Node, request: GetDocument) -> Answer<Due<StampedDocument>> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
     let membership = member(node)?;
     let roster = request.full.then(|| membership.roster());
@@ -84,7 +96,13 @@ pub(super) async fn document(node: &Node, request: GetDocument) -> Answer<Due<St
     }))
 }
 
-pub(super) async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOutcome> {
+impl Serve<SetFields> for Agent {
+    async fn serve(&self, caller: &Caller, request: SetFields) -> Answer<WriteOutcome> {
+        set(&self.node, caller, request).await
+    }
+}
+
+async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOutcome> {
     let SetFields { path, set, unset, if_match, wait, timeout } = request;
     if set.is_empty() && unset.is_empty() {
         return Err(ApiError::new(ErrorCode::BadRequest, "no field to set or to unset was given"));
@@ -109,17 +127,25 @@ pub(super) async fn set(node: &Node, caller: &Caller, request: SetFields) -> Ans
     write(node, caller, &path, edit, wait, timeout).await
 }
 
-pub(super) async fn remove(
-    node: &Node,
-    caller: &Caller,
-    request: RemoveDocument,
-) -> Answer<WriteOutcome> {
+impl Serve<RemoveDocument> for Agent {
+    async fn serve(&self, caller: &Caller, request: RemoveDocument) -> Answer<WriteOutcome> {
+        remove(&self.node, caller, request).await
+    }
+}
+
+async fn remove(node: &Node, caller: &Caller, request: RemoveDocument) -> Answer<WriteOutcome> {
     let RemoveDocument { path, if_match, wait, timeout } = request;
     let edit = replica::Edit { remove: true, if_tag: if_match, ..replica::Edit::default() };
     write(node, caller, &path, edit, wait, timeout).await
 }
 
-pub(super) async fn revert(node: &Node, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
+impl Serve<Revert> for Agent {
+    async fn serve(&self, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
+        revert(&self.node, caller, request).await
+    }
+}
+
+async fn revert(node: &Node, caller: &Caller, request: Revert) -> Answer<WriteOutcome> {
     let Revert { path, stamp, wait, timeout } = request;
     let at = Path::setting(&path).map_err(|e| bad_name(&e))?;
     let decide = move |replica: &Replica, _: &Views| {
@@ -242,7 +268,13 @@ async fn reached(
     }
 }
 
-pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<List<HistoryEntry>> {
+impl Serve<GetHistory> for Agent {
+    async fn serve(&self, _: &Caller, request: GetHistory) -> Answer<List<HistoryEntry>> {
+        history(&self.node, request).await
+    }
+}
+
+async fn history(node: &Node, request: GetHistory) -> Answer<List<HistoryEntry>> {
     let path = Path::setting(&request.path).map_err(|e| bad_name(&e))?;
     let membership = member(node)?;
     let roster = membership.roster();
@@ -276,7 +308,13 @@ pub(super) async fn history(node: &Node, request: GetHistory) -> Answer<List<His
 /// A conflict in one look: its field, and the changes on its sides, the winner first.
 type Contested = (Field, Vec<SignedChange>);
 
-pub(super) async fn conflicts(node: &Node) -> Answer<List<Conflict>> {
+impl Serve<ListConflicts> for Agent {
+    async fn serve(&self, _: &Caller, _: ListConflicts) -> Answer<List<Conflict>> {
+        conflicts(&self.node).await
+    }
+}
+
+async fn conflicts(node: &Node) -> Answer<List<Conflict>> {
     let Some(membership) = node.membership() else { return Ok(List::made(Vec::new())) };
     let roster = membership.roster();
     let look = membership.replica.read(move |replica| {

@@ -1,8 +1,10 @@
 //! This node: how it is doing, and its ways into a Data Center and out of one.
 
+use peerage_proto::access::Caller;
 use peerage_proto::admission::invitation::JoinInformation;
+use peerage_proto::api::members::MemberState;
 use peerage_proto::api::node::{
-    ClockStatus, Create, Created, Departure, IdentityReset, Join, Joined, Leave, Meet,
+    ClockStatus, Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet,
     MemberCounts, Met, Missed, Notice, ResetIdentity, SettingsSummary, Status, Traffic,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
@@ -10,12 +12,19 @@ use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::notice::{self, NoticeKind};
 use peerage_proto::skew::{Estimate, Level};
 
+use super::agent::to_the_end;
 use super::failure::{member, not_turned, not_written};
-use super::{Answer, members, room};
+use super::{Agent, Answer, Serve, members, room};
 use crate::clock::rfc3339;
 use crate::node::{Meeting, Node, NodeError};
 
-pub(super) async fn status(node: &Node) -> Answer<Status> {
+impl Serve<GetStatus> for Agent {
+    async fn serve(&self, _: &Caller, _: GetStatus) -> Answer<Status> {
+        status(&self.node).await
+    }
+}
+
+async fn status(node: &Node) -> Answer<Status> {
     let membership = node.membership();
     let mut settings = SettingsSummary::default();
     if let Some(membership) = &membership {
@@ -31,13 +40,13 @@ pub(super) async fn status(node: &Node) -> Answer<Status> {
     }
     let mut counts = MemberCounts::default();
     for member in members::members(node) {
-        match member.state.as_str() {
-            "alive" => counts.alive += 1,
-            "suspect" => counts.suspect += 1,
-            "down" => counts.down += 1,
-            "left" => counts.left += 1,
-            "removed" => counts.removed += 1,
-            _ => {}
+        match member.state {
+            MemberState::Alive => counts.alive += 1,
+            MemberState::Suspect => counts.suspect += 1,
+            MemberState::Down => counts.down += 1,
+            MemberState::Left => counts.left += 1,
+            MemberState::Removed => counts.removed += 1,
+            MemberState::Other(_) => {}
         }
     }
     let notice = node.notice();
@@ -90,7 +99,14 @@ fn standing((kind, notice): (NoticeKind, &notice::Notice)) -> Notice {
     }
 }
 
-pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {
+impl Serve<Create> for Agent {
+    async fn serve(&self, caller: &Caller, request: Create) -> Answer<Created> {
+        let (node, who) = (self.node.clone(), caller.to_string());
+        to_the_end(async move { create(&node, &who, request).await }).await
+    }
+}
+
+async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {
     let membership = node.create(&request.name, who).await.map_err(not_turned)?;
     Ok(Created {
         datacenter: Named {
@@ -101,7 +117,14 @@ pub(super) async fn create(node: &Node, who: &str, request: Create) -> Answer<Cr
     })
 }
 
-pub(super) async fn join(node: &Node, request: Join) -> Answer<Joined> {
+impl Serve<Join> for Agent {
+    async fn serve(&self, _: &Caller, request: Join) -> Answer<Joined> {
+        let node = self.node.clone();
+        to_the_end(async move { join(&node, request).await }).await
+    }
+}
+
+async fn join(node: &Node, request: Join) -> Answer<Joined> {
     let Join { token, name, password, replace } = request;
     let joined = node.join(&token, password.as_deref(), name.as_deref(), replace).await;
     let (membership, seed, already) = match joined {
@@ -141,7 +164,14 @@ fn leads_to(token: &str, datacenter: DataCenterId) -> bool {
     information.is_ok_and(|i| i.invitation.terms().datacenter == datacenter)
 }
 
-pub(super) async fn meet(node: &Node, request: Meet) -> Answer<Met> {
+impl Serve<Meet> for Agent {
+    async fn serve(&self, _: &Caller, request: Meet) -> Answer<Met> {
+        let node = self.node.clone();
+        to_the_end(async move { meet(&node, request).await }).await
+    }
+}
+
+async fn meet(node: &Node, request: Meet) -> Answer<Met> {
     let Meeting { met, missed } = node.meet(&request.token).await.map_err(not_turned)?;
     let membership = member(node)?;
     let roster = membership.roster();
@@ -160,7 +190,14 @@ pub(super) async fn meet(node: &Node, request: Meet) -> Answer<Met> {
     })
 }
 
-pub(super) async fn reset_identity(node: &Node, request: ResetIdentity) -> Answer<IdentityReset> {
+impl Serve<ResetIdentity> for Agent {
+    async fn serve(&self, _: &Caller, request: ResetIdentity) -> Answer<IdentityReset> {
+        let node = self.node.clone();
+        to_the_end(async move { reset_identity(&node, request).await }).await
+    }
+}
+
+async fn reset_identity(node: &Node, request: ResetIdentity) -> Answer<IdentityReset> {
     if !request.identity {
         let message = "it is not said what to reset";
         return Err(ApiError::new(ErrorCode::BadRequest, message).hint("{\"identity\": true}"));
@@ -174,7 +211,14 @@ pub(super) async fn reset_identity(node: &Node, request: ResetIdentity) -> Answe
     })
 }
 
-pub(super) async fn leave(node: &Node, who: &str, request: Leave) -> Answer<Departure> {
+impl Serve<Leave> for Agent {
+    async fn serve(&self, caller: &Caller, request: Leave) -> Answer<Departure> {
+        let (node, who) = (self.node.clone(), caller.to_string());
+        to_the_end(async move { leave(&node, &who, request).await }).await
+    }
+}
+
+async fn leave(node: &Node, who: &str, request: Leave) -> Answer<Departure> {
     let farewell = node.leave(who, request.force).await.map_err(not_turned)?;
     Ok(Departure {
         datacenter: Named { name: farewell.datacenter_name, id: farewell.datacenter.to_string() },

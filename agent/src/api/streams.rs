@@ -1,9 +1,9 @@
 //! What happens, and what is changed, for those who follow.
 
 use std::future::{Future, ready};
-use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::access::Caller;
 use peerage_proto::api::events::{Event, FollowEvents, Told, WatchSettings, WatchedChange};
 use peerage_proto::replica::SignedChange;
 use tokio::sync::mpsc;
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::failure::no_place;
 use super::settings::{Says, bytes_of, fields_of, says, written_change};
-use super::{Answer, Due, Items, Step};
+use super::{Agent, Answer, Due, Items, Serve, Step};
 use crate::clock::rfc3339;
 use crate::events::{Following, Next, Numbered};
 use crate::happening::Happening;
@@ -24,31 +24,38 @@ const ITEMS_MAX: usize = 1;
 /// told of little would fall behind what is held.
 const PLACE_EVERY: Duration = Duration::from_secs(15);
 
-pub(super) fn events(node: &Node, request: &FollowEvents) -> Answer<Items<Event>> {
-    let from = request.last_event_id.as_deref();
-    let followed = node.happenings().follow(from, request.follow).map_err(|e| no_place(&e))?;
-    let event = |Numbered { id, at_ms, thing }: Numbered<Happening>| {
-        Due::made(Event {
-            id,
-            at: rfc3339(at_ms),
-            kind: thing.kind.into(),
-            node: thing.node,
-            message: thing.message,
-            data: thing.data,
-        })
-    };
-    Ok(told(followed, move |numbered| ready(Some(event(numbered)))))
+impl Serve<FollowEvents> for Agent {
+    async fn serve(&self, _: &Caller, request: FollowEvents) -> Answer<Items<Event>> {
+        let from = request.last_event_id.as_deref();
+        let followed = self.node.happenings().follow(from, request.follow);
+        let followed = followed.map_err(|e| no_place(&e))?;
+        Ok(told(followed, |numbered| ready(Some(Due::made(event(numbered))))))
+    }
 }
 
-pub(super) fn watch(node: Arc<Node>, request: WatchSettings) -> Answer<Items<WatchedChange>> {
-    let WatchSettings { prefix, last_event_id } = request;
-    let from = last_event_id.unwrap_or_else(|| node.changes().latest());
-    let followed = node.changes().follow(Some(&from), true).map_err(|e| no_place(&e))?;
-    Ok(told(followed, move |numbered: Numbered<SignedChange>| {
-        let wanted = numbered.thing.path.begins_with(&prefix);
-        let node = node.clone();
-        async move { if wanted { Some(watched(&node, numbered).await) } else { None } }
-    }))
+fn event(Numbered { id, at_ms, thing }: Numbered<Happening>) -> Event {
+    Event {
+        id,
+        at: rfc3339(at_ms),
+        kind: thing.kind.into(),
+        node: thing.node,
+        message: thing.message,
+        data: thing.data,
+    }
+}
+
+impl Serve<WatchSettings> for Agent {
+    async fn serve(&self, _: &Caller, request: WatchSettings) -> Answer<Items<WatchedChange>> {
+        let node = self.node.clone();
+        let WatchSettings { prefix, last_event_id } = request;
+        let from = last_event_id.unwrap_or_else(|| node.changes().latest());
+        let followed = node.changes().follow(Some(&from), true).map_err(|e| no_place(&e))?;
+        Ok(told(followed, move |numbered: Numbered<SignedChange>| {
+            let wanted = numbered.thing.path.begins_with(&prefix);
+            let node = node.clone();
+            async move { if wanted { Some(watched(&node, numbered).await) } else { None } }
+        }))
+    }
 }
 
 /// The steps of a stream that tells of each thing what `tell` makes of it, if it makes anything.

@@ -12,7 +12,8 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use peerage_proto::api::{
-    ApiError, ErrorCode, IF_MATCH, LAST_EVENT_ID, LOOKING_MAX, Operation, ROOT, StreamOperation,
+    ApiError, Ends, ErrorCode, IF_MATCH, LAST_EVENT_ID, LOOKING_MAX, Operation, Output, Part, ROOT,
+    Streamed,
 };
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
@@ -52,7 +53,10 @@ impl Client {
     /// # Errors
     /// What the agent refused it with; [`ErrorCode::Unreachable`] where no agent answers, or it
     /// hangs.
-    pub async fn call<O: Operation>(&self, operation: &O) -> Result<O::Output, ApiError> {
+    pub async fn call<O: Operation<Answer: Ends>>(
+        &self,
+        operation: &O,
+    ) -> Result<Output<O>, ApiError> {
         let (answer, agent) = self.answer(operation).await?;
         let body = whole(answer.into_body(), &agent).await?;
         serde_json::from_slice(&body).map_err(|error| not_understood(&error))
@@ -62,10 +66,10 @@ impl Client {
     ///
     /// # Errors
     /// As [`call`](Self::call).
-    pub async fn follow<O: StreamOperation>(
+    pub async fn follow<T: Part>(
         &self,
-        operation: &O,
-    ) -> Result<Subscription<O::Output>, ApiError> {
+        operation: &impl Operation<Answer = Streamed<T>>,
+    ) -> Result<Subscription<T>, ApiError> {
         let (answer, agent) = self.answer(operation).await?;
         Ok(Subscription::new(answer.into_body(), agent))
     }

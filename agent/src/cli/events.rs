@@ -24,7 +24,7 @@ pub(super) async fn events(args: EventsArgs, client: &Client, console: &mut Cons
     };
     if !args.follow {
         let mut items = client.follow(&FollowEvents { follow: false, last_event_id: None }).await?;
-        return print_all::<FollowEvents>(&mut items, &print, &args.gaps, console).await;
+        return print_all(&mut items, &print, &args.gaps, console).await;
     }
     let from = |last_event_id| FollowEvents { follow: true, last_event_id };
     follow(from, print, &args.gaps, client, console).await

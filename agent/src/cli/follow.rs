@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use peerage_proto::api::events::{Gap, Told};
-use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
+use peerage_proto::api::{ApiError, ErrorCode, Operation, Part, Streamed};
 use tokio::time::Instant;
 
 use super::sse::Subscription;
@@ -51,9 +51,9 @@ impl GapArgs {
 }
 
 /// Prints what a stream tells until it ends; an error may be one that passes.
-pub(super) async fn print_all<O: StreamOperation>(
-    items: &mut Subscription<O::Output>,
-    print: &impl Fn(&O::Output, &mut Console) -> Result<(), Stop>,
+pub(super) async fn print_all<T: Part>(
+    items: &mut Subscription<T>,
+    print: &impl Fn(&T, &mut Console) -> Result<(), Stop>,
     gaps: &GapArgs,
     console: &mut Console,
 ) -> Outcome {
@@ -68,9 +68,9 @@ pub(super) async fn print_all<O: StreamOperation>(
 
 /// Follows a stream for as long as there is an agent: where it breaks off, it goes on behind the
 /// place to which it had come.
-pub(super) async fn follow<O: StreamOperation>(
+pub(super) async fn follow<T: Part, O: Operation<Answer = Streamed<T>>>(
     from: impl Fn(Option<String>) -> O,
-    print: impl Fn(&O::Output, &mut Console) -> Result<(), Stop>,
+    print: impl Fn(&T, &mut Console) -> Result<(), Stop>,
     gaps: &GapArgs,
     client: &Client,
     console: &mut Console,
@@ -78,7 +78,7 @@ pub(super) async fn follow<O: StreamOperation>(
     let mut place = None;
     let mut items = client.follow(&from(None)).await?;
     loop {
-        match print_all::<O>(&mut items, &print, gaps, console).await {
+        match print_all(&mut items, &print, gaps, console).await {
             Err(Stop::Failed(error)) if !may_pass(&error) => return Err(error.into()),
             Err(Stop::PipeClosed) => return Err(Stop::PipeClosed),
             Ok(()) | Err(Stop::Failed(_)) => {}

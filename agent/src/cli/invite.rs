@@ -117,8 +117,12 @@ async fn list(client: &Client, console: &mut Console) -> Outcome {
         console.say("no invitations");
         return Ok(());
     }
+    console.table(&listed(&invites))
+}
+
+fn listed(invites: &[Invite]) -> Table {
     let mut table = Table::new(&["ID", "STATE", "USED", "NAMES", "EXPIRES", "ISSUER"]);
-    for invite in &invites {
+    for invite in invites {
         table.row([
             short(&invite.id),
             &invite.state,
@@ -128,7 +132,7 @@ async fn list(client: &Client, console: &mut Console) -> Outcome {
             &invite.issuer,
         ]);
     }
-    console.table(&table)
+    table
 }
 
 fn used(invite: &Invite) -> String {
@@ -186,4 +190,29 @@ pub(super) fn table(inspection: &Inspection) -> Table {
     };
     table.row(["Usable", usable]);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_invitations_lines_up_and_the_unknown_is_a_dash() {
+        let invites: Vec<Invite> = serde_json::from_value(json!([
+            {"id": "abcdef0123456789", "issuer": "pve-1", "created": null,
+             "expires": "2026-01-02T03:04:05Z", "uses": 3, "used": 1, "node_name": null,
+             "state": "open"},
+            {"id": "0123456789abcdef", "issuer": "", "created": null, "expires": null,
+             "uses": null, "used": 7, "node_name": "pve-*", "state": "unknown"},
+        ]))
+        .unwrap();
+        let expected = "\
+ID        STATE    USED    NAMES  EXPIRES               ISSUER
+abcdef01  open     1 of 3  any    2026-01-02T03:04:05Z  pve-1
+01234567  unknown  7       pve-*  -
+";
+        assert_eq!(listed(&invites).to_string(), expected);
+    }
 }

@@ -54,22 +54,10 @@ fn show(links: &Links, console: &mut Console) -> Outcome {
     if console.wants_json() {
         return console.json(links);
     }
-    let mut own = Table::new(&["LINK", "PRIORITY", "NAME", "INTERFACE", "IN", "SOURCE"]);
-    let source = links.layer.as_deref().unwrap_or(&links.source);
-    for OwnLink { address, priority, name, interface, peers_in, .. } in &links.links {
-        let (priority, peers_in) = (priority.to_string(), peers_in.to_string());
-        let (name, interface) = (or_unknown(name.as_deref()), or_unknown(interface.as_deref()));
-        own.row([address.as_str(), &priority, name, interface, &peers_in, source]);
-    }
-    console.table(&own)?;
+    console.table(&own(links))?;
     if !links.peers.is_empty() {
         console.line("")?;
-        let mut peers = Table::new(&["PEER", "STATE", "LINK", "RTT", "PATH"]);
-        for peer in &links.peers {
-            let link = or_unknown(peer.address.as_deref());
-            peers.row([peer.name.as_str(), &peer.state, link, &rtt(peer), &peer.path]);
-        }
-        console.table(&peers)?;
+        console.table(&peers(&links.peers))?;
     }
     if let Some(overruled) = &links.overruled {
         console.say(format_args!(
@@ -79,17 +67,31 @@ fn show(links: &Links, console: &mut Console) -> Outcome {
     Ok(())
 }
 
+fn own(links: &Links) -> Table {
+    let mut table = Table::new(&["LINK", "PRIORITY", "NAME", "INTERFACE", "IN", "SOURCE"]);
+    let source = links.layer.as_deref().unwrap_or(&links.source);
+    for OwnLink { address, priority, name, interface, peers_in, .. } in &links.links {
+        let (priority, peers_in) = (priority.to_string(), peers_in.to_string());
+        let (name, interface) = (or_unknown(name.as_deref()), or_unknown(interface.as_deref()));
+        table.row([address.as_str(), &priority, name, interface, &peers_in, source]);
+    }
+    table
+}
+
+fn peers(peers: &[PeerLinks]) -> Table {
+    let mut table = Table::new(&["PEER", "STATE", "LINK", "RTT", "PATH"]);
+    for peer in peers {
+        let link = or_unknown(peer.address.as_deref());
+        table.row([peer.name.as_str(), peer.state.word(), link, &rtt(peer), &peer.path]);
+    }
+    table
+}
+
 fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
     if console.wants_json() {
         return console.json(links);
     }
-    let mut table = Table::new(&["LINK", "RANK", "USE"]);
-    let in_use = |address: &String| links.address.as_ref() == Some(address);
-    for (index, address) in links.addresses.iter().enumerate() {
-        let word = if in_use(address) { rtt(links) } else { UNKNOWN.to_owned() };
-        table.row([address.as_str(), &(index + 1).to_string(), &word]);
-    }
-    console.table(&table)?;
+    console.table(&of_node(links))?;
     // One who dialled from behind NAT, or from a port of its own, is seen at none of its links.
     if let Some(address) = links.address.as_ref().filter(|used| !links.addresses.contains(used)) {
         console.say(format_args!("{} is connected from {address}", links.name));
@@ -97,6 +99,52 @@ fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
     Ok(())
 }
 
+fn of_node(links: &PeerLinks) -> Table {
+    let mut table = Table::new(&["LINK", "RANK", "USE"]);
+    let in_use = |address: &String| links.address.as_ref() == Some(address);
+    for (index, address) in links.addresses.iter().enumerate() {
+        let word = if in_use(address) { rtt(links) } else { UNKNOWN.to_owned() };
+        table.row([address.as_str(), &(index + 1).to_string(), &word]);
+    }
+    table
+}
+
 fn rtt(peer: &PeerLinks) -> String {
     peer.rtt_ms.map_or(UNKNOWN.to_owned(), |rtt_ms| format!("{rtt_ms:.1}ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn links_line_up_and_the_one_in_use_is_marked() {
+        let links: Links = serde_json::from_value(json!({
+            "source": "interfaces",
+            "links": [{"address": "192.0.2.7:4747", "rank": 1, "priority": 1, "name": null,
+                       "interface": "eth0", "peers_in": 1}],
+            "peers": [{"name": "pve-2", "id": "01", "state": "alive", "address": "192.0.2.8:4747",
+                       "dialled": true, "path": "direct", "rtt_ms": 0.25,
+                       "addresses": ["10.0.0.8:4747", "192.0.2.8:4747"]}],
+        }))
+        .unwrap();
+        let expected = "\
+LINK            PRIORITY  NAME  INTERFACE  IN  SOURCE
+192.0.2.7:4747  1         -     eth0       1   interfaces
+";
+        assert_eq!(own(&links).to_string(), expected);
+        let expected = "\
+PEER   STATE  LINK            RTT    PATH
+pve-2  alive  192.0.2.8:4747  0.2ms  direct
+";
+        assert_eq!(peers(&links.peers).to_string(), expected);
+        let expected = "\
+LINK            RANK  USE
+10.0.0.8:4747   1     -
+192.0.2.8:4747  2     0.2ms
+";
+        assert_eq!(of_node(&links.peers[0]).to_string(), expected);
+    }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use peerage_proto::api::events::{Event, FollowEvents};
-use peerage_proto::api::members::{AcceptMember, ListMembers, Member, RemoveMember, RenameMember};
+use peerage_proto::api::members::{
+    AcceptMember, ListMembers, Member, MemberState, RemoveMember, RenameMember,
+};
 use peerage_proto::api::{ApiError, ErrorCode};
 use tokio::time::{sleep, timeout};
 
@@ -78,18 +80,22 @@ fn show(members: &[Member], console: &mut Console) -> Outcome {
         console.say("no members: this node is standalone");
         return Ok(());
     }
+    console.table(&table(members))
+}
+
+fn table(members: &[Member]) -> Table {
     let mut table = Table::new(&["NAME", "STATE", "PATH", "SEEN", "VERSION", "MESSAGE"]);
     for member in members {
         table.row([
             member.name.as_str(),
-            &member.state,
+            member.state.word(),
             &path(member),
             &member.seen_s.map_or(UNKNOWN.to_owned(), age),
             or_unknown(member.version.as_deref()),
             member.message.as_deref().unwrap_or(""),
         ]);
     }
-    console.table(&table)
+    table
 }
 
 /// How it is reached, with the link in use and the round trip where they are known.
@@ -193,7 +199,7 @@ fn worth_telling(members: &[Member]) -> Vec<[String; 7]> {
     let row = |member: &Member| {
         let Member { id, name, state, path, link, version, message, .. } = member.clone();
         let [link, version, message] = [link, version, message].map(Option::unwrap_or_default);
-        [id, name, state, path, link, version, message]
+        [id, name, state.to_string(), path, link, version, message]
     };
     members.iter().map(row).collect()
 }
@@ -254,15 +260,43 @@ async fn confirm_removal(node: &str, client: &Client, console: &mut Console) -> 
     let is_meant = |m: &&Member| {
         m.name.eq_ignore_ascii_case(node) || (node.len() >= ID_MIN && m.id.starts_with(&start))
     };
-    let lives = |m: &&Member| matches!(m.state.as_str(), "alive" | "suspect");
+    let lives = |m: &&Member| matches!(m.state, MemberState::Alive | MemberState::Suspect);
     // One that this does not find the agent refuses in full words.
     let Some(member) = members.iter().filter(is_meant).find(lives) else { return Ok(()) };
     let mut about = Table::default();
     about.row(["Node", &format!("{} ({})", member.name, short(&member.id))]);
-    about.row(["State", &member.state]);
+    about.row(["State", member.state.word()]);
     about.row(["Addresses", &member.addresses.join(" ")]);
     if console.confirm(&about, "It is there. Remove it for good?")? {
         return Ok(());
     }
     Err(ApiError::new(ErrorCode::Refused, "nothing was changed: you said no").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_of_members_lines_up_and_the_unknown_is_a_dash() {
+        let members: Vec<Member> = serde_json::from_value(json!([
+            {"name": "pve-1", "id": "00", "state": "alive", "self": true, "addresses": [],
+             "version": "0.1.0", "path": "self", "seen_s": 0.0},
+            {"name": "pve-2", "id": "01", "state": "down", "self": false, "addresses": [],
+             "path": "-", "message": "no answer for 7s: is it powered on?"},
+            {"name": "pve-3", "id": "02", "state": "alive", "self": false, "addresses": [],
+             "version": "0.1.0", "path": "direct", "link": "192.0.2.9:4747", "rtt_ms": 0.25,
+             "seen_s": 1.5},
+        ]))
+        .unwrap();
+        let expected = "\
+NAME   STATE  PATH                         SEEN  VERSION  MESSAGE
+pve-1  alive  self                         0.0s  0.1.0
+pve-2  down   -                            -     -        no answer for 7s: is it powered on?
+pve-3  alive  direct 192.0.2.9:4747 0.2ms  1.5s  0.1.0
+";
+        assert_eq!(table(&members).to_string(), expected);
+    }
 }

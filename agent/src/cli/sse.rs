@@ -73,6 +73,9 @@ struct Reader {
     bytes: Vec<u8>,
     /// How many of the bytes have been read as lines.
     read: usize,
+    /// Up to where the bytes behind them hold no end of a line. A long line comes in many pieces, and
+    /// each is looked through once.
+    searched: usize,
     data: String,
     /// The id of the event that is being read.
     next_id: Option<String>,
@@ -83,7 +86,7 @@ struct Reader {
 impl Reader {
     /// The data of the next whole event, if it is here already.
     fn item(&mut self) -> Result<Option<String>, ApiError> {
-        while let Some(length) = self.bytes[self.read..].iter().position(|byte| *byte == b'\n') {
+        while let Some(length) = self.line_bytes() {
             let line = String::from_utf8_lossy(&self.bytes[self.read..self.read + length]);
             let line = line.trim_end_matches('\r');
             let ends = line.is_empty();
@@ -98,6 +101,7 @@ impl Reader {
                 self.next_id = Some(value(id));
             }
             self.read += length + 1;
+            self.searched = self.read;
             if ends {
                 self.id = self.next_id.take().or(self.id.take());
                 if !self.data.is_empty() {
@@ -106,11 +110,18 @@ impl Reader {
             }
         }
         self.bytes.drain(..self.read);
-        self.read = 0;
+        (self.read, self.searched) = (0, self.bytes.len());
         if self.bytes.len() + self.data.len() > ITEM_BYTES_MAX {
             return Err(ApiError::new(ErrorCode::Failed, "the agent sent an item without an end"));
         }
         Ok(None)
+    }
+
+    /// How long the next line is, if its end is here already.
+    fn line_bytes(&self) -> Option<usize> {
+        let from = self.searched.max(self.read);
+        let found = self.bytes[from..].iter().position(|byte| *byte == b'\n')?;
+        Some(from + found - self.read)
     }
 }
 

@@ -100,3 +100,36 @@ fn settings(settings: &SettingsSummary) -> String {
     };
     format!("{documents}, {room}{history}, digest {digest}{conflicts}")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_few_lines() {
+        let status: Status = serde_json::from_value(json!({
+            "datacenter": {"name": "lab", "id": "abcdef0123456789"},
+            "node": {"name": "pve-1", "id": "0123456789abcdef", "state": "member"},
+            "members": {"alive": 1, "down": 1},
+            "settings": {
+                "documents": 0, "digest": "0123456789abcdef", "conflicts": 1,
+                "room": {"live_bytes": 800_000, "limit_bytes": 100_000_000,
+                         "history_bytes": 350_000, "journal_bytes": 2_400_000},
+            },
+            "version": "0.1.0", "uptime_s": 3_700, "boot": 4, "addresses": [],
+        }))
+        .unwrap();
+        let expected = "\
+Data Center  lab (abcdef01)
+Node         pve-1 (01234567), member
+Members      1 alive, 1 down
+Settings     0 documents, 800.0 kB of 100.0 MB; 350.0 kB of history, digest 01234567, 1 conflict (peerage settings conflicts)
+Journal      2.4 MB on disk
+Agent        version 0.1.0, up 62m, start 4
+Addresses    -
+";
+        assert_eq!(table(&status).to_string(), expected);
+    }
+}

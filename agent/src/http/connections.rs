@@ -23,8 +23,8 @@ use super::patient::Patient;
 use super::peer::{Peer, agent_uid};
 use super::places::{Places, Size, Taken};
 use super::request::REFUSED_BYTES_MAX;
-use super::router::refused;
 use super::socket::Socket;
+use super::tell::refused;
 
 /// How many connections are open at once: 512.
 const CONNECTIONS: Size = Size { own: 64, rest: 384 };

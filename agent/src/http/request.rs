@@ -30,8 +30,8 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Received<O> {
     pub(super) caller: Caller,
     pub(super) operation: O,
-    /// The room that it takes, until it is answered.
-    _place: Option<Place>,
+    /// The room that its body takes.
+    pub(super) body: Option<Place>,
 }
 
 /// Reads the operation, once it is sure that the caller may ask for it.
@@ -61,7 +61,7 @@ pub(super) async fn receive<O: Operation>(
         ApiError::new(ErrorCode::BadRequest, format!("the request is not right: {error}"))
             .hint(usage::<O>())
     })?;
-    Ok(Received { caller: peer.caller, operation, _place: place })
+    Ok(Received { caller: peer.caller, operation, body: place })
 }
 
 /// What the path, the query and the headers say, percent-decoded.

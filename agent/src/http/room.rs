@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes};
 use futures_util::{StreamExt, stream};
 use peerage_proto::api::{ApiError, ErrorCode};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::peer::agent_uid;
 use super::places::{Place, Places, Size, Taken};
@@ -72,8 +72,8 @@ impl Room {
     }
 
     /// Waits until it may be looked. What was seen is to be counted before the next one looks.
-    pub(super) async fn look(&self) -> SemaphorePermit<'_> {
-        self.looks.acquire().await.expect("nobody closes it")
+    pub(super) async fn look(&self) -> OwnedSemaphorePermit {
+        self.looks.clone().acquire_owned().await.expect("nobody closes it")
     }
 
     /// The body of an answer that is there already.

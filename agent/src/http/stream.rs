@@ -6,7 +6,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use peerage_proto::api::events::{HEARTBEAT, Told};
-use peerage_proto::api::{ApiError, ErrorCode, StreamOperation};
+use peerage_proto::api::{ApiError, ErrorCode, Part};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -50,12 +50,7 @@ impl Streams {
 
     /// The response that tells the items until the service, the reader or the agent ends it, or there
     /// is no room for the next one.
-    pub(super) fn response<O: StreamOperation>(
-        &self,
-        uid: u32,
-        place: Place,
-        items: Items<O::Output>,
-    ) -> Response {
+    pub(super) fn response<T: Part>(&self, uid: u32, place: Place, items: Items<T>) -> Response {
         let telling = Telling { items, uid, room: self.room.clone(), current: None, _place: place };
         let events = stream::unfold(telling, |mut telling| async move {
             let event = telling.next().await?;

@@ -1,17 +1,15 @@
-//! What people and their tools hand in: values as they are typed, files and tokens as they come.
+//! What people and their tools hand in: values as they are typed, files as they come.
 
 use peerage_proto::api::Exit;
 use serde_json::json;
 
-use super::Agent;
-use super::commands::{TERMINAL, words_of};
-use super::fake::whole_token;
+use super::agent::Agent;
+use super::commands::words_of;
 use crate::cli::{CommandLine, Terminal};
 
 #[tokio::test]
 async fn a_value_is_set_as_it_was_typed() {
-    let agent = Agent::start().await;
-    agent.run("create lab").await;
+    let agent = Agent::founder().await;
     for typed in [
         "1.10",
         "7e10",
@@ -41,8 +39,7 @@ async fn a_value_is_set_as_it_was_typed() {
 
 #[tokio::test]
 async fn the_text_of_a_file_or_of_stdin_is_set_as_it_is() {
-    let agent = Agent::start().await;
-    agent.run("create lab").await;
+    let agent = Agent::founder().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("text");
     let text = "\u{feff}# first\r\n1.10\n";
@@ -62,8 +59,7 @@ async fn the_text_of_a_file_or_of_stdin_is_set_as_it_is() {
 
 #[tokio::test]
 async fn a_file_that_is_applied_may_have_comments_and_comes_from_any_system() {
-    let agent = Agent::start().await;
-    agent.run("create lab").await;
+    let agent = Agent::founder().await;
     let text = "\u{feff}# mine\r\n[{\"path\": \"dns\",\r\n # the name\r\n\"fields\": {\"x\": \"# 1\"}}]\r\n";
     let said = agent.run_with("settings apply -f -", text, Terminal::default()).await;
     assert_eq!((said.exit, said.err.as_str()), (Exit::Done, "dns: set x\n"));
@@ -88,35 +84,4 @@ async fn a_file_that_is_applied_may_have_comments_and_comes_from_any_system() {
     }
     std::fs::write(&file, "# one\n[{\n}]").unwrap();
     assert!(agent.run(&apply).await.err.contains("line 3"), "the lines keep their numbers");
-}
-
-#[tokio::test]
-async fn a_token_that_a_terminal_has_wrapped_is_read_until_it_is_whole() {
-    let token = whole_token();
-    let wrapped = |end: &str| -> String {
-        let lines = token.as_bytes().chunks(80).map(|line| String::from_utf8_lossy(line) + end);
-        lines.collect()
-    };
-    for input in [
-        wrapped("\n"),
-        wrapped("\r\n"),
-        format!("\u{feff}# from pve-2\r\n\r\n{}", wrapped("\r\n\r\n# and\r\n")),
-        token.clone(),
-    ] {
-        let agent = Agent::start().await;
-        let said = agent.run_with("join -", &input, Terminal::default()).await;
-        assert_eq!(said.exit, Exit::Done, "{input:?}: {said:?}");
-        let file = agent.socket.with_file_name("token");
-        std::fs::write(&file, &input).unwrap();
-        let said = agent.run(&format!("join --file {}", file.display())).await;
-        assert_eq!(said.exit, Exit::Done, "{input:?}: {said:?}");
-    }
-
-    // On a terminal an answer follows it; who has pasted a part only is let go.
-    let agent = Agent::start().await;
-    let said = agent.run_with("join -", &format!("{}y\n", wrapped("\n")), TERMINAL).await;
-    assert_eq!(said.exit, Exit::Done, "{said:?}");
-    let said = agent.run_with("join -", &format!("{}\n\ny\n", &token[..99]), TERMINAL).await;
-    assert_eq!(said.exit, Exit::Refused, "{said:?}");
-    assert!(said.err.contains("paste the rest"), "{said:?}");
 }

@@ -1,119 +1,29 @@
-//! The command line, its client, HTTP and the socket, end to end over a service in memory.
+//! The command line, its client, HTTP and the socket, end to end over real agents, whose disks are
+//! memory and whose network is loopback.
 
+mod agent;
 mod commands;
-mod fake;
-mod gaps;
+mod contract;
+mod example;
+mod following;
 mod handed_in;
+mod joining;
+mod membership;
 mod over_http;
+mod settings;
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peerage_proto::api::Exit;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::{self, CommandLine, Console, Terminal};
-use crate::http::{self, Socket};
-use fake::Fake;
 
 /// How long anything here may take.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// An agent that is all front end.
-struct Agent {
-    fake: Arc<Fake>,
-    socket: PathBuf,
-    /// Whose members may write.
-    group: String,
-    shutdown: CancellationToken,
-    serving: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
-}
-
-impl Agent {
-    async fn start() -> Self {
-        Self::start_for("peerage").await
-    }
-
-    /// Starts with another group that may write.
-    async fn start_for(group: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Another user is to reach the socket.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let mut agent = Self {
-            fake: Arc::default(),
-            socket: folder.path().join("peerage.sock"),
-            group: group.to_owned(),
-            shutdown: CancellationToken::new(),
-            serving: None,
-            _folder: folder,
-        };
-        agent.serve().await;
-        agent
-    }
-
-    /// Serves, again after [`stop`](Self::stop).
-    async fn serve(&mut self) {
-        self.shutdown = CancellationToken::new();
-        let socket = Socket::bind(&self.socket).await.unwrap();
-        let router = http::router(self.fake.clone(), self.shutdown.clone());
-        let serving = http::serve(socket, router, self.group.clone(), self.shutdown.clone());
-        self.serving = Some(tokio::spawn(serving));
-    }
-
-    async fn stop(&mut self) {
-        self.shutdown.cancel();
-        let serving = self.serving.take().expect("it is stopped once for each start");
-        tokio::time::timeout(DEADLINE, serving).await.expect("it stops in time").unwrap();
-    }
-
-    /// Runs a command with nothing on stdin.
-    async fn run(&self, words: &str) -> Said {
-        self.run_with(words, "", Terminal::default()).await
-    }
-
-    /// Runs a command. Words are divided by spaces.
-    async fn run_with(&self, words: &str, input: &str, terminal: Terminal) -> Said {
-        let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
-        run_on(&self.socket, &words, input, terminal).await
-    }
-
-    /// Sends bytes and reads to the end of the answer.
-    async fn send(&self, request: impl Into<Vec<u8>>) -> Reply {
-        let (socket, request) = (self.socket.clone(), request.into());
-        let exchange = move || exchange(UnixStream::connect(socket).unwrap(), &request);
-        tokio::task::spawn_blocking(exchange).await.unwrap()
-    }
-
-    /// Sends a request without a thread of its own, and with it a clock that goes on; the answer's
-    /// status.
-    async fn ask_here(&self, line_and_body: &str) -> u16 {
-        let mut words = line_and_body.splitn(3, ' ');
-        let line = [words.next(), words.next()].map(Option::unwrap_or_default).join(" ");
-        let request = request(&line, &[], words.next().unwrap_or_default());
-        let mut stream = tokio::net::UnixStream::connect(&self.socket).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.unwrap();
-        let mut answer = String::new();
-        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
-        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
-    }
-
-    /// Sends a request with a body that may be empty.
-    async fn ask(&self, line: &str, body: &str) -> Reply {
-        self.send(request(line, &[], body)).await
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
 
 /// What a command said, and how it ended.
 #[derive(Debug)]

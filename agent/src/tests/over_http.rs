@@ -7,13 +7,23 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Agent, Reply, exchange, request, until};
+use super::agent::Agent;
+use super::{Reply, exchange, request};
 
 #[tokio::test]
 async fn every_path_of_the_contract_answers() {
-    let agent = Agent::start().await;
+    let (agent, other) = Agent::pair().await;
+    let token = other.do_it("invite --uses any").await.out;
+    let token = format!(r#"{{"token": "{}"}}"#, token.trim());
+    other.stop().await;
+    agent.sees(1, "down").await;
+    agent.do_it("settings set storage/nas1 size=0").await;
+    let stamp = agent.run("settings history storage/nas1 --json").await.json();
+    let stamp = format!(r#"{{"stamp": {}}}"#, stamp[0]["stamp"]);
+    let invite = agent.run("invite --json").await.json();
+    let revoke = format!("DELETE /api/v1/invites/{}", &invite["id"].as_str().unwrap()[..6]);
     for (line, body, status) in [
-        ("POST /api/v1/create", r#"{"name": "lab"}"#, 200),
+        ("POST /api/v1/create", r#"{"name": "other"}"#, 409),
         ("GET /api/v1/status", "", 200),
         ("GET /api/v1/members", "", 200),
         ("PATCH /api/v1/settings/storage/nas1", r#"{"set": {"size": 1}, "unset": []}"#, 200),
@@ -21,7 +31,7 @@ async fn every_path_of_the_contract_answers() {
         ("GET /api/v1/settings?prefix=storage/", "", 200),
         ("GET /api/v1/settings/storage/nas1", "", 200),
         ("GET /api/v1/history/storage/nas1", "", 200),
-        ("POST /api/v1/revert/storage/nas1", r#"{"stamp": "1.0"}"#, 200),
+        ("POST /api/v1/revert/storage/nas1", &stamp, 200),
         ("DELETE /api/v1/settings/storage/nas1", "", 200),
         ("GET /api/v1/settings/storage/nas1", "", 404),
         ("GET /api/v1/conflicts", "", 200),
@@ -29,19 +39,19 @@ async fn every_path_of_the_contract_answers() {
         ("POST /api/v1/invites", r#"{"ttl": "1h", "uses": 2, "node_name": "pve-*"}"#, 200),
         ("POST /api/v1/invites", "", 200),
         ("GET /api/v1/invites", "", 200),
-        ("DELETE /api/v1/invites/abcdef", "", 200),
+        (&revoke, "", 200),
         ("DELETE /api/v1/invites/fff", "", 404),
-        ("POST /api/v1/inspect", r#"{"token": "peerage1-fake"}"#, 200),
+        ("POST /api/v1/inspect", &token, 200),
         ("PATCH /api/v1/members/pve-1", r#"{"name": "pve-9"}"#, 200),
-        ("DELETE /api/v1/members/pve-2", "", 200),
+        ("POST /api/v1/meet", &token, 502),
         ("DELETE /api/v1/members/pve-3", "", 404),
-        ("POST /api/v1/create", r#"{"name": "other"}"#, 409),
-        ("POST /api/v1/meet", r#"{"token": "peerage1-fake"}"#, 200),
         ("DELETE /api/v1/members/pve-2?force=true", "", 200),
-        ("POST /api/v1/leave?force=maybe", "", 400),
-        ("POST /api/v1/leave?force=true", "", 200),
-        ("POST /api/v1/join", r#"{"token": "peerage1-fake", "name": null}"#, 200),
         ("GET /api/v1/events?follow=false", "", 200),
+        ("POST /api/v1/leave?force=maybe", "", 400),
+        ("POST /api/v1/leave", "", 409),
+        ("POST /api/v1/leave?force=true", "", 200),
+        ("POST /api/v1/join", &token, 409),
+        ("POST /api/v1/create", r#"{"name": "lab"}"#, 200),
     ] {
         let reply = agent.ask(line, body).await;
         assert_eq!(reply.status, status, "{line}: {reply:?}");
@@ -79,8 +89,7 @@ async fn a_request_that_makes_no_sense_is_told_what_would() {
 
 #[tokio::test]
 async fn a_number_whose_value_would_be_altered_is_refused_by_name() {
-    let agent = Agent::start().await;
-    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    let agent = Agent::founder().await;
     let line = "PATCH /api/v1/settings/a";
     for (body, words) in [
         (
@@ -128,12 +137,15 @@ async fn a_body_that_does_not_come_is_waited_for_half_a_minute() {
     assert_eq!(agent.ask_here("GET /api/v1/status").await, 200);
 }
 
+/// What a document may have, and a socket does not buffer.
+const LARGE: usize = 1_000_000;
+
 /// One that was not read stayed for as long as its reader liked.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_an_answer_is_cut_off_after_half_a_minute() {
     let agent = Agent::start().await;
     agent.ask_here(r#"POST /api/v1/create {"name":"lab"}"#).await;
-    let large = format!(r#"PATCH /api/v1/settings/a {{"set":{{"x":"{}"}}}}"#, "x".repeat(1 << 20));
+    let large = format!(r#"PATCH /api/v1/settings/a {{"set":{{"x":"{}"}}}}"#, "x".repeat(LARGE));
     assert_eq!(agent.ask_here(&large).await, 200);
     let mut stream = tokio::net::UnixStream::connect(&agent.socket).await.unwrap();
     stream.write_all(b"GET /api/v1/settings HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -141,30 +153,34 @@ async fn who_does_not_read_an_answer_is_cut_off_after_half_a_minute() {
     tokio::time::sleep(std::time::Duration::from_secs(31)).await;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.len() < 1 << 20, "{}", answer.len());
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.len() < LARGE, "{}", answer.len());
 }
 
 #[tokio::test]
 async fn a_path_is_decoded_once() {
-    let agent = Agent::start().await;
-    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
-    let line = "PATCH /api/v1/settings/a%20b/%C3%A9%252F/c%2Fd";
+    let agent = Agent::founder().await;
+    let line = "PATCH /api/v1/settings/a%40b/%C3%A9/c%2Fd";
     let reply = agent.ask(line, r#"{"set": {"x": 1}}"#).await;
-    assert_eq!(reply.json()["path"], "a b/é%2F/c/d");
+    assert_eq!(reply.json()["path"], "a@b/é/c/d", "{reply:?}");
+    let twice = agent.ask("PATCH /api/v1/settings/a%252Fb", r#"{"set": {"x": 1}}"#).await;
+    let message = twice.json()["message"].as_str().unwrap().to_owned();
+    assert!(twice.status == 400 && message.contains("\"a%2Fb\""), "{twice:?}");
     let renamed = agent.ask("PATCH /api/v1/members/a%2Fb", r#"{"name": "c"}"#).await;
-    assert_eq!(renamed.json()["was"], "a/b");
+    let message = renamed.json()["message"].as_str().unwrap().to_owned();
+    assert!(renamed.status == 404 && message.contains("\"a/b\""), "{renamed:?}");
 }
 
 #[tokio::test]
 async fn a_write_can_be_bound_to_what_its_writer_saw() {
-    let agent = Agent::start().await;
-    agent.ask("POST /api/v1/create", r#"{"name": "lab"}"#).await;
+    let agent = Agent::founder().await;
     let set = |value: u32| format!(r#"{{"set": {{"size": {value}}}}}"#);
     agent.ask("PATCH /api/v1/settings/a", &set(1)).await;
     let seen = agent.ask("GET /api/v1/settings/a", "").await;
-    assert!(seen.head.contains("etag: \"1.0\""), "{seen:?}");
+    let tag = seen.head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("its tag");
+    assert_eq!(tag, seen.json()["stamp"].to_string(), "{seen:?}");
 
-    let bound = |value| request("PATCH /api/v1/settings/a", &["if-match: \"1.0\""], &set(value));
+    let seen = format!("if-match: {tag}");
+    let bound = |value| request("PATCH /api/v1/settings/a", &[&seen], &set(value));
     assert_eq!(agent.send(bound(2)).await.status, 200);
     let late = agent.send(bound(3)).await;
     assert_eq!((late.status, &late.json()["code"]), (412, &json!("changed")));
@@ -174,33 +190,37 @@ async fn a_write_can_be_bound_to_what_its_writer_saw() {
 
 #[tokio::test]
 async fn a_stream_resumes_behind_the_last_id() {
-    let agent = Agent::start().await;
+    let (agent, _other) = Agent::pair().await;
     let all = agent.ask("GET /api/v1/events?follow=false", "").await;
     assert!(all.head.contains("content-type: text/event-stream"), "{all:?}");
-    let ids = |text: &str| -> Vec<String> {
-        let lines = text.lines().filter_map(|line| line.strip_prefix("id: "));
-        lines.map(str::to_owned).collect()
+    // The place where it begins is told first, without data.
+    let told = |text: &str| -> Vec<(String, bool)> {
+        let events = text.split("\n\n").filter_map(|event| event.strip_prefix("id: "));
+        let parts = events.map(|event| event.split_once('\n').unwrap_or((event, "")));
+        parts.map(|(id, rest)| (id.to_owned(), rest.contains("data: "))).collect()
     };
-    assert_eq!(ids(&all.body), ["1", "2", "3"]);
+    let events = told(&all.body);
+    let with_data: Vec<_> = events.iter().filter(|(_, data)| *data).map(|(id, _)| id).collect();
+    assert!(with_data.len() >= 2, "{all:?}");
+    let (last, before) = (with_data[with_data.len() - 1], with_data[with_data.len() - 2]);
     let line = "GET /api/v1/events?follow=false";
-    let rest = agent.send(request(line, &["last-event-id: 2"], "")).await;
-    assert_eq!(ids(&rest.body), ["3"]);
-    assert!(rest.body.contains("event 3"), "{rest:?}");
+    let rest = agent.send(request(line, &[&format!("last-event-id: {before}")], "")).await;
+    let rest: Vec<_> = told(&rest.body).into_iter().filter(|(_, data)| *data).collect();
+    assert_eq!(rest, [(last.clone(), true)]);
 }
 
 #[tokio::test]
 async fn a_stream_ends_when_its_reader_hangs_up_and_when_the_agent_stops() {
-    let mut agent = Agent::start().await;
-    let mut reader = UnixStream::connect(&agent.socket).unwrap();
-    std::io::Write::write_all(&mut reader, &request("GET /api/v1/watch", &[], "")).unwrap();
-    until("the reader is served", || agent.fake.watchers() == 1).await;
+    let mut agent = Agent::founder().await;
+    let reader = agent.open_stream("GET /api/v1/watch").await;
+    agent.is_watched_by(1).await;
     drop(reader);
-    until("the reader is gone", || agent.fake.watchers() == 0).await;
+    agent.is_watched_by(0).await;
 
-    let mut second = UnixStream::connect(&agent.socket).unwrap();
-    std::io::Write::write_all(&mut second, &request("GET /api/v1/watch", &[], "")).unwrap();
-    until("the second is served", || agent.fake.watchers() == 1).await;
-    agent.stop().await;
+    let _second = agent.open_stream("GET /api/v1/watch").await;
+    agent.is_watched_by(1).await;
+    agent.hang_up().await;
+    agent.is_watched_by(0).await;
     assert!(!agent.socket.exists());
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{Document, waiting};
-use super::{Method, Operation, Span, Wait, WaitOutcome, flag};
+use super::{Method, Operation, Span, Wait, WaitOutcome, Whole, flag};
 use crate::access::Action;
 
 /// How large the JSON of one request may be, in bytes.
@@ -31,7 +31,7 @@ pub struct ApplyDocuments {
 }
 
 impl Operation for ApplyDocuments {
-    type Output = Applied;
+    type Answer = Whole<Applied>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "apply";
     const ACTION: Action = Action::Write;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::Fields;
-use super::{Method, Operation, StreamOperation, flag};
+use super::{Method, Operation, Streamed, flag};
 use crate::access::Action;
 
 /// How often a quiet stream says that its agent is alive.
@@ -108,13 +108,11 @@ impl Default for FollowEvents {
 }
 
 impl Operation for FollowEvents {
-    type Output = Event;
+    type Answer = Streamed<Event>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "events";
     const ACTION: Action = Action::Read;
 }
-
-impl StreamOperation for FollowEvents {}
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,13 +144,11 @@ pub struct WatchSettings {
 }
 
 impl Operation for WatchSettings {
-    type Output = WatchedChange;
+    type Answer = Streamed<WatchedChange>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "watch";
     const ACTION: Action = Action::Read;
 }
-
-impl StreamOperation for WatchSettings {}
 
 /// A change of the settings, with what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Method, Named, Operation, Span, flag};
+use super::{Listed, Method, Named, Operation, Span, Whole, flag};
 use crate::access::Action;
 
 pub use crate::admission::invitation::{Progress, progress};
@@ -129,7 +129,7 @@ pub struct CreateInvite {
 }
 
 impl Operation for CreateInvite {
-    type Output = CreatedInvite;
+    type Answer = Whole<CreatedInvite>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "invites";
     const ACTION: Action = Action::Write;
@@ -165,7 +165,7 @@ pub struct CreatedInvite {
 pub struct ListInvites {}
 
 impl Operation for ListInvites {
-    type Output = Vec<Invite>;
+    type Answer = Listed<Invite>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "invites";
     const ACTION: Action = Action::Read;
@@ -201,7 +201,7 @@ pub struct RevokeInvite {
 }
 
 impl Operation for RevokeInvite {
-    type Output = Invite;
+    type Answer = Whole<Invite>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "invites/{id}";
     const ACTION: Action = Action::Write;
@@ -216,7 +216,7 @@ pub struct Inspect {
 }
 
 impl Operation for Inspect {
-    type Output = Inspection;
+    type Answer = Whole<Inspection>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "inspect";
     const ACTION: Action = Action::Read;

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Operation};
+use super::members::MemberState;
+use super::{Method, Operation, Whole};
 use crate::access::Action;
 
 /// Asks for this node's links, and for the link in use with each member.
@@ -13,7 +14,7 @@ use crate::access::Action;
 pub struct GetLinks {}
 
 impl Operation for GetLinks {
-    type Output = Links;
+    type Answer = Whole<Links>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "links";
     const ACTION: Action = Action::Read;
@@ -59,8 +60,8 @@ pub struct PeerLinks {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// `alive`, `suspect`, `down`, or a word of a newer version.
-    pub state: String,
+    /// What is known of it.
+    pub state: MemberState,
     /// The address in use; `None` where there is no connection.
     pub address: Option<String>,
     /// Whether this node dialled it, or was dialled by it from there.
@@ -82,7 +83,7 @@ pub struct GetNodeLinks {
 }
 
 impl Operation for GetNodeLinks {
-    type Output = PeerLinks;
+    type Answer = Whole<PeerLinks>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "links/{node}";
     const ACTION: Action = Action::Read;
@@ -97,7 +98,7 @@ pub struct SetLinks {
 }
 
 impl Operation for SetLinks {
-    type Output = Links;
+    type Answer = Whole<Links>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "links";
     const ACTION: Action = Action::Write;
@@ -139,7 +140,7 @@ impl FromStr for LinkWish {
 pub struct ResetLinks {}
 
 impl Operation for ResetLinks {
-    type Output = Links;
+    type Answer = Whole<Links>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "links";
     const ACTION: Action = Action::Write;

@@ -1,9 +1,11 @@
 //! The members of the Data Center. `node` in a request is a name, an id, or the beginning of an id
 //! that only one member has.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Operation, flag};
+use super::{Listed, Method, Operation, Whole, flag};
 use crate::access::Action;
 use crate::notice::Told;
 
@@ -13,10 +15,55 @@ use crate::notice::Told;
 pub struct ListMembers {}
 
 impl Operation for ListMembers {
-    type Output = Vec<Member>;
+    type Answer = Listed<Member>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "members";
     const ACTION: Action = Action::Read;
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// It answers.
+    Alive,
+    /// It does not answer, and is not given up yet; or nothing was heard of it since this agent
+    /// started.
+    Suspect,
+    /// It does not answer.
+    Down,
+    /// It left of its own will.
+    Left,
+    /// It was put out, for good.
+    Removed,
+    /// A word of a newer version, which an older one hands on as it is.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl MemberState {
+    /// The word on the wire.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Left => "left",
+            Self::Removed => "removed",
+            Self::Other(word) => word,
+        }
+    }
+
+    /// Whether it no longer belongs to the Data Center.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Left | Self::Removed)
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 /// A member, as this node sees it. What this node does not know is `None`.
@@ -26,8 +73,8 @@ pub struct Member {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// `alive`, `suspect`, `down`, `left`, `removed`, or a word of a newer version.
-    pub state: String,
+    /// What is known of it.
+    pub state: MemberState,
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
@@ -88,7 +135,7 @@ pub struct RenameMember {
 }
 
 impl Operation for RenameMember {
-    type Output = Renamed;
+    type Answer = Whole<Renamed>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "members/{node}";
     const ACTION: Action = Action::Write;
@@ -115,7 +162,7 @@ pub struct AcceptMember {
 }
 
 impl Operation for AcceptMember {
-    type Output = Accepted;
+    type Answer = Whole<Accepted>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "members/{node}/accept";
     const ACTION: Action = Action::Write;
@@ -145,7 +192,7 @@ pub struct RemoveMember {
 }
 
 impl Operation for RemoveMember {
-    type Output = Removed;
+    type Answer = Whole<Removed>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "members/{node}";
     const ACTION: Action = Action::Write;
@@ -158,8 +205,8 @@ pub struct Removed {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// `removed`.
-    pub state: String,
+    /// [`MemberState::Removed`].
+    pub state: MemberState,
     /// The names of the members that confirmed it; the others will hear of it from these.
     pub told: Vec<String>,
 }
@@ -170,7 +217,7 @@ pub struct Removed {
 pub struct ListLag {}
 
 impl Operation for ListLag {
-    type Output = Vec<Lag>;
+    type Answer = Listed<Lag>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "lag";
     const ACTION: Action = Action::Read;
@@ -189,4 +236,26 @@ pub struct Lag {
     pub in_sync: bool,
     /// How old what it said is, in seconds.
     pub age_s: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::MemberState;
+
+    #[test]
+    fn a_state_travels_as_its_word_and_one_of_a_newer_version_is_handed_on() {
+        let known = [
+            MemberState::Alive,
+            MemberState::Suspect,
+            MemberState::Down,
+            MemberState::Left,
+            MemberState::Removed,
+        ];
+        for state in known.into_iter().chain([MemberState::Other("draining".into())]) {
+            assert_eq!(serde_json::to_value(&state).unwrap(), json!(state.word()));
+            assert_eq!(serde_json::from_value::<MemberState>(json!(state.word())).unwrap(), state);
+        }
+    }
 }

@@ -19,21 +19,25 @@ pub mod invites;
 pub mod links;
 pub mod members;
 pub mod node;
+mod operation;
 pub mod settings;
 pub mod span;
+mod table;
 pub mod wait;
 
 use std::time::Duration;
 
-use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::access::Action;
-
+pub use crate::operations;
 pub use crate::replica::composed;
 pub use crate::time::HowLong;
 pub use crate::{text, values};
 pub use error::{ApiError, ErrorCode, Exit};
+pub use operation::{
+    Ends, Kind, Large, Listed, Method, Operation, Output, Part, Shape, Streamed, Whole,
+};
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};
 
@@ -61,76 +65,6 @@ pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How long the path of a socket may be, in bytes: Linux keeps 108, the last for a zero (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// The HTTP method of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// Looks.
-    Get,
-    /// Does.
-    Post,
-    /// Changes what is there.
-    Patch,
-    /// Takes away.
-    Delete,
-}
-
-impl Method {
-    /// The word on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
-    }
-
-    /// Whether requests carry a JSON object in their body.
-    pub const fn has_body(self) -> bool {
-        matches!(self, Self::Post | Self::Patch)
-    }
-}
-
-/// One thing that can be asked of an agent.
-pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
-    /// What it answers; for a [`StreamOperation`], one item.
-    type Output: Serialize + DeserializeOwned + Send + 'static;
-    /// Its method.
-    const METHOD: Method;
-    /// Its path below [`ROOT`]. `{field}` stands for one segment, `{*field}` for all that follow.
-    const PATH: &'static str;
-    /// What the caller must be allowed to do.
-    const ACTION: Action;
-    /// The fields that travel in the query although there is a body.
-    const QUERY: &'static [&'static str] = &[];
-    /// How large the body may be, in bytes.
-    const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
-
-    /// How long an answer may take to begin. A client that has waited so long takes the agent for
-    /// one that hangs.
-    fn patience(&self) -> Duration {
-        match Self::ACTION {
-            Action::Read => LOOKING_MAX,
-            Action::Write => WRITING_MAX,
-        }
-    }
-
-    /// The HTTP status of this answer.
-    fn status(_output: &Self::Output) -> u16 {
-        200
-    }
-
-    /// The stamp by which a later write can say what it has seen (HTTP header `ETag`).
-    fn stamp(_output: &Self::Output) -> Option<&str> {
-        None
-    }
-}
-
-/// An operation that answers with server-sent events, one after the other, without an end of its
-/// own unless its fields ask for one. Each tells [`Told`](events::Told), with the place that a client
-/// gives back as `Last-Event-ID` to go on behind it.
-pub trait StreamOperation: Operation {}
 
 /// Reads a flag, which is a JSON boolean in a body and a word in a query.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::settings::Room;
-use super::{Method, Named, Operation, flag};
+use super::{Method, Named, Operation, Whole, flag};
 use crate::access::Action;
 
 /// Asks what this node is and how it is doing.
@@ -15,7 +15,7 @@ use crate::access::Action;
 pub struct GetStatus {}
 
 impl Operation for GetStatus {
-    type Output = Status;
+    type Answer = Whole<Status>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "status";
     const ACTION: Action = Action::Read;
@@ -149,7 +149,7 @@ pub struct Create {
 }
 
 impl Operation for Create {
-    type Output = Created;
+    type Answer = Whole<Created>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "create";
     const ACTION: Action = Action::Write;
@@ -186,7 +186,7 @@ pub struct Join {
 const JOINING_MAX: Duration = Duration::from_secs(300);
 
 impl Operation for Join {
-    type Output = Joined;
+    type Answer = Whole<Joined>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "join";
     const ACTION: Action = Action::Write;
@@ -223,7 +223,7 @@ pub struct Meet {
 }
 
 impl Operation for Meet {
-    type Output = Met;
+    type Answer = Whole<Met>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "meet";
     const ACTION: Action = Action::Write;
@@ -266,7 +266,7 @@ pub struct Leave {
 }
 
 impl Operation for Leave {
-    type Output = Departure;
+    type Answer = Whole<Departure>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "leave";
     const ACTION: Action = Action::Write;
@@ -284,7 +284,7 @@ pub struct ResetIdentity {
 }
 
 impl Operation for ResetIdentity {
-    type Output = IdentityReset;
+    type Answer = Whole<IdentityReset>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "reset";
     const ACTION: Action = Action::Write;

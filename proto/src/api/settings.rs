@@ -6,7 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Method, Operation, Span, WAIT_DEFAULT, WRITING_MAX, Wait, WaitOutcome, flag};
+use super::{
+    Large, Listed, Method, Operation, Span, WAIT_DEFAULT, WRITING_MAX, Wait, WaitOutcome, Whole,
+    flag,
+};
 use crate::access::Action;
 
 /// The fields of a document: any JSON value at each name.
@@ -25,7 +28,7 @@ pub struct ListDocuments {
 }
 
 impl Operation for ListDocuments {
-    type Output = Vec<Document>;
+    type Answer = Listed<Document>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "settings";
     const ACTION: Action = Action::Read;
@@ -66,7 +69,7 @@ pub struct GetDocument {
 }
 
 impl Operation for GetDocument {
-    type Output = StampedDocument;
+    type Answer = Large<StampedDocument>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "settings/{*path}";
     const ACTION: Action = Action::Read;
@@ -112,7 +115,7 @@ pub struct SetFields {
 }
 
 impl Operation for SetFields {
-    type Output = WriteOutcome;
+    type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "settings/{*path}";
     const ACTION: Action = Action::Write;
@@ -146,7 +149,7 @@ pub struct RemoveDocument {
 }
 
 impl Operation for RemoveDocument {
-    type Output = WriteOutcome;
+    type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "settings/{*path}";
     const ACTION: Action = Action::Write;
@@ -177,7 +180,7 @@ pub struct Revert {
 }
 
 impl Operation for Revert {
-    type Output = WriteOutcome;
+    type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "revert/{*path}";
     const ACTION: Action = Action::Write;
@@ -230,7 +233,7 @@ pub struct GetHistory {
 }
 
 impl Operation for GetHistory {
-    type Output = Vec<HistoryEntry>;
+    type Answer = Listed<HistoryEntry>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "history/{*path}";
     const ACTION: Action = Action::Read;
@@ -268,7 +271,7 @@ pub struct HistoryEntry {
 pub struct ListConflicts {}
 
 impl Operation for ListConflicts {
-    type Output = Vec<Conflict>;
+    type Answer = Listed<Conflict>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "conflicts";
     const ACTION: Action = Action::Read;
@@ -351,7 +354,7 @@ pub struct Room {
 pub struct CompactSettings {}
 
 impl Operation for CompactSettings {
-    type Output = Compacted;
+    type Answer = Whole<Compacted>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "settings-compact";
     const ACTION: Action = Action::Write;

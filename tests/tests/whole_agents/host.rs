@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use peerage::api::{Agent, Answer, Service};
+use peerage::api::{Agent, Answer, Serve};
 use peerage::clock::Clock;
 use peerage::daemon::{Ground, assemble};
 use peerage::links::{LinksHandle, META_LINKS, Wishes};
@@ -286,43 +286,43 @@ async fn obey(agent: &Agent, ask: Ask) -> Answer<Said> {
     let root = &root;
     Ok(match ask {
         Ask::Create => {
-            agent.create(root, Create { name: "Simulated".into() }).await?;
+            agent.serve(root, Create { name: "Simulated".into() }).await?;
             Said::Done
         }
         Ask::Invite { uses } => {
-            let made = agent.invite(root, CreateInvite { uses, ..CreateInvite::default() }).await?;
+            let made = agent.serve(root, CreateInvite { uses, ..CreateInvite::default() }).await?;
             Said::Invited { token: made.token, id: made.id }
         }
         Ask::Revoke { invite } => {
-            agent.revoke(root, RevokeInvite { id: invite }).await?;
+            agent.serve(root, RevokeInvite { id: invite }).await?;
             Said::Done
         }
         Ask::Join { token, name } => {
             let join = Join { token, name: Some(name), password: None, replace: false };
-            Said::Joined { name: agent.join(root, join).await?.node.name }
+            Said::Joined { name: agent.serve(root, join).await?.node.name }
         }
         Ask::Set { path, field, value, wait } => {
             let set = [(field, value.into())].into();
             let timeout = Some(Span::seconds(WAIT_S));
             let fields = SetFields { path, set, wait, timeout, ..SetFields::default() };
-            let written = agent.set(root, fields).await?;
+            let written = agent.serve(root, fields).await?;
             Said::Written { stamp: written.stamp, on: written.wait.reached, of: written.wait.of }
         }
         Ask::Remove { node } => {
-            Said::Told { names: agent.remove(root, RemoveMember { node, force: true }).await?.told }
+            Said::Told { names: agent.serve(root, RemoveMember { node, force: true }).await?.told }
         }
         Ask::Rename { node, name } => {
-            Said::Joined { name: agent.rename(root, RenameMember { node, name }).await?.name }
+            Said::Joined { name: agent.serve(root, RenameMember { node, name }).await?.name }
         }
-        Ask::Leave => Said::Told { names: agent.leave(root, Leave { force: true }).await?.told },
-        Ask::Status => Said::Status { state: agent.status(root, GetStatus {}).await?.node.state },
+        Ask::Leave => Said::Told { names: agent.serve(root, Leave { force: true }).await?.told },
+        Ask::Status => Said::Status { state: agent.serve(root, GetStatus {}).await?.node.state },
         Ask::Look { histories } => {
             let all = ListDocuments { full: true, ..ListDocuments::default() };
-            let documents = agent.documents(root, all).await?.all();
-            let conflicts = agent.conflicts(root, ListConflicts {}).await?.all();
+            let documents = agent.serve(root, all).await?.all();
+            let conflicts = agent.serve(root, ListConflicts {}).await?.all();
             let mut entries = Vec::new();
             for path in histories {
-                let history = agent.history(root, GetHistory { path: path.clone() }).await?.all();
+                let history = agent.serve(root, GetHistory { path: path.clone() }).await?.all();
                 entries.push((path, history));
             }
             Said::Looked(Box::new(View { documents, conflicts, histories: entries }))

@@ -29,3 +29,30 @@ fn table(Compacted { before, after, .. }: &Compacted) -> Table {
     row("journal", |room| room.journal_bytes);
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacting_shows_what_was_kept_before_and_what_is_now() {
+        let before = Room {
+            live_bytes: 800_000,
+            history_bytes: 350_000,
+            marker_bytes: 1_000,
+            record_bytes: 2_000,
+            journal_bytes: 2_400_000,
+            ..Room::default()
+        };
+        let after = Room { history_bytes: 0, journal_bytes: 1_000_000, ..before };
+        let expected = "\
+KEPT              BEFORE    AFTER
+live              800.0 kB  800.0 kB
+history           350.0 kB  0 B
+left by removals  1.0 kB    1.0 kB
+own records       2.0 kB    2.0 kB
+journal           2.4 MB    1.0 MB
+";
+        assert_eq!(table(&Compacted { forgotten: 17, before, after }).to_string(), expected);
+    }
+}

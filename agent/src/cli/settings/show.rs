@@ -134,23 +134,54 @@ pub(super) async fn conflicts(client: &Client, console: &mut Console) -> Outcome
         console.say("no conflicts");
         return Ok(());
     }
-    for Conflict { path, field, winner, losers } in &conflicts {
+    for conflict in &conflicts {
+        let Conflict { path, field, .. } = conflict;
         console.line(&one_line(&format!("{path} {field}")))?;
-        let mut table = Table::default().indented(2);
-        table.row(edit("shows", winner, ""));
-        for LosingEdit { edit: lost, change: written } in losers {
-            let written = change(&written.set, &written.unset, written.removed);
-            table.row(edit("lost", lost, &format!("with: {written}")));
-        }
-        console.table(&table)?;
+        console.table(&sides(conflict))?;
     }
     let conflicts = count(conflicts.len() as u64, "conflict");
     console.say(format_args!("{conflicts}; to settle one: peerage settings set PATH FIELD=VALUE"));
     Ok(())
 }
 
+fn sides(Conflict { winner, losers, .. }: &Conflict) -> Table {
+    let mut table = Table::default().indented(2);
+    table.row(edit("shows", winner, ""));
+    for LosingEdit { edit: lost, change: written } in losers {
+        let written = change(&written.set, &written.unset, written.removed);
+        table.row(edit("lost", lost, &format!("with: {written}")));
+    }
+    table
+}
+
 fn edit(role: &str, edit: &Edit, note: &str) -> [String; 5] {
     let shown = edit.value.as_ref().map_or("(unset)".to_owned(), value);
     let by = format!("by {} on {}", edit.actor, edit.writer);
     [role.to_owned(), shown, by, edit.at.clone(), note.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_conflict_shows_both_edits_and_the_whole_change_that_lost() {
+        let edit = |stamp: &str, value: u32| {
+            json!({"stamp": stamp, "value": value, "writer": "pve-1", "actor": "root",
+                   "at": "2026-01-02T03:04:05Z"})
+        };
+        let mut lost = edit("1.0", 9);
+        lost["change"] = json!({"set": {"size": 9, "tier": "b"}});
+        let conflict: Conflict = serde_json::from_value(json!({
+            "path": "storage/nas1", "field": "size", "winner": edit("2.0", 8), "losers": [lost],
+        }))
+        .unwrap();
+        let expected = "
+  shows  8  by root on pve-1  2026-01-02T03:04:05Z
+  lost   9  by root on pve-1  2026-01-02T03:04:05Z  with: set size=9 tier=b
+";
+        assert_eq!(sides(&conflict).to_string(), expected[1..]);
+    }
 }

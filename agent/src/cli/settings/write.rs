@@ -7,7 +7,7 @@ use std::{fs, mem};
 
 use clap::Args;
 use peerage_proto::api::settings::{RemoveDocument, Revert, SetFields, WriteOutcome};
-use peerage_proto::api::{ApiError, ErrorCode, Operation, WaitOutcome, values};
+use peerage_proto::api::{ApiError, ErrorCode, Operation, WaitOutcome, Whole, values};
 use serde_json::Value;
 
 use super::{Client, Console, Outcome, Stop, WaitArgs};
@@ -142,7 +142,7 @@ pub(super) async fn revert(args: RevertArgs, client: &Client, console: &mut Cons
 
 async fn write<O>(request: &O, client: &Client, console: &mut Console) -> Outcome
 where
-    O: Operation<Output = WriteOutcome>,
+    O: Operation<Answer = Whole<WriteOutcome>>,
 {
     let outcome = console.attend("waiting for the nodes", client.call(request)).await?;
     if console.wants_json() {

@@ -1,0 +1,154 @@
+//! How an answer of each shape is told over HTTP.
+
+use std::future::Future;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use peerage_proto::access::Action;
+use peerage_proto::api::{ApiError, Large, Listed, Operation, Output, Part, Streamed, Whole};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::places::Place;
+use super::room::{Room, json};
+use super::stream::Streams;
+use crate::api::{Due, Form, Items, List};
+
+/// What telling takes: the room that all answers share, and the places for streams.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
+    pub(super) room: Room,
+    pub(super) streams: Streams,
+}
+
+/// An answer that can be told over HTTP. `uid` is the user of the host whose share of the room it
+/// takes.
+pub(super) trait Tell: Form {
+    /// What has to be had before the operation is served.
+    type Ready: Send;
+
+    /// Gets it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`](peerage_proto::api::ErrorCode::Busy).
+    fn ready(means: &Means, uid: u32)
+    -> impl Future<Output = Result<Self::Ready, ApiError>> + Send;
+
+    /// The response.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`](peerage_proto::api::ErrorCode::Busy), where there is no room for it.
+    fn tell<O: Operation<Answer = Self>>(
+        means: &Means,
+        uid: u32,
+        ready: Self::Ready,
+        reply: Self::Reply,
+    ) -> impl Future<Output = Result<Response, ApiError>> + Send;
+}
+
+impl<T: Part> Tell for Whole<T> {
+    type Ready = ();
+
+    async fn ready(_: &Means, _: u32) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    async fn tell<O: Operation<Answer = Self>>(
+        means: &Means,
+        uid: u32,
+        (): (),
+        output: T,
+    ) -> Result<Response, ApiError> {
+        let mut bytes = json(&output);
+        // For those who read it in a terminal.
+        bytes.push(b'\n');
+        // What was done is told, however large the answer is.
+        let body = match O::ACTION {
+            Action::Read => means.room.whole(uid, bytes)?,
+            Action::Write => Body::from(bytes),
+        };
+        Ok(answered::<O>(&output, body))
+    }
+}
+
+impl<T: Part> Tell for Large<T> {
+    type Ready = ();
+
+    async fn ready(_: &Means, _: u32) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    async fn tell<O: Operation<Answer = Self>>(
+        means: &Means,
+        uid: u32,
+        (): (),
+        due: Due<T>,
+    ) -> Result<Response, ApiError> {
+        let (body, output) = means.room.one(uid, due).await?;
+        Ok(answered::<O>(&output, body))
+    }
+}
+
+impl<T: Part> Tell for Listed<T> {
+    /// That it may be looked. It is kept until what was seen is counted.
+    type Ready = OwnedSemaphorePermit;
+
+    async fn ready(means: &Means, _: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        Ok(means.room.look().await)
+    }
+
+    async fn tell<O: Operation<Answer = Self>>(
+        means: &Means,
+        uid: u32,
+        looking: OwnedSemaphorePermit,
+        list: List<T>,
+    ) -> Result<Response, ApiError> {
+        let held = means.room.take(uid, list.held_bytes())?;
+        drop(looking);
+        let body = means.room.list(uid, list, held).await?;
+        Ok(in_json(StatusCode::OK, body))
+    }
+}
+
+impl<T: Part> Tell for Streamed<T> {
+    /// The place of the stream.
+    type Ready = Place;
+
+    async fn ready(means: &Means, uid: u32) -> Result<Place, ApiError> {
+        means.streams.place(uid)
+    }
+
+    async fn tell<O: Operation<Answer = Self>>(
+        means: &Means,
+        uid: u32,
+        place: Place,
+        items: Items<T>,
+    ) -> Result<Response, ApiError> {
+        Ok(means.streams.response(uid, place, items))
+    }
+}
+
+fn answered<O: Operation>(output: &Output<O>, body: Body) -> Response {
+    let status = StatusCode::from_u16(O::status(output)).expect("the api names only real statuses");
+    let mut response = in_json(status, body);
+    // A stamp is ASCII; one that could not stand in a header is better left out than refused.
+    if let Some(tag) =
+        O::stamp(output).and_then(|stamp| HeaderValue::try_from(format!("\"{stamp}\"")).ok())
+    {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// The response that tells why there is no answer.
+pub(super) fn refused(error: &ApiError) -> Response {
+    let mut bytes = json(error);
+    bytes.push(b'\n');
+    let status = StatusCode::from_u16(error.code.http_status());
+    in_json(status.expect("the api names only real statuses"), Body::from(bytes))
+}
+
+fn in_json(status: StatusCode, body: Body) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
