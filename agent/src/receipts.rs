@@ -104,8 +104,16 @@ impl Expected {
     /// The nodes that sent a receipt of each of the changes so far.
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let waiting = self.receipts.waiting();
-        let sets = self.dots.iter().filter_map(|dot| Some(waiting.get(dot)?.1.clone()));
-        sets.reduce(|all, nodes| &all & &nodes).unwrap_or_default()
+        // The receipt of the last comes last: while nobody has sent it the others are not looked at.
+        let mut sets = self.dots.iter().rev().filter_map(|dot| Some(&waiting.get(dot)?.1));
+        let mut all = sets.next().cloned().unwrap_or_default();
+        for nodes in sets {
+            if all.is_empty() {
+                break;
+            }
+            all.retain(|node| nodes.contains(node));
+        }
+        all
     }
 
     /// Waits until `enough` says so of the nodes that sent a receipt, or until the deadline;

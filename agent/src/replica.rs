@@ -559,7 +559,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         receipt: bool,
         next: &mut Group,
     ) -> Result<Option<Acknowledged>, WriteError> {
-        let decided = self.views.borrow().after(&self.replica, self.replica.undurable_paths());
+        let decided = self.views.borrow().after(&self.replica, self.replica.undurable_records());
         let Some(edits) = decision(&self.replica, &decided) else { return Ok(None) };
         let touched: Vec<BTreeSet<Field>> = match receipt {
             true => edits.iter().map(|(_, edit)| edit.set.keys().cloned().collect()).collect(),
@@ -696,5 +696,70 @@ pub(crate) mod memory {
             ReplicaTask::new(replica, Arc::new(NoDisk), |_| Nobody, receipts, clock);
         tokio::spawn(task.run());
         handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_proto::id::{DataCenterId, NodeId};
+    use peerage_proto::identity::Keypair;
+    use peerage_proto::replica::Limits;
+    use peerage_proto::roster::{NodeName, Roster, member_path};
+
+    use super::*;
+
+    fn actor() -> Actor {
+        Actor { who: "root".into(), via: "test".into() }
+    }
+
+    fn serve() -> ReplicaHandle {
+        let key = Keypair::from_seed([1; 32]);
+        let replica = Replica::new(DataCenterId([1; 16]), key, Limits::default());
+        memory::serve(replica, Clock::start())
+    }
+
+    /// Two who looked before either had written took one name; a lock kept them apart, where both
+    /// thought of it.
+    #[tokio::test]
+    async fn of_two_that_decide_at_once_the_second_sees_what_the_first_decided() {
+        let (replica, taken): (_, NodeName) = (serve(), "pve-1".parse().unwrap());
+        let admit = |n: u8| {
+            let (id, name) = (NodeId([n; 32]), taken.clone());
+            let decide = move |_: &Replica, views: &Views| {
+                let roster = &views.roster;
+                if let Some(holder) = roster.holder_of(name.as_str()) {
+                    return Err(holder.id);
+                }
+                Ok((id, vec![(member_path(&id), roster.admission(&id, &name, &[], id, None, 1))]))
+            };
+            replica.transact(actor(), false, decide)
+        };
+        let (first, second) = tokio::join!(admit(1), admit(2));
+        let (first, acknowledged) = first.expect("nobody had the name");
+        assert!(acknowledged.changed());
+        assert!(matches!(second, Err(Untransacted::Decided(holder)) if holder == first));
+        assert_eq!(replica.views().borrow().roster.current().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_on_disk_and_in_the_views_as_a_whole_when_it_returns() {
+        let replica = serve();
+        let mut views = replica.views();
+        views.mark_unchanged();
+        let decide = |_: &Replica, _: &Views| {
+            let name = |n: u8| format!("pve-{n}").parse().expect("a name");
+            let admit = |n: u8| {
+                let id = NodeId([n; 32]);
+                (member_path(&id), Roster::default().admission(&id, &name(n), &[], id, None, 1))
+            };
+            Ok::<_, ()>(((), (1..=3).map(admit).collect()))
+        };
+        let ((), acknowledged) = replica.transact(actor(), false, decide).await.unwrap();
+        assert_eq!(acknowledged.written.len(), 3);
+        assert!(views.has_changed().unwrap());
+        assert_eq!(views.borrow_and_update().roster.current().count(), 3);
+        let nothing = replica.transact(actor(), false, |_, _| Ok::<_, ()>((7, Edits::new()))).await;
+        let (answer, acknowledged) = nothing.unwrap();
+        assert!(answer == 7 && !acknowledged.changed() && !views.has_changed().unwrap());
     }
 }

@@ -13,6 +13,9 @@ const NOT_REACHED: i32 = 6;
 /// How a command ends that found nothing.
 const NOT_FOUND: i32 = 3;
 
+/// Documents of a kilobyte that do not fit into one frame, nor into ten.
+const MANY: usize = 800;
+
 /// More than a document may take.
 const TOO_LARGE: usize = 1 << 20;
 
@@ -163,6 +166,34 @@ fn an_export_applied_elsewhere_makes_the_same_documents() {
     assert_eq!(there.status()["settings"]["digest"], before, "nothing was to be done");
 }
 
+/// What was applied with one command came to the other nodes document by document: their watchers
+/// acted on a part of it.
+#[test]
+fn what_is_applied_is_told_on_another_node_when_all_of_it_is_there() {
+    let fleet = Fleet::found(2);
+    let mut watch = fleet[1].events("watch?prefix=many/");
+    for round in 0..3 {
+        let document = |i| json!({"path": format!("many/{i}"), "fields": {"n": round, "text": "x".repeat(1000)}});
+        let all = json!((0..MANY).map(document).collect::<Vec<_>>()).to_string();
+        let said =
+            fleet[0].cli_with(&["settings", "apply", "-f", "-", "--json"], &all).exits(0).json();
+        assert_eq!(said["changed"], MANY);
+        for i in 0..MANY {
+            let event =
+                watch.next(SOON).unwrap_or_else(|| panic!("{i} of round {round} was not told"));
+            assert_eq!(event.data["set"]["n"], round);
+            if i == 0 {
+                let there = fleet[1].documents();
+                assert!(
+                    there.as_array().unwrap().iter().all(|d| d["fields"]["n"] == round),
+                    "{event:?}"
+                );
+                assert_eq!(there.as_array().unwrap().len(), MANY);
+            }
+        }
+    }
+}
+
 #[test]
 fn history_tells_who_wrote_what_and_an_earlier_state_can_be_had_back() {
     let fleet = Fleet::found(2);
@@ -208,14 +239,14 @@ fn a_write_that_waits_tells_on_how_many_nodes_it_is() {
 #[test]
 fn a_write_on_what_has_changed_since_is_refused() {
     let node = founder();
-    let stamp = node.set("a/b", json!({"x": 1}))["stamp"].as_str().unwrap().to_owned();
+    let etag = node.set("a/b", json!({"x": 1}))["etag"].as_str().unwrap().to_owned();
     let write = |x: u64| {
-        let (body, quoted) = (json!({"set": {"x": x}}), format!("\"{stamp}\""));
+        let (body, quoted) = (json!({"set": {"x": x}}), format!("\"{etag}\""));
         let headers = [("If-Match", quoted.as_str())];
         node.client().ask_with("PATCH", "settings/a/b", Some(&body), &headers).unwrap()
     };
     let read = node.client().ask("GET", "settings/a/b", None).unwrap();
-    assert_eq!(read.headers["etag"].trim_matches('"'), stamp);
+    assert_eq!(read.headers["etag"].trim_matches('"'), etag);
     assert_eq!(write(2).status, 200);
     let answer = write(3);
     assert_eq!((answer.status, &answer.body["code"]), (412, &json!("changed")));

@@ -62,7 +62,10 @@ async fn a_file_that_is_applied_may_have_comments_and_comes_from_any_system() {
     let agent = Agent::founder().await;
     let text = "\u{feff}# mine\r\n[{\"path\": \"dns\",\r\n # the name\r\n\"fields\": {\"x\": \"# 1\"}}]\r\n";
     let said = agent.run_with("settings apply -f -", text, Terminal::default()).await;
-    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, "dns: set x\n"));
+    assert_eq!(
+        (said.exit, said.err.as_str()),
+        (Exit::Done, "dns: changed\n1 document changed, 0 unchanged\n")
+    );
     assert_eq!(agent.run("settings get dns x").await.out, "# 1\n");
 
     let folder = tempfile::tempdir().unwrap();
@@ -70,7 +73,7 @@ async fn a_file_that_is_applied_may_have_comments_and_comes_from_any_system() {
     let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     std::fs::write(&file, wide).unwrap();
     let apply = format!("settings apply -f {}", file.display());
-    assert_eq!(agent.run(&apply).await.err, "dns: nothing to change\n");
+    assert_eq!(agent.run(&apply).await.err, "nothing to change: 1 document is so already\n");
 
     for (number, words) in [
         ("0.10000000000000000001", "at [0].fields.x would become 0.1"),

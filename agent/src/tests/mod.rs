@@ -23,7 +23,7 @@ use peerage_proto::api::Exit;
 use crate::cli::{self, CommandLine, Console, Terminal};
 
 /// How long anything here may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a command said, and how it ended.
 #[derive(Debug)]

@@ -177,7 +177,7 @@ async fn a_write_can_be_bound_to_what_its_writer_saw() {
     agent.ask("PATCH /api/v1/settings/a", &set(1)).await;
     let seen = agent.ask("GET /api/v1/settings/a", "").await;
     let tag = seen.head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("its tag");
-    assert_eq!(tag, seen.json()["stamp"].to_string(), "{seen:?}");
+    assert_eq!(tag, seen.json()["etag"].to_string(), "{seen:?}");
 
     let seen = format!("if-match: {tag}");
     let bound = |value| request("PATCH /api/v1/settings/a", &[&seen], &set(value));

@@ -4,8 +4,8 @@ use peerage_proto::api::Exit;
 use peerage_proto::api::settings::{ListConflicts, SetFields};
 use serde_json::{Value, json};
 
-use super::DEADLINE;
 use super::agent::Agent;
+use super::{DEADLINE, Said};
 use crate::cli::Terminal;
 
 #[tokio::test]
@@ -68,18 +68,94 @@ async fn what_was_exported_can_be_applied_and_writes_only_what_differs() {
 
     let said = agent.run_with("settings apply -f - --json", &exported, Terminal::default()).await;
     assert_eq!(said.exit, Exit::Done, "{said:?}");
-    assert!(said.json().as_array().unwrap().iter().all(|applied| applied["stamp"].is_null()));
+    let counts = |said: &Said| ["changed", "unchanged", "removed"].map(|c| said.json()[c].clone());
+    assert_eq!(counts(&said), [0, 2, 0]);
+    assert_eq!(said.json()["paths"], json!([]));
 
     agent.do_it("settings set storage/nas1 size=9").await;
     agent.do_it("settings unset dns").await;
+    let dry = "settings apply -f - --dry-run --json";
+    let said = agent.run_with(dry, &exported, Terminal::default()).await;
+    assert_eq!(
+        (counts(&said), &said.json()["dry_run"]),
+        ([2, 0, 0].map(Value::from), &json!(true))
+    );
+    assert_eq!(agent.run("settings get storage/nas1 size").await.out, "9\n", "nothing was written");
     let said = agent.run_with("settings apply -f -", &exported, Terminal::default()).await;
-    assert_eq!(said.err, "dns: set domain\nstorage/nas1: set size\n");
+    let told = "dns: changed\nstorage/nas1: changed\n2 documents changed, 0 unchanged\n";
+    assert_eq!(said.err, told);
     assert_eq!(agent.run("settings export").await.out, exported);
 
     let said = agent.run_with("settings apply -f -", "{}", Terminal::default()).await;
     assert_eq!(said.exit, Exit::Usage);
     assert!(said.err.contains("settings export"), "{said:?}");
     assert_eq!(agent.run("settings apply -f /no/such/file").await.exit, Exit::Usage);
+}
+
+/// The documents before a wrong one were written, and those behind it were not.
+#[tokio::test]
+async fn of_a_file_with_one_wrong_document_nothing_is_written() {
+    let agent = Agent::founder().await;
+    agent.do_it("settings set a x=1").await;
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    for (wrong, names) in [
+        (r#"{"path": "b//c", "fields": {}}"#.to_owned(), "b//c"),
+        (r#"{"path": "b", "fields": {"": 1}}"#.to_owned(), "b"),
+        (r#"{"path": "a", "fields": {"x": 3}}"#.to_owned(), "a is to be written twice"),
+        (
+            format!(r#"{{"path": "b", "fields": {{"x": {:?}}}}}"#, "x".repeat(1 << 20)),
+            "b: its size",
+        ),
+        (format!(r#"{{"path": "b", "fields": {{"x": {deep}}}}}"#), ""),
+    ] {
+        for option in ["", " --dry-run"] {
+            let file = format!(r#"[{{"path": "a", "fields": {{"x": 2}}}}, {wrong}]"#);
+            let apply = format!("settings apply -f -{option}");
+            let said = agent.run_with(&apply, &file, Terminal::default()).await;
+            assert_ne!(said.exit, Exit::Done, "{said:?}");
+            assert!(said.err.contains(names), "{said:?}");
+            assert_eq!(agent.run("settings get a x").await.out, "1\n", "{names}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_does_not_name_is_taken_away_below_a_prefix_where_one_is_given() {
+    let agent = Agent::founder().await;
+    for path in ["keep/a", "web/a", "web/b", "web/c"] {
+        agent.do_it(&format!("settings set {path} x=1")).await;
+    }
+    let file = r#"[{"path": "web/a", "fields": {"x": 1}}, {"path": "web/d", "fields": {"x": 1}}]"#;
+    let apply = "settings apply -f - --prune web/ --json";
+    let said = agent.run_with(apply, file, Terminal::default()).await.json();
+    assert_eq!(
+        (&said["changed"], &said["unchanged"], &said["removed"]),
+        (&json!(1), &json!(1), &json!(2))
+    );
+    assert_eq!(said["paths"], json!(["web/d", "web/b", "web/c"]));
+    let left = agent.run("settings list --json").await.json();
+    let paths: Vec<_> = left.as_array().unwrap().iter().map(|d| d["path"].clone()).collect();
+    assert_eq!(paths, ["keep/a", "web/a", "web/d"]);
+    let said =
+        agent.run_with("settings apply -f - --prune @member", file, Terminal::default()).await;
+    assert_eq!(said.exit, Exit::Refused, "{said:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_one_write_can_be_written_in_parts() {
+    let agent = Agent::founder().await;
+    let document =
+        |n| json!({"path": format!("logs/{n}"), "fields": {"text": "x".repeat(900_000)}});
+    let file = json!((0..20).map(document).collect::<Vec<_>>()).to_string();
+    let said = agent.run_with("settings apply -f -", &file, Terminal::default()).await;
+    assert_eq!(said.exit, Exit::Refused, "{}", said.err);
+    assert!(said.err.contains("--parts"), "{}", said.err);
+    let said =
+        agent.run_with("settings apply -f - --parts 7 --json", &file, Terminal::default()).await;
+    assert_eq!(
+        (said.json()["changed"].clone(), said.json()["paths"].as_array().unwrap().len()),
+        (json!(20), 20)
+    );
 }
 
 #[tokio::test]

@@ -245,6 +245,8 @@ pub struct Replica {
     stored_seen: Vector,
     /// Merged, not yet on disk.
     undurable: BTreeSet<Dot>,
+    /// Those of them that are changes of the Data Center's own records.
+    undurable_records: BTreeSet<Dot>,
     /// Merged, not yet told, for others of their commits are not here.
     held: Held,
 }
@@ -268,6 +270,7 @@ impl Replica {
             durable: Vector::default(),
             stored_seen: Vector::default(),
             undurable: BTreeSet::new(),
+            undurable_records: BTreeSet::new(),
             held: Held::default(),
         }
     }
@@ -578,7 +581,10 @@ impl Replica {
     pub fn committed(&mut self, commit: &Commit) {
         for op in &commit.ops {
             match op {
-                StoreOp::Put { dot, .. } => drop(self.undurable.remove(dot)),
+                StoreOp::Put { dot, .. } => {
+                    self.undurable.remove(dot);
+                    self.undurable_records.remove(dot);
+                }
                 StoreOp::Abridge(change) => self.replace(change),
                 StoreOp::Forget(dot) => self.forget(dot),
                 StoreOp::Seen(..) => {}
@@ -618,6 +624,9 @@ impl Replica {
         let mut outputs = Outputs::default();
         outputs.commit.ops.push(put);
         self.undurable.insert(dot);
+        if path.is_reserved() {
+            self.undurable_records.insert(dot);
+        }
 
         match change.commit.filter(|_| !alone) {
             Some(commit) => self.held.hold(dot, commit.last, now.mono),
@@ -746,9 +755,9 @@ impl Replica {
         self.undurable.len()
     }
 
-    /// The paths of the documents of these changes.
-    pub fn undurable_paths(&self) -> impl Iterator<Item = &Path> + Clone {
-        self.undurable.iter().filter_map(|dot| Some(&self.change(dot)?.path))
+    /// The Data Center's own records of which a change was merged that is not on disk yet.
+    pub fn undurable_records(&self) -> impl Iterator<Item = &Path> + Clone {
+        self.undurable_records.iter().filter_map(|dot| Some(&self.change(dot)?.path))
     }
 
     /// The bytes of all changes kept, until what was forgotten is so on disk.

@@ -105,6 +105,15 @@ fn told(applied: &Applied) -> String {
     let Applied { changed, unchanged, removed, dry_run, .. } = applied;
     let done = if *dry_run { "would be " } else { "" };
     let of = |count: &usize| if *count == 1 { "document" } else { "documents" };
+    if *changed + *removed == 0 {
+        return format!(
+            "nothing to change: {unchanged} {} so already",
+            match unchanged {
+                1 => "document is",
+                _ => "documents are",
+            }
+        );
+    }
     let mut told = format!("{changed} {} {done}changed, {unchanged} unchanged", of(changed));
     if *removed > 0 {
         told += &format!(", {removed} {done}removed");

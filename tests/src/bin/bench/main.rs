@@ -21,7 +21,7 @@ use peerage_tests::table::Table;
 use peerage_tests::{Agent, Fleet, binary};
 
 /// The groups of rows, in the order in which they are measured.
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "join",
     "cold",
     "write",
@@ -29,6 +29,7 @@ const ROWS: [&str; 10] = [
     "idle",
     "disk",
     "sustained",
+    "import",
     "strangers",
     "documents",
     "users",
@@ -100,6 +101,9 @@ fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
     }
     if wants("sustained") {
         writes::sustained(&fleet, plan.runs, &mut cell);
+    }
+    if wants("import") {
+        writes::import(&fleet, plan.runs, &mut cell);
     }
     if wants("strangers") {
         strangers::strangers(&mut fleet, plan.runs, &mut cell);

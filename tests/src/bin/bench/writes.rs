@@ -4,9 +4,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peerage_tests::Fleet;
 use peerage_tests::client::Connection;
 use peerage_tests::figures::quantile;
+use peerage_tests::{Agent, Fleet};
 use serde_json::json;
 
 use crate::{median_ms, until_all};
@@ -28,6 +28,10 @@ const SUSTAINED_FOR: Duration = Duration::from_secs(3);
 
 /// How many writers there are in all, spread over the agents. Enough for commits to be shared.
 const WRITERS: usize = 32;
+
+/// How many documents are imported, and how large the text in each is, in bytes.
+const IMPORTED: usize = 10_000;
+const IMPORTED_BYTES: usize = 1000;
 
 /// How many documents each writer takes in turn.
 const DOCUMENTS_PER_WRITER: u64 = 64;
@@ -98,6 +102,32 @@ pub(crate) fn sustained(fleet: &Fleet, runs: usize, cell: &mut impl FnMut(&str, 
         rates.push(written as f64 / took.as_secs_f64());
     }
     cell("sustained writes, all converged", format!("{:.0}/s", quantile(&rates, 0.5)));
+}
+
+/// Writes many documents with one request, and takes the time until they are on the disk of that
+/// node, and on all.
+pub(crate) fn import(fleet: &Fleet, runs: usize, cell: &mut impl FnMut(&str, String)) {
+    let (mut here, mut everywhere) = (Vec::new(), Vec::new());
+    let agents: Vec<_> = fleet.iter().collect();
+    for run in 0..runs {
+        let document = |i| {
+            let text = format!("{run}{}", "x".repeat(IMPORTED_BYTES));
+            json!({"path": format!("import/{i}"), "fields": {"text": text}})
+        };
+        let body = json!({"documents": (0..IMPORTED).map(document).collect::<Vec<_>>()});
+        let mut connection = Connection::open(&agents[0].socket()).expect("it answers");
+        let started = Instant::now();
+        let answer = connection.ask("POST", "apply", Some(&body), &[]).expect("it answers");
+        let took = started.elapsed();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        here.push(IMPORTED as f64 / took.as_secs_f64());
+        let same = |agent: &Agent| agent.digest() == agents[0].digest();
+        let all = until_all(&agents, started, same);
+        eprintln!("  {IMPORTED} documents in {took:.2?}, on all after {all:.2?}");
+        everywhere.push(IMPORTED as f64 / all.as_secs_f64());
+    }
+    cell("import of 10,000 documents of 1 kB", format!("{:.0}/s", quantile(&here, 0.5)));
+    cell("the same, on all", format!("{:.0}/s", quantile(&everywhere, 0.5)));
 }
 
 /// Writes until the time is over; returns how many writes were acknowledged.
