@@ -21,7 +21,7 @@ use super::failure::{member, not_written, unresolved};
 use super::{Answer, reach};
 use crate::clock::rfc3339;
 use crate::happening::reason;
-use crate::membership::{Membership, name_clash};
+use crate::membership::{Membership, name_clash, stalled};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 use crate::timekeeping::member_warning;
@@ -83,6 +83,7 @@ impl<'a> View<'a> {
             load: None,
             digest: None,
             clock_ahead_ms: None,
+            stalled_s: None,
             notices: Vec::new(),
             accepted: true,
             unaccepted: None,
@@ -183,6 +184,7 @@ impl<'a> View<'a> {
                 [
                     self.membership.objection_of(&member.id).map(str::to_owned),
                     standing.and_then(|s| message(s, through, self.roster, &self.sight)),
+                    peer.as_ref().filter(|_| alive).and_then(stalled),
                     self.name_clash(member),
                     held_back(member, self.roster),
                     clock_ahead_ms.and_then(member_warning),
@@ -193,6 +195,11 @@ impl<'a> View<'a> {
             ),
             notices: told.to_vec(),
             clock_ahead_ms,
+            stalled_s: peer
+                .as_ref()
+                .filter(|_| alive)
+                .and_then(|peer| peer.stalled)
+                .map(|lasted| (lasted.as_secs_f64() * 10.0).round() / 10.0),
             boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
             uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
             load: vitals.filter(|_| alive).and_then(|v| v.load1),
@@ -393,6 +400,7 @@ pub(super) fn lag(node: &Node) -> Vec<Lag> {
         .current()
         .map(|member| {
             let seen = view.member(member);
+            let message = membership.mesh.peer(member.id).as_ref().and_then(stalled);
             let age = view.vitals.get(&member.id).map(|vital| vital.age().as_secs_f64());
             Lag {
                 name: seen.name,
@@ -400,6 +408,7 @@ pub(super) fn lag(node: &Node) -> Vec<Lag> {
                 in_sync: seen.digest.as_ref() == Some(&own),
                 digest: seen.digest,
                 age_s: if seen.is_self { Some(0.0) } else { age },
+                message,
             }
         })
         .collect();

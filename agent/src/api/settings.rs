@@ -13,14 +13,14 @@ use peerage_proto::api::settings::{
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
 use peerage_proto::replica::{self, Actor, Dot, Field, Path, SignedChange};
-use peerage_proto::roster::Roster;
+use peerage_proto::roster::{Member, Roster};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::failure::{bad_name, member, not_written};
 use super::{Answer, Due, List};
 use crate::clock::rfc3339;
-use crate::membership::Membership;
+use crate::membership::{Membership, stalled};
 use crate::node::Node;
 
 /// How long `--wait` waits where nobody says how long.
@@ -188,7 +188,7 @@ async fn write(
 fn here_alone(roster: &Roster, wait: Wait) -> WaitOutcome {
     let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);
     let met = wait.needed(of) <= 1;
-    WaitOutcome { wanted: wait, reached: 1, of, met, missing: Vec::new() }
+    WaitOutcome { wanted: wait, reached: 1, of, met, missing: Vec::new(), reasons: Vec::new() }
 }
 
 /// Waits until a write is on as many nodes as asked for, or until the deadline.
@@ -208,12 +208,18 @@ async fn reached(
     let nodes = receipts.until(deadline, |nodes| count(nodes) >= needed).await;
     let reached = count(&nodes);
     let absent = roster.current().filter(|m| m.id != membership.me && !nodes.contains(&m.id));
+    let absent: Vec<_> = absent.collect();
+    let reason = |member: &&Member| {
+        let why = stalled(&membership.mesh.peer(member.id)?)?;
+        Some(format!("{} is {why}", member.name))
+    };
     WaitOutcome {
         wanted: wait,
         reached,
         of,
         met: reached >= needed,
-        missing: absent.map(|member| member.name.clone()).collect(),
+        reasons: absent.iter().filter_map(reason).collect(),
+        missing: absent.iter().map(|member| member.name.clone()).collect(),
     }
 }
 

@@ -166,8 +166,14 @@ impl State {
             _ => self.record(caller, &path, fields, (set, unset, removed)),
         };
         let met = wait.needed(2) <= 1;
-        let wait =
-            WaitOutcome { wanted: wait, reached: 1, of: 2, met, missing: vec!["pve-2".into()] };
+        let wait = WaitOutcome {
+            wanted: wait,
+            reached: 1,
+            of: 2,
+            met,
+            missing: vec!["pve-2".into()],
+            reasons: Vec::new(),
+        };
         Ok(WriteOutcome { path, stamp, changed, wait })
     }
 
@@ -280,6 +286,7 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         digest: None,
         notices: Vec::new(),
         clock_ahead_ms: None,
+        stalled_s: None,
         accepted: true,
         unaccepted: None,
     }
@@ -416,7 +423,14 @@ impl Service for Fake {
 
     async fn lag(&self, _: &Caller, _: ListLag) -> Answer<List<Lag>> {
         let Named { name, id } = named("pve-2");
-        Ok(List::made(vec![Lag { name, id, digest: None, in_sync: false, age_s: None }]))
+        Ok(List::made(vec![Lag {
+            name,
+            id,
+            digest: None,
+            in_sync: false,
+            age_s: None,
+            message: None,
+        }]))
     }
 
     async fn invite(&self, _: &Caller, request: CreateInvite) -> Answer<CreatedInvite> {
