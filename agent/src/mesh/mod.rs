@@ -64,7 +64,7 @@ pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
-pub use hello::{Gate, Verdict};
+pub use hello::{Closed, Gate, Verdict};
 pub use outbox::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
