@@ -19,6 +19,11 @@ impl<K: Ord> Lines<K> {
         Self { start: Instant::now(), repeats: Mutex::default() }
     }
 
+    /// The same, of which so many are told apart.
+    pub fn of(keys_max: usize) -> Self {
+        Self { start: Instant::now(), repeats: Mutex::new(Repeats::of(keys_max)) }
+    }
+
     /// Takes in that a line comes. Answers if it is to be said, with what to put behind it.
     pub fn come(&self, key: K) -> Option<Repeated> {
         let now = self.start.elapsed();

@@ -11,7 +11,7 @@ use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
 use peerage_proto::skew::ClockOff;
 use peerage_proto::time::HowLong;
-use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, StreamKind};
+use peerage_proto::wire::{CloseCode, RefusalCode, StreamKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::debug;
@@ -19,9 +19,7 @@ use tracing::debug;
 use crate::admission::{Admitter, Presence, Refusals, Surroundings, refuse_as_standalone};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::mesh::{
-    Bind, DialError, Gate, IncomingJoin, Mesh, Router, Verdict, read_frame, write_frame,
-};
+use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router, read_frame, write_frame};
 use crate::node::Node;
 use crate::repeats::Lines;
 use crate::twins;
@@ -32,6 +30,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a host may take from its agent's goodbye until it is back, such as for a reboot.
 const RESTART_MAX: Duration = Duration::from_secs(300);
 
+/// How many refusals of joiners the log tells apart, by where they come from and why: strangers may come
+/// from hundreds of addresses, and each would have its line.
+const REFUSALS_TOLD_APART: usize = 8;
+
 /// Serves joiners as they come, for as long as the mesh lives. Each is dialled back from a socket of
 /// its own, which `bind` makes.
 pub async fn serve_joiners(
@@ -40,7 +42,7 @@ pub async fn serve_joiners(
     bind: Bind,
     mut joiners: mpsc::Receiver<IncomingJoin>,
 ) {
-    let refusals = Arc::new(Lines::new());
+    let refusals = Arc::new(Lines::of(REFUSALS_TOLD_APART));
     while let Some(IncomingJoin { connection, peer, remote, at_door }) = joiners.recv().await {
         let (node, bind, refusals) = (node.clone(), bind.clone(), refusals.clone());
         tokio::spawn(async move {
@@ -181,19 +183,4 @@ impl Surroundings for MeshSurroundings {
 
 fn is_elsewhere(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
-}
-
-/// The gate of a mesh that only dials.
-struct Closed;
-
-impl Gate for Closed {
-    fn hello(&self) -> Option<Hello> {
-        None
-    }
-
-    async fn judge(&self, _peer: NodeId, _hello: &Hello, _remote: SocketAddr) -> Verdict {
-        Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
-    }
-
-    fn refused(&self, _peer: NodeId, _refusal: Refusal) {}
 }

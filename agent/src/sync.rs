@@ -92,6 +92,9 @@ pub enum SyncError {
     /// The peer said something out of turn, or nothing more.
     #[error("the peer {0}")]
     Peer(&'static str),
+    /// Nothing large gets through to the peer.
+    #[error("nothing larger than a small packet arrives there")]
+    Stalled,
     /// This node could not keep what came.
     #[error(transparent)]
     Own(#[from] WriteFailure),

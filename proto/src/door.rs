@@ -2,7 +2,8 @@
 //!
 //! A caller costs a node about half a millisecond of CPU for the handshake, and a place until it has
 //! shown who it is. Both are bounded for each source first, and only then for all, so that nobody
-//! keeps others out. A [`Source`] is an IPv4 address or an IPv6 /64, the least that one host may
+//! keeps others out; and where many sources use up what there is for all, one that has hardly come
+//! yet goes before those that come again and again. A [`Source`] is an IPv4 address or an IPv6 /64, the least that one host may
 //! have for itself (RFC 6177).
 
 use std::collections::BTreeMap;
@@ -10,23 +11,30 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Handshakes that one source may begin in one second, and at once after a calm.
-pub const PER_SOURCE: Allowance = Allowance { per_second: 100, burst: 300 };
+pub const PER_SOURCE: Allowance = Allowance { per_second: 100.0, burst: 300.0 };
 
 /// Handshakes that all sources may begin in one second, and at once after a calm. Where members are
 /// reached has an allowance of the same size for itself.
-pub const IN_ALL: Allowance = Allowance { per_second: 400, burst: 1000 };
+pub const IN_ALL: Allowance = Allowance { per_second: 400.0, burst: 1000.0 };
+
+/// Handshakes that each source may begin though strangers have used up what there is for all: whoever
+/// comes for the first time comes in.
+pub const FIRST_PER_SOURCE: Allowance = Allowance { per_second: 0.1, burst: 4.0 };
+
+/// How many of these there may be of all sources together.
+pub const FIRST_IN_ALL: Allowance = Allowance { per_second: 100.0, burst: 1000.0 };
 
 /// How many sources have an allowance of their own. Beyond, those that have most of theirs left are
 /// forgotten first: they would be given it anew.
 pub const SOURCES_MAX: usize = 4096;
 
 /// How many handshakes may begin at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowance {
     /// In one second.
-    pub per_second: u32,
+    pub per_second: f64,
     /// At once, after a calm.
-    pub burst: u32,
+    pub burst: f64,
 }
 
 /// Where a caller comes from, as far as one host has it for itself.
@@ -58,21 +66,49 @@ struct Bucket {
 
 impl Bucket {
     fn full(of: Allowance, now: Duration) -> Self {
-        Self { left: of.burst.into(), at: now }
+        Self { left: of.burst, at: now }
     }
 
     fn refill(&mut self, of: Allowance, now: Duration) {
         let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.left = (self.left + passed * f64::from(of.per_second)).min(of.burst.into());
+        self.left = (self.left + passed * of.per_second).min(of.burst);
         self.at = now;
+    }
+
+    fn has_one(&self) -> bool {
+        self.left >= 1.0
+    }
+}
+
+/// What one source has left.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    all: Bucket,
+    first: Bucket,
+}
+
+impl Own {
+    fn full(now: Duration) -> Self {
+        Self { all: Bucket::full(PER_SOURCE, now), first: Bucket::full(FIRST_PER_SOURCE, now) }
+    }
+
+    fn refill(&mut self, now: Duration) {
+        self.all.refill(PER_SOURCE, now);
+        self.first.refill(FIRST_PER_SOURCE, now);
+    }
+
+    /// How much of both is left, as a share.
+    fn share(&self) -> f64 {
+        self.all.left / PER_SOURCE.burst + self.first.left / FIRST_PER_SOURCE.burst
     }
 }
 
 /// How many handshakes begin: of each source, of all, and of where members are reached.
 #[derive(Debug)]
 pub struct Handshakes {
-    sources: BTreeMap<Source, Bucket>,
+    sources: BTreeMap<Source, Own>,
     strangers: Bucket,
+    first: Bucket,
     members: Bucket,
 }
 
@@ -80,7 +116,8 @@ impl Handshakes {
     /// Nobody has come yet.
     pub fn new(now: Duration) -> Self {
         let full = Bucket::full(IN_ALL, now);
-        Self { sources: BTreeMap::new(), strangers: full, members: full }
+        let first = Bucket::full(FIRST_IN_ALL, now);
+        Self { sources: BTreeMap::new(), strangers: full, first, members: full }
     }
 
     /// Whether one more of that source may begin now. `is_members` tells whether a member is reached
@@ -92,23 +129,28 @@ impl Handshakes {
         now: Duration,
     ) -> bool {
         self.strangers.refill(IN_ALL, now);
+        self.first.refill(FIRST_IN_ALL, now);
         self.members.refill(IN_ALL, now);
         if !self.sources.contains_key(&source) && self.sources.len() >= SOURCES_MAX {
             self.forget_the_calm(now);
         }
-        let fresh = Bucket::full(PER_SOURCE, now);
-        let own = self.sources.entry(source).or_insert(fresh);
-        own.refill(PER_SOURCE, now);
-        if own.left < 1.0 {
+        let own = self.sources.entry(source).or_insert(Own::full(now));
+        own.refill(now);
+        if !own.all.has_one() {
             return false;
         }
-        let shared = match self.strangers.left >= 1.0 {
-            true => &mut self.strangers,
-            false if self.members.left >= 1.0 && is_members() => &mut self.members,
-            false => return false,
+        let shared = if self.strangers.has_one() {
+            &mut self.strangers
+        } else if self.members.has_one() && is_members() {
+            &mut self.members
+        } else if self.first.has_one() && own.first.has_one() {
+            &mut self.first
+        } else {
+            return false;
         };
         shared.left -= 1.0;
-        own.left -= 1.0;
+        own.all.left -= 1.0;
+        own.first.left = (own.first.left - 1.0).max(0.0);
         true
     }
 
@@ -117,22 +159,24 @@ impl Handshakes {
     /// Who forges another's address uses up no more than that.
     pub fn is_crowded(&self, source: Source) -> bool {
         let own = self.sources.get(&source);
-        self.strangers.left < f64::from(IN_ALL.burst) / 2.0
-            || own.is_some_and(|own| own.left < f64::from(PER_SOURCE.burst) / 2.0)
+        self.strangers.left < IN_ALL.burst / 2.0
+            || own.is_some_and(|own| own.all.left < PER_SOURCE.burst / 2.0)
     }
 
     /// Makes room for sources: of those that have most left, half go.
     fn forget_the_calm(&mut self, now: Duration) {
-        self.sources.values_mut().for_each(|bucket| bucket.refill(PER_SOURCE, now));
-        let mut left: Vec<f64> = self.sources.values().map(|bucket| bucket.left).collect();
+        self.sources.values_mut().for_each(|own| own.refill(now));
+        let mut left: Vec<f64> = self.sources.values().map(Own::share).collect();
         left.sort_by(f64::total_cmp);
         let median = left[left.len() / 2];
-        self.sources.retain(|_, bucket| bucket.left < median);
+        self.sources.retain(|_, own| own.share() < median);
     }
 }
 
 /// Places for callers that have not shown who they are. Where all are taken, a newcomer is given the
-/// oldest place of the source that holds most, unless its own source holds as many.
+/// oldest place of the sources that hold most, unless its own source holds as many. So many sources
+/// that hold one place each keep nobody out: each is left the time that it takes to fill all places
+/// anew, which [`IN_ALL`] bounds from below.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
@@ -162,16 +206,17 @@ impl Places {
     }
 
     /// Takes a place for a caller of that source; none where all are taken, and nobody has more of
-    /// them than it would have.
+    /// them than it has.
     pub fn take(&mut self, source: Source) -> Option<Taken> {
         let mut instead_of = None;
         if self.taken.len() >= self.most {
             let own = self.of_source.get(&source).copied().unwrap_or(0);
-            let (greedy, _) = self.of_source.iter().max_by_key(|(_, held)| **held)?;
-            if self.of_source[greedy] <= own + 1 {
+            let most = self.of_source.values().copied().max()?;
+            if most <= own {
                 return None;
             }
-            let mut theirs = self.taken.iter().filter(|(_, source)| *source == greedy);
+            let mut theirs =
+                self.taken.iter().filter(|(_, source)| self.of_source[*source] == most);
             instead_of = theirs.next().map(|(place, _)| *place);
             self.leave(instead_of?);
         }
@@ -235,11 +280,29 @@ mod tests {
         let mut handshakes = Handshakes::new(at(0));
         assert!(!handshakes.is_crowded(source(1)));
         let strangers = (0..5000).filter(|n| handshakes.begin(source(*n), || false, at(0))).count();
-        assert_eq!(strangers, IN_ALL.burst as usize);
+        assert_eq!(strangers, (IN_ALL.burst + FIRST_IN_ALL.burst) as usize);
         assert!(handshakes.is_crowded(source(9999)));
         let members = (5000..9000).filter(|n| handshakes.begin(source(*n), || true, at(0))).count();
         assert_eq!(members, IN_ALL.burst as usize);
         assert!(handshakes.sources.len() <= SOURCES_MAX);
+    }
+
+    /// 200 addresses used up what there is for all, and who came with an invitation was turned away.
+    #[test]
+    fn who_has_hardly_come_yet_goes_before_many_that_come_again_and_again() {
+        let mut handshakes = Handshakes::new(at(0));
+        let mut turned_away = 0;
+        for ms in 0..60_000 {
+            for n in 0..5 {
+                let again = source(((ms * 5 + n) % 200) as u32);
+                turned_away += u64::from(!handshakes.begin(again, || false, at(ms)));
+            }
+            if ms % 100 == 99 {
+                let newcomer = source(1_000 + ms as u32);
+                assert!(handshakes.begin(newcomer, || false, at(ms)), "at {ms} ms");
+            }
+        }
+        assert!(turned_away > 200_000, "{turned_away}");
     }
 
     #[test]
@@ -263,11 +326,23 @@ mod tests {
         assert_eq!(of(&mut places, 3).unwrap().instead_of, Some(first[1]));
         assert_eq!(of(&mut places, 1), None);
         assert_eq!(of(&mut places, 4).unwrap().instead_of, Some(first[2]));
-        assert_eq!(of(&mut places, 5), None, "nobody has more than it would have");
         places.leave(first[0]);
         assert_eq!(places.taken(), 4, "it was given up before");
         places.leave(first[3]);
         assert_eq!(of(&mut places, 5).unwrap().instead_of, None);
+    }
+
+    /// Where as many addresses as there are places held one each, nobody else ever got one.
+    #[test]
+    fn where_each_source_holds_one_place_the_oldest_is_given_to_a_newcomer() {
+        let mut places = Places::new(4);
+        let first: Vec<u64> = (0..4).map(|n| places.take(source(n)).unwrap().place).collect();
+        assert_eq!(places.take(source(3)), None, "it has as many as anybody");
+        for (n, oldest) in first.iter().enumerate() {
+            let taken = places.take(source(10 + n as u32)).unwrap();
+            assert_eq!(taken.instead_of, Some(*oldest));
+        }
+        assert_eq!(places.taken(), 4);
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod admission;
 pub mod api;
+pub mod bulk;
 pub mod codec;
 pub mod departure;
 pub mod door;

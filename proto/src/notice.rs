@@ -33,6 +33,8 @@ pub enum NoticeKind {
     Disk,
     /// What lives in the settings has reached its limit.
     Store,
+    /// Nothing large gets through from this node to a member that answers.
+    Bulk,
     /// The agent's file descriptors are used up.
     Descriptors,
     /// This node's clock is off.
@@ -51,13 +53,14 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// All kinds, the gravest first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Copy,
         Self::Ended,
         Self::Peers,
         Self::Journal,
         Self::Disk,
         Self::Store,
+        Self::Bulk,
         Self::Descriptors,
         Self::Clock,
         Self::Contested,
@@ -76,6 +79,7 @@ impl NoticeKind {
             Self::Journal => "journal",
             Self::Disk => "disk",
             Self::Store => "store",
+            Self::Bulk => "bulk",
             Self::Descriptors => "descriptors",
             Self::Clock => "clock",
             Self::Contested => "contested",
@@ -95,6 +99,7 @@ impl NoticeKind {
             Self::Journal => "the journal is sound again",
             Self::Disk => "the disk takes what is written again",
             Self::Store => "the settings have room again",
+            Self::Bulk => "what is large arrives at all members that answer again",
             Self::Descriptors => "the agent has file descriptors to spare again",
             Self::Clock => "this node's clock agrees with the others' again",
             Self::Contested => "no member objects to this node's membership any more",

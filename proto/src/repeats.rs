@@ -16,6 +16,7 @@ pub const KEYS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Repeats<K> {
     said: BTreeMap<K, Count>,
+    keys_max: usize,
     /// All that came while `said` was full.
     beyond: Option<Count>,
 }
@@ -74,7 +75,15 @@ impl fmt::Display for Repeated {
 
 impl<K> Default for Repeats<K> {
     fn default() -> Self {
-        Self { said: BTreeMap::new(), beyond: None }
+        Self::of(KEYS_MAX)
+    }
+}
+
+impl<K> Repeats<K> {
+    /// Tells so many different lines apart, fewer than [`KEYS_MAX`] where whoever wants to can make up
+    /// others.
+    pub fn of(keys_max: usize) -> Self {
+        Self { said: BTreeMap::new(), keys_max, beyond: None }
     }
 }
 
@@ -82,13 +91,13 @@ impl<K: Ord> Repeats<K> {
     /// Takes in that the line of that key comes, at that time of a clock that never goes back.
     /// Answers if it is to be said.
     pub fn comes(&mut self, key: K, now: Duration) -> Option<Repeated> {
-        if !self.said.contains_key(&key) && self.said.len() >= KEYS_MAX {
+        if !self.said.contains_key(&key) && self.said.len() >= self.keys_max {
             self.said.retain(|_, count| !count.is_over(now));
         }
         if let Some(count) = self.said.get_mut(&key) {
             return count.comes(now).map(|unsaid| Repeated { unsaid, mixed: false });
         }
-        if self.said.len() < KEYS_MAX {
+        if self.said.len() < self.keys_max {
             self.said.insert(key, Count::said(now));
             return Some(Repeated { unsaid: 0, mixed: false });
         }
@@ -156,6 +165,14 @@ mod tests {
         assert_eq!(repeats.comes("a", at(400)).unwrap().unsaid, 0);
         assert!(repeats.comes("a", at(420)).is_none());
         assert!(repeats.comes("a", at(460)).is_some(), "it begins anew after 60 seconds");
+    }
+
+    /// 200 addresses that asked to be let in left 200 lines.
+    #[test]
+    fn where_others_can_make_up_lines_few_are_told_apart() {
+        let mut repeats = Repeats::of(8);
+        let said = (0..10_000u64).filter_map(|n| repeats.comes(n % 200, at(n / 1000))).count();
+        assert_eq!(said, 9);
     }
 
     #[test]

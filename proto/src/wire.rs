@@ -337,6 +337,9 @@ pub enum StreamKind {
     Push,
     /// One message about a detour on a stream of its own, one way: a [`Detour`].
     Detour,
+    /// Bytes without a meaning, one way: whether they arrive shows what the path takes. Nobody
+    /// serves it, and stopping it tells that it came.
+    Trial,
     /// A session of anti-entropy, both ways.
     Sync,
     /// A question how often an invitation was used, both ways.
@@ -348,11 +351,12 @@ pub enum StreamKind {
 
 impl StreamKind {
     /// All kinds that this version knows.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Chitchat,
         Self::Push,
         Self::Detour,
         Self::Digest,
+        Self::Trial,
         Self::Sync,
         Self::InviteUses,
         Self::Clock,
@@ -365,6 +369,7 @@ impl StreamKind {
             Self::Push => 2,
             Self::Detour => 3,
             Self::Digest => 4,
+            Self::Trial => 5,
             Self::Sync => 16,
             Self::InviteUses => 17,
             Self::Clock => 18,
@@ -383,7 +388,7 @@ impl StreamKind {
             Self::Digest => DIGEST_BYTES_MAX,
             Self::Push | Self::Sync => sync::FRAME_BYTES_MAX,
             Self::Detour => DETOUR_BYTES_MAX,
-            Self::InviteUses => 4 * 1024,
+            Self::Trial | Self::InviteUses => 4 * 1024,
             Self::Clock => 256,
         }
     }

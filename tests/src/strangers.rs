@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use peerage::mesh::{Gate, Mesh, Router, Underlay, Verdict, write_frame};
+use peerage::mesh::{Closed, Mesh, Router, Underlay, write_frame};
 use peerage_proto::admission::exchange::JoinerFrame;
 use peerage_proto::admission::verdict::JoinRequest;
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
-use peerage_proto::wire::{Hello, Refusal, RefusalCode, WIRE_VERSION};
+use peerage_proto::wire::WIRE_VERSION;
 use quinn::Connection;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -20,11 +20,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::Agent;
 
-/// Where strangers speak from: not where the agents of the tests are.
+/// Where strangers speak from that have one address: not where the agents of the tests are.
 pub const STRANGERS_AT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
-/// How many connections a stranger holds or begins at once.
+/// From how many addresses many strangers speak: more than the agent has places for joiners.
+pub const MANY_SOURCES: usize = 200;
+
+/// How many connections strangers hold or begin at once, all together and from each address.
 const AT_ONCE: usize = 200;
+const AT_ONCE_EACH: usize = 2;
 
 /// How long a connection that is not let in waits until it tries again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -56,20 +60,20 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// Begins an attack on an agent.
+    /// Begins an attack on an agent, from so many addresses.
     ///
     /// # Panics
-    /// When the agent does not answer.
-    pub fn begin(attack: Attack, agent: &Agent) -> Self {
+    /// When the agent does not answer, or there are more sources than addresses for them.
+    pub fn begin(attack: Attack, sources: usize, agent: &Agent) -> Self {
         let port = agent.port().expect("the agent runs");
-        Self::begin_at(attack, agent, (Ipv4Addr::LOCALHOST, port).into())
+        Self::begin_at(attack, sources, agent, (Ipv4Addr::LOCALHOST, port).into())
     }
 
     /// Begins an attack on an agent that is reached at this address.
     ///
     /// # Panics
-    /// When the agent does not answer.
-    pub fn begin_at(attack: Attack, agent: &Agent, address: SocketAddr) -> Self {
+    /// As [`UnderWay::begin`].
+    pub fn begin_at(attack: Attack, sources: usize, agent: &Agent, address: SocketAddr) -> Self {
         let id = agent.status()["node"]["id"].as_str().map(str::parse);
         let node: NodeId = id.expect("a node has an id").expect("the id reads");
         let (stop, stopped) = watch::channel(false);
@@ -78,7 +82,7 @@ impl UnderWay {
         let thread = std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime needs nothing that tests lack");
-            runtime.block_on(go_on(attack, node, address, stopped, count));
+            runtime.block_on(go_on(attack, sources, node, address, stopped, count));
         });
         Self { stop, begun, thread: Some(thread) }
     }
@@ -100,13 +104,15 @@ impl Drop for UnderWay {
 
 async fn go_on(
     attack: Attack,
+    sources: usize,
     node: NodeId,
     address: SocketAddr,
     mut stopped: watch::Receiver<bool>,
     begun: Arc<AtomicU64>,
 ) {
-    let mesh = Arc::new(stranger());
-    for _ in 0..AT_ONCE {
+    let meshes: Vec<_> = (0..sources).map(|n| Arc::new(stranger(source(n)))).collect();
+    let connections = AT_ONCE.max(sources * AT_ONCE_EACH);
+    for mesh in meshes.iter().cycle().take(connections) {
         let (mesh, begun) = (mesh.clone(), begun.clone());
         tokio::spawn(async move {
             loop {
@@ -164,25 +170,16 @@ fn made_up() -> JoinRequest {
     }
 }
 
-/// A node of no Data Center, with a key that it just made up.
-fn stranger() -> Mesh {
-    let key = Keypair::from_seed(rand::random());
-    let underlay = Underlay::bind((STRANGERS_AT, 0).into()).expect("loopback has all of 127/8");
-    let nowhere = |_: NodeId| Vec::new();
-    Mesh::start(&key, underlay, Nobody, nowhere, Router::new()).expect("a mesh needs a socket")
+/// The address of one stranger of many; the first is [`STRANGERS_AT`].
+fn source(n: usize) -> IpAddr {
+    let [high, low] = u16::try_from(n).expect("127.66/16 has as many addresses").to_be_bytes();
+    if n == 0 { STRANGERS_AT } else { Ipv4Addr::new(127, 66, high, low).into() }
 }
 
-/// Says nothing of itself, and serves nobody.
-struct Nobody;
-
-impl Gate for Nobody {
-    fn hello(&self) -> Option<Hello> {
-        None
-    }
-
-    async fn judge(&self, _peer: NodeId, _hello: &Hello, _remote: SocketAddr) -> Verdict {
-        Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
-    }
-
-    fn refused(&self, _peer: NodeId, _refusal: Refusal) {}
+/// A node of no Data Center, with a key that it just made up.
+fn stranger(at: IpAddr) -> Mesh {
+    let key = Keypair::from_seed(rand::random());
+    let underlay = Underlay::bind((at, 0).into()).expect("loopback has all of 127/8");
+    let nowhere = |_: NodeId| Vec::new();
+    Mesh::start(&key, underlay, Closed, nowhere, Router::new()).expect("a mesh needs a socket")
 }

@@ -34,8 +34,9 @@ const PROTO: &[(&str, &[&str])] = &[
     // It judges by what the failure detector believes.
     ("isolation", &["liveness"]),
     ("links", &["id", "time", "codec"]),
-    // How often a line is said again, and who may come in: judged by times alone.
+    // How often a line is said again, who may come in, and what gets through: judged by times alone.
     ("repeats", &[]),
+    ("bulk", &[]),
     ("door", &[]),
     ("notice", &["time", "repeats"]),
     ("vitals", &["id", "time", "codec", "notice"]),

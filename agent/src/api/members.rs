@@ -23,7 +23,7 @@ use super::failure::{member, not_transacted, unresolved};
 use super::{Agent, Answer, List, Serve, reach};
 use crate::clock::rfc3339;
 use crate::happening::reason;
-use crate::membership::{Membership, name_clash};
+use crate::membership::{Membership, name_clash, stalled};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 use crate::replica::Views;
@@ -91,6 +91,7 @@ impl<'a> View<'a> {
             load: None,
             digest: None,
             clock_ahead_ms: None,
+            stalled_s: None,
             notices: Vec::new(),
             accepted: true,
             unaccepted: None,
@@ -191,6 +192,7 @@ impl<'a> View<'a> {
                 [
                     self.membership.objection_of(&member.id).map(str::to_owned),
                     standing.and_then(|s| message(s, through, self.roster, &self.sight)),
+                    peer.as_ref().filter(|_| alive).and_then(stalled),
                     self.name_clash(member),
                     held_back(member, self.roster),
                     clock_ahead_ms.and_then(member_warning),
@@ -201,6 +203,11 @@ impl<'a> View<'a> {
             ),
             notices: told.to_vec(),
             clock_ahead_ms,
+            stalled_s: peer
+                .as_ref()
+                .filter(|_| alive)
+                .and_then(|peer| peer.stalled)
+                .map(|lasted| (lasted.as_secs_f64() * 10.0).round() / 10.0),
             boot: standing.and_then(|s| s.boot).or_else(|| vitals.and_then(|v| v.boot)),
             uptime_s: vitals.filter(|_| alive).and_then(|v| v.uptime_s(now.wall_ms)),
             load: vitals.filter(|_| alive).and_then(|v| v.load1),
@@ -429,6 +436,7 @@ fn lag(node: &Node) -> Vec<Lag> {
         .current()
         .map(|member| {
             let seen = view.member(member);
+            let message = membership.mesh.peer(member.id).as_ref().and_then(stalled);
             let age = view.vitals.get(&member.id).map(|vital| vital.age().as_secs_f64());
             Lag {
                 name: seen.name,
@@ -436,6 +444,7 @@ fn lag(node: &Node) -> Vec<Lag> {
                 in_sync: seen.digest.as_ref() == Some(&own),
                 digest: seen.digest,
                 age_s: if seen.is_self { Some(0.0) } else { age },
+                message,
             }
         })
         .collect();

@@ -13,14 +13,14 @@ use peerage_proto::api::settings::{
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
 use peerage_proto::replica::{self, Actor, Dot, Field, Path, Replica, SignedChange, Written};
-use peerage_proto::roster::Roster;
+use peerage_proto::roster::{Member, Roster};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::failure::{bad_name, member, not_transacted, not_written};
 use super::{Agent, Answer, Due, List, Serve};
 use crate::clock::rfc3339;
-use crate::membership::Membership;
+use crate::membership::{Membership, stalled};
 use crate::node::Node;
 use crate::replica::{Acknowledged, Edits, Views};
 
@@ -239,7 +239,7 @@ fn outcome_of_one((mut written, wait): (Vec<Written>, WaitOutcome)) -> Answer<Wr
 pub(super) fn here_alone(roster: &Roster, wait: Wait) -> WaitOutcome {
     let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);
     let met = wait.needed(of) <= 1;
-    WaitOutcome { wanted: wait, reached: 1, of, met, missing: Vec::new() }
+    WaitOutcome { wanted: wait, reached: 1, of, met, missing: Vec::new(), reasons: Vec::new() }
 }
 
 /// Waits until a write is on as many nodes as asked for, or until the deadline.
@@ -259,12 +259,18 @@ async fn reached(
     let nodes = receipts.until(deadline, |nodes| count(nodes) >= needed).await;
     let reached = count(&nodes);
     let absent = roster.current().filter(|m| m.id != membership.me && !nodes.contains(&m.id));
+    let absent: Vec<_> = absent.collect();
+    let reason = |member: &&Member| {
+        let why = stalled(&membership.mesh.peer(member.id)?)?;
+        Some(format!("{} is {why}", member.name))
+    };
     WaitOutcome {
         wanted: wait,
         reached,
         of,
         met: reached >= needed,
-        missing: absent.map(|member| member.name.clone()).collect(),
+        reasons: absent.iter().filter_map(reason).collect(),
+        missing: absent.iter().map(|member| member.name.clone()).collect(),
     }
 }
 

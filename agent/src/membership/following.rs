@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{End, Membership};
+use super::{End, Membership, stalls};
 use crate::clock::Clock;
 use crate::events::Feed;
 use crate::happening::Happening;
@@ -139,7 +139,11 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
     let mut events = this.mesh.events();
     this.mesh.peers().into_iter().for_each(|connected| meet(connected.peer, None));
     loop {
-        match events.recv().await {
+        let event = events.recv().await;
+        if may_change_stalls(&event) {
+            stalls::review(&this);
+        }
+        match event {
             Ok(mesh::Event::Connected { peer, hello }) => meet(peer, hello.digest.clone()),
             Ok(mesh::Event::Moved { peer, from, to, lossy }) => {
                 let roster = this.roster();
@@ -154,10 +158,7 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 this.tell("path", &name, message);
                 if lossy {
                     // What was pushed on the former path may be lost.
-                    let membership = this.clone();
-                    this.spawn(async move {
-                        let _ = membership.synchronise(peer).await;
-                    });
+                    catch_up(&this, peer);
                 }
             }
             Ok(mesh::Event::Disconnected { peer, reason }) => match reason {
@@ -183,10 +184,33 @@ pub(super) async fn follow_mesh(this: Arc<Membership>) {
                 this.liveness.evidence(peer, Evidence::Unreachable);
             }
             Ok(mesh::Event::Unreachable { .. }) => {}
-            Err(RecvError::Lagged(_)) => {}
+            Ok(mesh::Event::Stalled { .. }) | Err(RecvError::Lagged(_)) => {}
+            Ok(mesh::Event::Released { peer }) => catch_up(&this, peer),
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+/// Whether something large may get through now to a member to which it did not, or no longer.
+fn may_change_stalls(event: &Result<mesh::Event, RecvError>) -> bool {
+    match event {
+        Ok(event) => matches!(
+            event,
+            mesh::Event::Stalled { .. }
+                | mesh::Event::Released { .. }
+                | mesh::Event::Moved { .. }
+                | mesh::Event::Disconnected { .. }
+        ),
+        Err(_) => true,
+    }
+}
+
+/// Runs a session with a member to which something that was pushed may be lost.
+fn catch_up(this: &Arc<Membership>, peer: NodeId) {
+    let membership = this.clone();
+    this.spawn(async move {
+        let _ = membership.synchronise(peer).await;
+    });
 }
 
 pub(super) async fn follow_liveness(

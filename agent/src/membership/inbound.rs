@@ -12,7 +12,7 @@ use super::Membership;
 use crate::liveness::Heard;
 use crate::mesh::{Datagram, Frame, Mesh, Message, Session};
 use crate::replica::WriteFailure;
-use crate::sync::{Outbox, SyncError, session, take_push};
+use crate::sync::{Outbox, SyncError, take_push};
 use crate::vitals::Received;
 
 /// How many pushed frames are verified and merged at once.
@@ -108,8 +108,7 @@ pub(super) async fn serve_sessions(this: Arc<Membership>, sessions: Lent<Session
         }
         let membership = this.clone();
         this.spawn(async move {
-            let Membership { replica, receipts, .. } = &*membership;
-            if let Err(error) = session(from, send, recv, replica, receipts).await {
+            if let Err(error) = membership.run_session(from, send, recv).await {
                 debug!(peer = %from.short(), %error, "a session ended early");
             }
             drop(place);

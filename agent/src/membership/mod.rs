@@ -14,6 +14,7 @@ mod isolation;
 mod notices;
 mod objections;
 mod openings;
+mod stalls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,7 +31,8 @@ use peerage_proto::replica::{Replica, SignedChange, Vector};
 use peerage_proto::roster::{Roster, Standing, admission_chain};
 use peerage_proto::time::Now;
 use peerage_proto::vitals::Vitals;
-use peerage_proto::wire::{Hello, StreamKind, WIRE_VERSION};
+use peerage_proto::wire::{Hello, StreamCode, StreamKind, WIRE_VERSION};
+use quinn::{RecvStream, SendStream};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_bytes::ByteBuf;
@@ -50,13 +52,14 @@ use crate::mesh::Mesh;
 use crate::notices::Notices;
 use crate::receipts::Receipts;
 use crate::replica::{Disk, Outlet, ReplicaHandle, ReplicaTask, Views};
-use crate::sync::{Pusher, session};
+use crate::sync::{Pusher, SessionReport, SyncError, session};
 use crate::timekeeping::{ClockStanding, Timekeeper};
 use crate::vitals::{self, Messages, Received, VitalsHandle};
 
 pub use inbound::{Inbound, Lent, MeshOutbox};
 pub use notices::name_clash;
 pub use objections::{Contested, Grounds};
+pub use stalls::stalled;
 
 use addresses::follow_addresses;
 use calling::call_those_put_out;
@@ -447,7 +450,7 @@ impl Membership {
     /// disk what this node had on its own.
     pub async fn synchronise(&self, peer: NodeId) -> bool {
         let outcome = match self.mesh.open(peer, StreamKind::Sync).await {
-            Ok((send, recv)) => session(peer, send, recv, &self.replica, &self.receipts).await,
+            Ok((send, recv)) => self.run_session(peer, send, recv).await,
             Err(error) => {
                 debug!(peer = %peer.short(), %error, "no session");
                 return false;
@@ -466,6 +469,29 @@ impl Membership {
             Err(error) => debug!(peer = %peer.short(), %error, "a session ended early"),
         }
         outcome.is_ok()
+    }
+
+    /// Runs a session on a stream, unless nothing large gets through to the peer: then what was sent
+    /// is taken back, so that it is not in the way of what is small.
+    async fn run_session(
+        &self,
+        peer: NodeId,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<SessionReport, SyncError> {
+        let outcome = tokio::select! {
+            biased;
+            () = self.mesh.holds_back(peer) => None,
+            outcome = session(peer, &mut send, &mut recv, &self.replica, &self.receipts) => {
+                Some(outcome)
+            }
+        };
+        outcome.unwrap_or_else(|| {
+            // It may have ended by itself.
+            let _ = send.reset(StreamCode::TooSlow.number().into());
+            let _ = recv.stop(StreamCode::TooSlow.number().into());
+            Err(SyncError::Stalled)
+        })
     }
 
     async fn renew_hello(&self) {

@@ -14,9 +14,10 @@ const MAKE_ROOM: &str = "take away what is not needed: `peerage settings unset P
                          status` shows how much lives, and a write that is refused what takes most";
 
 /// The kinds that end with the membership.
-pub(super) const OF_A_MEMBER: [NoticeKind; 7] = [
+pub(super) const OF_A_MEMBER: [NoticeKind; 8] = [
     NoticeKind::Peers,
     NoticeKind::Store,
+    NoticeKind::Bulk,
     NoticeKind::Clock,
     NoticeKind::Contested,
     NoticeKind::Invitation,

@@ -97,6 +97,9 @@ pub enum DialError {
     /// The connection ended before it could be used.
     #[error("the connection ended: {0}")]
     Lost(String),
+    /// It is connected, and nothing large gets through to it.
+    #[error("nothing larger than a small packet arrives there")]
+    Stalled,
     /// The mesh was shut down.
     #[error("the agent stops")]
     Stopped,

@@ -191,6 +191,7 @@ async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
             _ = peer.connection.closed() => return None,
         }
         let stood_still = start.elapsed() > step * 2;
+        pool.look_at_bulk(peer);
         let before = (sends, answers, questions);
         sends = peer.watch.sends.load(Ordering::Acquire);
         (answers, questions) = peer.answers_and_questions();

@@ -21,6 +21,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use peerage_proto::identity::Keypair;
 
+use super::gauge::Gauged;
 use super::socket::{HearingSocket, Refusals};
 use super::timer::QuicRuntime;
 use super::tls::Identity;
@@ -188,6 +189,7 @@ pub(super) fn transport(mtu_discovery: bool) -> TransportConfig {
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(Gauged::default()))
         .mtu_discovery_config(mtu_discovery.then(MtuDiscoveryConfig::default));
     config
 }

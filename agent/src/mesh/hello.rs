@@ -66,6 +66,23 @@ pub trait Gate: Send + Sync + 'static {
     }
 }
 
+/// The gate of a mesh that only dials, on the join protocol: it says nothing of this node, and lets
+/// nobody in.
+#[derive(Debug, Clone, Copy)]
+pub struct Closed;
+
+impl Gate for Closed {
+    fn hello(&self) -> Option<Hello> {
+        None
+    }
+
+    async fn judge(&self, _peer: NodeId, _hello: &Hello, _remote: SocketAddr) -> Verdict {
+        Verdict::Refuse(Refusal::new(RefusalCode::Standalone, "nobody is served here"))
+    }
+
+    fn refused(&self, _peer: NodeId, _refusal: Refusal) {}
+}
+
 impl<G: Gate> Gate for Arc<G> {
     fn is_members(&self, address: IpAddr) -> bool {
         G::is_members(self, address)

@@ -10,17 +10,19 @@
 //!
 //! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
 //! `hello` asks the gate; `pool` owns who is connected, `succession` which of two connections
-//! counts; `peer` is what leaves by a connection, [`Router`] where what arrives goes; `ways` are
-//! the addresses of a node, `doubt` sees that one does not answer, `tending` changes it, `detour`
+//! counts; `peer` is what leaves by a connection, [`Router`] where what arrives goes; `bulk` sees
+//! that nothing large arrives, and `gauge` looks into QUIC for it; `ways` are the addresses of a node, `doubt` sees that one does not answer, `tending` changes it, `detour`
 //! and `relay` lead through others.
 
 mod accept;
 mod asking;
+mod bulk;
 mod detour;
 mod dial;
 mod doubt;
 mod endpoint;
 mod frames;
+mod gauge;
 mod hello;
 mod meeting;
 mod outbox;
@@ -62,7 +64,7 @@ pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
-pub use hello::{Gate, Verdict};
+pub use hello::{Closed, Gate, Verdict};
 pub use outbox::OUTBOX_BYTES_MAX;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
@@ -70,7 +72,7 @@ pub use socket::Refusals;
 pub use timer::QuicRuntime;
 pub use tls::joining_binding;
 pub use ways::Path;
-pub use width::too_narrow;
+pub use width::{narrowness, too_narrow};
 
 use detour::DetourSocket;
 use dial::Dialler;
@@ -164,9 +166,10 @@ impl Mesh {
 
     /// Queues a frame for the peer's push stream, at most [`StreamKind::frame_bytes_max`] of
     /// [`StreamKind::Push`]. Frames of one connection arrive in order and without gaps. Answers
-    /// `false` where the frame was dropped: the node rests after a failed dial, or is more than
-    /// [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is closed. Frames on a connection
-    /// that ends are lost; [`Event::Connected`] says when to repair.
+    /// `false` where the frame was dropped: the node rests after a failed dial, nothing large gets
+    /// through to it, or it is more than [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is
+    /// closed. Frames on a connection that ends are lost; [`Event::Connected`] says when to repair,
+    /// and so does [`Event::Released`].
     pub fn push(&self, peer: NodeId, frame: Bytes) -> bool {
         self.pool.send(peer, Outgoing::Frame(frame))
     }
@@ -183,6 +186,9 @@ impl Mesh {
         kind: StreamKind,
     ) -> Result<(SendStream, RecvStream), DialError> {
         let peer = self.pool.reach(peer, false).await?;
+        if kind == StreamKind::Sync && peer.bulk.is_held() {
+            return Err(DialError::Stalled);
+        }
         self.pool.expect_answer(&peer);
         peer.open(kind).await.map_err(|error| DialError::Lost(error.to_string()))
     }
@@ -199,6 +205,20 @@ impl Mesh {
         addresses: &[SocketAddr],
     ) -> Result<Connection, DialError> {
         self.pool.dialler.race(peer, ALPN_JOIN, addresses).await
+    }
+
+    /// Returns once what is large is held back from a peer, since nothing large gets through to it:
+    /// a session with it is to end, and to take back what it sent. Never, where it does get through.
+    pub async fn holds_back(&self, peer: NodeId) {
+        match self.pool.peer(peer) {
+            Some(peer) => peer.bulk.held().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether what is large is held back from a peer now.
+    pub fn is_held_back(&self, peer: NodeId) -> bool {
+        self.pool.peer(peer).is_some_and(|peer| peer.bulk.is_held())
     }
 
     /// Closes the connection with a peer, if there is one. What was not sent yet is lost; whoever

@@ -1,14 +1,16 @@
 //! Frames that wait for a peer's push stream, in a bounded number of bytes, and how they leave.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use quinn::{Connection, WriteError};
+use quinn::{Connection, SendStream, WriteError};
 use tokio::sync::Notify;
 
 use peerage_proto::wire::{CloseCode, StreamKind};
 
+use super::bulk::{Bulk, take_back};
 use super::frames::{PREFIX_BYTES, put_frame};
 use super::peer::{OpenError, kind_byte};
 use super::report::Counters;
@@ -82,6 +84,15 @@ impl Outbox {
         self.lock().bytes -= count;
     }
 
+    /// Forgets all that waits, and a write of so many bytes; how many frames waited.
+    fn forget(&self, in_write: usize) -> u64 {
+        let mut queue = self.lock();
+        let waiting = queue.frames.drain(..).map(|frame| PREFIX_BYTES + frame.len());
+        let (count, bytes) = waiting.fold((0, in_write), |(n, sum), size| (n + 1, sum + size));
+        queue.bytes -= bytes;
+        count
+    }
+
     /// Bytes that wait, or are being written.
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
@@ -92,29 +103,55 @@ impl Outbox {
     }
 }
 
-/// Writes the outbox to the push stream until the connection ends.
+/// Writes what comes to a push stream; `in_write` tells how much is in a write that has not ended.
+async fn write(
+    connection: &Connection,
+    outbox: &Outbox,
+    stream: &mut SendStream,
+    in_write: &mut usize,
+) -> Result<Infallible, OpenError> {
+    stream.write_chunk(kind_byte(StreamKind::Push)).await?;
+    let mut buffer = BytesMut::new();
+    loop {
+        outbox.batch(&mut buffer);
+        if buffer.is_empty() {
+            tokio::select! {
+                () = outbox.more.notified() => continue,
+                error = connection.closed() => return Err(error.into()),
+            }
+        }
+        let batch = buffer.split().freeze();
+        *in_write = batch.len();
+        stream.write_chunk(batch).await?;
+        outbox.written(std::mem::take(in_write));
+    }
+}
+
+/// Writes the outbox to the push stream until the connection ends. Where what is large is held back
+/// the stream is reset, with all that has not arrived, and another one is begun afterwards.
 pub(super) async fn write_frames(
     connection: Connection,
     outbox: Arc<Outbox>,
+    bulk: Arc<Bulk>,
     counters: Arc<Counters>,
 ) {
-    let written: Result<(), OpenError> = async {
-        let mut stream = connection.open_uni().await?;
-        let _ = stream.set_priority(PUSH_PRIORITY);
-        stream.write_chunk(kind_byte(StreamKind::Push)).await?;
-        let mut buffer = BytesMut::new();
+    let written: Result<Infallible, OpenError> = async {
         loop {
-            outbox.batch(&mut buffer);
-            if buffer.is_empty() {
-                tokio::select! {
-                    () = outbox.more.notified() => continue,
-                    error = connection.closed() => return Err(error.into()),
-                }
+            let mut stream = connection.open_uni().await?;
+            let _ = stream.set_priority(PUSH_PRIORITY);
+            let mut in_write = 0;
+            let held = tokio::select! {
+                biased;
+                () = bulk.held() => Ok(()),
+                Err(error) = write(&connection, &outbox, &mut stream, &mut in_write) => Err(error),
+            };
+            held?;
+            take_back(&mut stream);
+            counters.frames_dropped.add(outbox.forget(in_write));
+            tokio::select! {
+                () = bulk.released() => {}
+                error = connection.closed() => return Err(error.into()),
             }
-            let batch = buffer.split().freeze();
-            let count = batch.len();
-            stream.write_chunk(batch).await?;
-            outbox.written(count);
         }
     }
     .await;

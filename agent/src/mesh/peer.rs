@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
+use super::bulk::{Bulk, SMALL_BYTES_MAX, see_through};
 use super::detour::Detours;
 use super::doubt::Watch;
+use super::gauge::Gauge;
 use super::hello::Greeted;
 use super::outbox::{OUTBOX_BYTES_MAX, Outbox, Put, write_frames};
 use super::report::{Counters, DisconnectReason, PeerStatus};
@@ -51,6 +53,8 @@ pub(super) struct Peer {
     pub(super) supersedes: Option<u64>,
     /// Whether it is answered.
     pub(super) watch: Watch,
+    /// Whether what is large gets through.
+    pub(super) bulk: Arc<Bulk>,
     clock_ahead_ms: Option<i64>,
     counters: Arc<Counters>,
     detours: Arc<Detours>,
@@ -70,6 +74,9 @@ impl Peer {
         counters: Arc<Counters>,
         detours: Arc<Detours>,
     ) -> Self {
+        if let Some(gauge) = Gauge::of(&connection) {
+            gauge.forget();
+        }
         Self {
             id,
             name: connection_name(&connection),
@@ -79,6 +86,7 @@ impl Peer {
             since: Instant::now(),
             supersedes: greeted.supersedes,
             watch: Watch::default(),
+            bulk: Arc::default(),
             clock_ahead_ms: greeted.clock_ahead_ms,
             counters,
             detours,
@@ -100,13 +108,18 @@ impl Peer {
         }
     }
 
-    /// Sends a message on a stream of its own, or drops it where too many are under way.
+    /// Sends a message on a stream of its own, or drops it where too many are under way, or where it
+    /// is large and such are held back.
     pub(super) fn send_message(&self, kind: StreamKind, bytes: Bytes) {
+        let is_large = bytes.len() > SMALL_BYTES_MAX;
+        if is_large && self.bulk.is_held() {
+            return self.counters.messages_dropped.add(1);
+        }
         let Ok(permit) = self.messages.clone().try_acquire_owned() else {
             return self.counters.messages_dropped.add(1);
         };
         self.counters.messages_out.add(1);
-        let connection = self.connection.clone();
+        let (connection, bulk) = (self.connection.clone(), self.bulk.clone());
         detach(async move {
             let _permit = permit;
             let sent: Result<(), OpenError> = async {
@@ -114,6 +127,9 @@ impl Peer {
                 stream.write_all_chunks(&mut [kind_byte(kind), bytes]).await?;
                 // The stream is ours and open, so this only marks its end.
                 let _ = stream.finish();
+                if is_large {
+                    see_through(stream, &bulk).await;
+                }
                 Ok(())
             }
             .await;
@@ -126,11 +142,15 @@ impl Peer {
     /// Sends a message about a detour, or drops it where too many are under way, and answers
     /// `false`.
     pub(super) fn send_detour(&self, message: Vec<u8>) -> bool {
+        if message.len() > SMALL_BYTES_MAX && self.bulk.is_held() {
+            self.counters.carried_dropped.add(1);
+            return false;
+        }
         let Ok(permit) = self.packets.clone().try_acquire_owned() else {
             self.counters.carried_dropped.add(1);
             return false;
         };
-        let connection = self.connection.clone();
+        let (connection, bulk) = (self.connection.clone(), self.bulk.clone());
         detach(async move {
             let _permit = permit;
             let Ok(mut stream) = connection.open_uni().await else { return };
@@ -140,7 +160,7 @@ impl Peer {
                 let _ = stream.finish();
             }
             // The permit is held until it is confirmed, so that a slow peer has few under way.
-            let _ = stream.stopped().await;
+            see_through(stream, &bulk).await;
         });
         true
     }
@@ -151,9 +171,11 @@ impl Peer {
         self.detours.path(self.connection.remote_address())
     }
 
-    /// Whether it may carry for this node: its version does, it is reached directly, and answers.
+    /// Whether it may carry for this node: its version does, it is reached directly, answers, and what
+    /// is large gets through to it.
     pub(super) fn may_carry(&self) -> bool {
-        self.hello.carries && self.path().is_direct() && !self.is_doubted()
+        let is_sound = !self.is_doubted() && !self.bulk.is_held();
+        self.hello.carries && self.path().is_direct() && is_sound
     }
 
     /// Frames that were not handed to QUIC yet.
@@ -161,15 +183,20 @@ impl Peer {
         self.outbox.bytes()
     }
 
-    /// Queues a frame for the push stream. Where the outbox is full the connection is closed and
-    /// the answer is `false`: the peer is too far behind.
+    /// Queues a frame for the push stream. Where what is large is held back it is dropped, and where
+    /// the outbox is full the connection is closed: the answer is `false`.
     pub(super) fn push(&self, frame: Bytes) -> bool {
+        if self.bulk.is_held() {
+            self.counters.frames_dropped.add(1);
+            return false;
+        }
         match self.outbox.put(frame) {
             Put::Queued => self.outbox.wake(),
             Put::First => {
                 tokio::spawn(write_frames(
                     self.connection.clone(),
                     self.outbox.clone(),
+                    self.bulk.clone(),
                     self.counters.clone(),
                 ));
             }
@@ -236,6 +263,7 @@ impl Peer {
             clock_ahead_ms: self.clock_ahead_ms,
             dialled: self.dialled,
             outbox_bytes: self.outbox.bytes(),
+            stalled: self.bulk.stalled_since().map(|since| since.elapsed()),
         }
     }
 }

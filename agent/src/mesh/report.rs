@@ -32,6 +32,18 @@ pub enum Event {
         /// Whether the former path did not answer: what was sent on it lately may be lost.
         lossy: bool,
     },
+    /// The peer answers, and nothing that is large gets through to it: it is held back until
+    /// something large arrives again.
+    Stalled {
+        /// Who.
+        peer: NodeId,
+    },
+    /// What is large gets through again. What was pushed meanwhile, and shortly before, is lost. It
+    /// may have been held back for a moment only, and then nothing was told of that.
+    Released {
+        /// Who.
+        peer: NodeId,
+    },
     /// The last connection ended.
     Disconnected {
         /// Who.
@@ -115,6 +127,9 @@ pub struct PeerStatus {
     pub dialled: bool,
     /// Bytes of frames that wait to be sent.
     pub outbox_bytes: usize,
+    /// For how long nothing large gets through though it answers; `None` where it does, or that is
+    /// not certain yet.
+    pub stalled: Option<Duration>,
 }
 
 /// A counter that only grows.
@@ -181,6 +196,8 @@ counters! {
     dials_failed,
     /// Times when what was sent to a peer was not answered for so long that other paths were tried.
     doubts,
+    /// Times when nothing large got through to a peer that was heard, and it was held back.
+    stalls,
     /// Packets carried for others, from one peer to another.
     carried,
     /// Packets of detours dropped here: too many or too fast.

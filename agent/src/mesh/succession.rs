@@ -72,7 +72,7 @@ impl Pool {
                 let _ = self.events.send(Event::Connected { peer, hello });
             }
             (Some(Precedence::Better), Some(old)) => {
-                let (from, lossy) = (old.path(), old.is_doubted());
+                let (from, lossy) = (old.path(), old.is_doubted() || old.bulk.is_held());
                 if lossy || from != path {
                     let _ = self.events.send(Event::Moved { peer, from, to: path, lossy });
                 }

@@ -44,6 +44,9 @@ enum Want {
     Nothing,
     /// It does not answer: any that does, through another member than this one.
     Rescue { not_through: Option<NodeId> },
+    /// It answers, and nothing large gets through: any other that does both. What begins a connection
+    /// is large, so that one which begins does.
+    Wider,
     /// One of these, the best first.
     Better { ways: Vec<Way>, wait_max: Duration },
 }
@@ -122,11 +125,10 @@ impl Pool {
     fn want(&self, peer: &Peer, route: &Route) -> Want {
         let path = peer.path();
         if peer.is_doubted() {
-            let not_through = match path {
-                Path::Through(node) => Some(node),
-                Path::Direct(_) => None,
-            };
-            return Want::Rescue { not_through };
+            return Want::Rescue { not_through: path.between() };
+        }
+        if peer.bulk.stalled_since().is_some() {
+            return Want::Wider;
         }
         let addresses = route.whereabouts.addresses(self.addresses.of(peer.id));
         let better = better_than(path, peer.dialled, addresses);
@@ -205,6 +207,13 @@ impl Pool {
         self.replace(old, reached).await
     }
 
+    /// All ways to a peer but the one that it is reached on.
+    fn wider_ways(&self, peer: &Peer) -> Vec<Way> {
+        let path = peer.path();
+        let ways = self.other_ways(peer, path.between());
+        ways.into_iter().filter(|way| way.path() != path).collect()
+    }
+
     fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {
         let addresses = self.known_addresses(old.id).into_iter().map(Way::Direct);
         let detours = self.detours_to(old.id, not_through);
@@ -234,7 +243,11 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     () = sleep(wait) => {}
                 }
             }
-            Want::Better { ways, wait_max } => {
+            Want::Wider | Want::Better { .. } => {
+                let (ways, wait_max) = match want {
+                    Want::Better { ways, wait_max } => (ways, wait_max),
+                    _ => (pool.wider_ways(&peer), BETTERMENT_WAIT_MAX),
+                };
                 let wait =
                     backoff(betterments.max(falls), BETTERMENT_WAIT, wait_max, rand::random());
                 tokio::select! {

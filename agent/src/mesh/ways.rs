@@ -33,6 +33,14 @@ impl Path {
         }
     }
 
+    /// The member in between, where there is one.
+    pub fn between(&self) -> Option<NodeId> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Through(node) => Some(*node),
+        }
+    }
+
     /// Whether nobody else is on the path.
     pub fn is_direct(&self) -> bool {
         matches!(self, Self::Direct(_))

@@ -22,18 +22,22 @@ const IPV6_BYTES: u32 = 40;
 /// Why nothing may have come back from an address where that is the way's fault; none where the
 /// kernel knows of no packet of QUIC that is too large for it. Sends nothing.
 pub fn too_narrow(address: SocketAddr) -> Option<String> {
+    narrowness(address).map(|narrow| {
+        format!("{narrow}: raise the MTU of the link or tunnel, or take another address")
+    })
+}
+
+/// How much too small the packets are that the way to an address takes; none where the kernel knows
+/// of no packet of QUIC that is too large for it. Sends nothing.
+pub fn narrowness(address: SocketAddr) -> Option<String> {
     let address = canonical(address);
     let header = if address.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };
     words(width(address).ok()?, PAYLOAD_BYTES + UDP_BYTES + header)
 }
 
 fn words(width: u32, needed: u32) -> Option<String> {
-    (width < needed).then(|| {
-        format!(
-            "the way there takes packets of {width} bytes, and QUIC needs {needed}: raise the MTU of \
-             the link or tunnel, or take another address"
-        )
-    })
+    (width < needed)
+        .then(|| format!("the way there takes packets of {width} bytes, and QUIC needs {needed}"))
 }
 
 /// The largest packet that the kernel knows to pass, with all headers.

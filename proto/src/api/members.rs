@@ -107,6 +107,10 @@ pub struct Member {
     /// How far its clock is ahead of its peers' median, in milliseconds, as it says itself.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
+    /// For how long nothing larger than a small packet gets through to it from this node, in seconds,
+    /// though it answers. None where what is large arrives, as far as is known.
+    #[serde(default)]
+    pub stalled_s: Option<f64>,
     /// The states that it is in and that need a person, as it says itself, the gravest first.
     #[serde(default)]
     pub notices: Vec<Told>,
@@ -236,6 +240,9 @@ pub struct Lag {
     pub in_sync: bool,
     /// How old what it said is, in seconds.
     pub age_s: Option<f64>,
+    /// What keeps it from holding the same, where that is known, and what to do.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 #[cfg(test)]

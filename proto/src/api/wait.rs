@@ -106,6 +106,9 @@ pub struct WaitOutcome {
     pub met: bool,
     /// The names of the members that have not confirmed it yet.
     pub missing: Vec<String>,
+    /// What is known of why they have not, each with its name and what to do.
+    #[serde(default)]
+    pub reasons: Vec<String>,
 }
 
 #[cfg(test)]

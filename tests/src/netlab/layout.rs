@@ -161,6 +161,16 @@ pub(super) fn port(network: usize, host: usize) -> String {
     format!("n{network}h{host}")
 }
 
+/// What makes a host's card send each packet by itself.
+pub(super) fn unbatched_commands(network: usize) -> String {
+    format!("link set {} gso_max_segs 1\n", card(network))
+}
+
+/// What makes a host's card take no larger packets than these.
+pub(super) fn card_mtu_commands(network: usize, bytes: u32) -> String {
+    format!("link set {} mtu {bytes}\n", card(network))
+}
+
 /// A host's own end of the cable into a network.
 fn card(network: usize) -> String {
     format!("eth{network}")

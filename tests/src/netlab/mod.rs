@@ -145,6 +145,27 @@ impl Lab {
         self.set_port(host, network, "up");
     }
 
+    /// Makes a network take no larger packets from a host, and to it, than these, in bytes of IP. What
+    /// is larger is lost without a word, as on a tunnel whose router tells nobody. The host itself
+    /// believes what it did before.
+    pub fn narrow(&self, host: usize, network: usize, bytes: u32) {
+        // A batch that a host hands over as one would pass as one, however large.
+        for namespace in &self.hosts {
+            let done = namespace.ip(&layout::unbatched_commands(network));
+            done.expect("a card sends packet by packet");
+        }
+        let port = layout::port(network, host);
+        let done = self.switch.ip(&format!("link set {port} mtu {bytes}\n"));
+        done.expect("a port takes an MTU");
+    }
+
+    /// Tells a host itself what [`Lab::narrow`] did to its way, or that it was undone: its card takes
+    /// no larger packets, and says so to whoever sends one.
+    pub fn narrow_card(&self, host: usize, network: usize, bytes: u32) {
+        let done = self.hosts[host].ip(&layout::card_mtu_commands(network, bytes));
+        done.expect("a card takes an MTU");
+    }
+
     /// Gives a host other addresses, which end with `number` in place of the one it had.
     ///
     /// # Panics

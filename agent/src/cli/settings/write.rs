@@ -172,10 +172,13 @@ pub(super) fn reached(what: &str, wait: &WaitOutcome) -> Result<(), Stop> {
         [] => "which ones is not known".to_owned(),
         names => format!("not yet on {}", names.join(", ")),
     };
-    let message = format!(
+    let mut message = format!(
         "{what} is written here, but {} was not reached in time: on {} of {} nodes, {missing}",
         wait.wanted, wait.reached, wait.of
     );
+    for reason in &wait.reasons {
+        message = format!("{message}; {reason}");
+    }
     let hint = "nothing needs to be done again: the others get it as soon as they can";
     Err(ApiError::new(ErrorCode::NotReached, message).hint(hint).into())
 }

@@ -1,0 +1,51 @@
+//! Members that are reached, and to which nothing large gets through: what is said of them.
+
+use std::sync::Arc;
+
+use peerage_proto::notice::{NoticeKind, State};
+use peerage_proto::time::HowLong;
+
+use super::Membership;
+use crate::mesh::{PeerStatus, narrowness};
+
+/// What to do about it.
+const SEE_TO_IT: &str = "see to the MTU of the way there: packets of 1,228 bytes must pass (IPv6: \
+                         1,248)";
+
+/// What there is to say of a member to which nothing large gets through, and what to do.
+pub fn stalled(peer: &PeerStatus) -> Option<String> {
+    let lasts = HowLong(peer.stalled?);
+    let width = of_width(peer);
+    Some(format!(
+        "reached, but nothing larger than a small packet arrives there, for {lasts}{width}: \
+         {SEE_TO_IT}"
+    ))
+}
+
+/// What the kernel knows of the size, in brackets.
+fn of_width(peer: &PeerStatus) -> String {
+    let narrow = peer.path.address().and_then(narrowness);
+    narrow.map(|narrow| format!(" ({narrow})")).unwrap_or_default()
+}
+
+/// Says to which members nothing large gets through, as that may have changed.
+pub(super) fn review(this: &Arc<Membership>) {
+    let roster = this.roster();
+    let mut stalled: Vec<String> = this
+        .mesh
+        .peers()
+        .iter()
+        .filter(|peer| peer.stalled.is_some() && roster.is_current(&peer.peer))
+        .map(|peer| format!("{}{}", roster.name_of(&peer.peer), of_width(peer)))
+        .collect();
+    stalled.sort();
+    let state = (!stalled.is_empty()).then(|| {
+        let members = stalled.join(", ");
+        let message = format!(
+            "nothing larger than a small packet gets through from this node to {members}, which \
+             answers: what is set here does not arrive there"
+        );
+        State::new(message, SEE_TO_IT)
+    });
+    this.notices.set(NoticeKind::Bulk, state);
+}

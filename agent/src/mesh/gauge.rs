@@ -1,0 +1,181 @@
+//! A look into QUIC's packets: whether those that are full arrive.
+//!
+//! QUIC tells nobody how large the packets are that were confirmed, but its congestion control. So
+//! the usual one (CUBIC, RFC 9438) is kept as it is, and what it is told is noted on the way. Only
+//! while nothing large is sent its window has a lower bound.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use quinn::Connection;
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
+use quinn_proto::RttEstimator;
+
+use peerage_proto::bulk::LARGE_BYTES;
+
+/// How much may be on its way where only what is small is left to send, and all that was large may be
+/// lost: that waits for a timer, which runs ever longer while nothing is confirmed.
+const SMALL_WINDOW: u64 = 32 * 1024;
+
+/// Makes the controllers of connections whose full packets are counted.
+#[derive(Debug, Default)]
+pub(super) struct Gauged(Arc<CubicConfig>);
+
+impl ControllerFactory for Gauged {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let cubic = Cubic::new(self.0.clone(), now, current_mtu);
+        Box::new(GaugedCubic { cubic, gauge: Arc::default() })
+    }
+}
+
+/// What is known of the full packets of a path.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    /// When the first was sent after the last that was confirmed.
+    waits_since: Mutex<Option<Instant>>,
+    confirmed: AtomicU64,
+    /// Whether what is large was taken back, so that only what is small is left to send.
+    small_only: AtomicBool,
+}
+
+impl Gauge {
+    /// The gauge of the path that a connection is on.
+    pub(super) fn of(connection: &Connection) -> Option<Arc<Self>> {
+        let controller = connection.congestion_state().into_any().downcast::<GaugedCubic>();
+        controller.ok().map(|controller| controller.gauge)
+    }
+
+    /// Since when full packets are on their way of which none was confirmed.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    /// How many full packets were confirmed.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// Nothing that was sent before is waited for: it was taken back, or was part of a handshake,
+    /// which ends without a confirmation of each packet.
+    pub(super) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    /// While only what is small is left to send, it does not wait for what was lost before.
+    pub(super) fn send_small_only(&self, small_only: bool) {
+        self.small_only.store(small_only, Ordering::Relaxed);
+    }
+
+    fn sent(&self, now: Instant, bytes: u64) {
+        if bytes >= LARGE_BYTES {
+            self.lock().get_or_insert(now);
+        }
+    }
+
+    fn arrived(&self, bytes: u64) {
+        if bytes >= LARGE_BYTES {
+            self.confirmed.fetch_add(1, Ordering::Relaxed);
+            *self.lock() = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waits_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct GaugedCubic {
+    cubic: Cubic,
+    gauge: Arc<Gauge>,
+}
+
+impl Controller for GaugedCubic {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.gauge.sent(now, bytes);
+        self.cubic.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.gauge.arrived(bytes);
+        self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.cubic.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        let window = self.cubic.window();
+        if self.gauge.small_only.load(Ordering::Relaxed) {
+            window.max(SMALL_WINDOW)
+        } else {
+            window
+        }
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.cubic.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { cubic: self.cubic.clone(), gauge: self.gauge.clone() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.cubic.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn full_packets_wait_from_the_first_that_was_sent_until_any_is_confirmed() {
+        let (gauge, start) = (Gauge::default(), Instant::now());
+        gauge.sent(start, LARGE_BYTES - 1);
+        assert_eq!(gauge.waits_since(), None);
+        for after in [1, 2] {
+            gauge.sent(start + Duration::from_secs(after), LARGE_BYTES);
+        }
+        gauge.arrived(LARGE_BYTES - 1);
+        assert_eq!(gauge.waits_since(), Some(start + Duration::from_secs(1)));
+        gauge.arrived(LARGE_BYTES);
+        assert_eq!((gauge.waits_since(), gauge.confirmed()), (None, 1));
+    }
+}

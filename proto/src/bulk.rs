@@ -1,0 +1,252 @@
+//! Whether what is large gets through to a peer that answers.
+//!
+//! A path may take small packets and lose all large ones: a tunnel was put on the way, or an MTU was
+//! set. QUIC cannot make its packets smaller than 1,200 bytes (RFC 9000, section 14), so probes and
+//! confirmations pass, and whatever fills a packet is sent again for ever. Worse, QUIC puts what is
+//! small into the same packets, so that in the end nothing arrives of a peer that is well.
+//!
+//! [`Wait`] finds that something large stands still. Then all that is large is taken back, and
+//! [`Trials`] compares: something small is sent alone, and then something large. Where the small one
+//! arrives each time and the large one never does, for long enough, it is the size that matters.
+//! What is slow, or loses a share of its packets, or stood still as a whole, lets something large
+//! through sooner or later, and that ends it at once.
+
+use std::time::Duration;
+
+/// From so many bytes of UDP on a packet counts as large. QUIC's smallest full packet has 1,200, and
+/// an implementation leaves a few of them free.
+pub const LARGE_BYTES: u64 = 1184;
+
+/// How long after the peer was heard it counts as one that can be heard.
+const HEARD_FOR: Duration = Duration::from_millis(400);
+
+/// How often at least the small one arrived and the large one did not, and for how long, until this
+/// is told.
+const FAILURES_MIN: u32 = 3;
+const TIME_MIN: Duration = Duration::from_secs(5);
+
+/// The first and the longest wait between two trials.
+const TRIAL_WAIT: Duration = Duration::from_secs(2);
+const TRIAL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How many trials follow each other after the first wait, before it grows.
+const TRIALS_QUICK: u32 = 4;
+
+/// Large packets that are on their way and not confirmed, none of them. Times are of one clock that
+/// never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Since when.
+    pub since: Duration,
+}
+
+/// Looks at one [`Wait`] after the other.
+#[derive(Debug, Default)]
+pub struct Watch {
+    wait: Option<Wait>,
+    /// When it was looked at last, and how many packets of the peer had come by then.
+    looked: Duration,
+    heard: u64,
+    /// When the peer was heard last.
+    heard_at: Option<Duration>,
+    /// For how much of the time of the wait the peer could be heard.
+    audible: Duration,
+}
+
+impl Watch {
+    /// Looks at what waits now, where `heard` packets came from the peer so far. Whether it stands
+    /// still: nothing large was confirmed for longer than `patience`, in which the peer was heard.
+    /// Time in which nothing comes from there does not count: then the path as a whole is silent.
+    pub fn look(
+        &mut self,
+        now: Duration,
+        wait: Option<Wait>,
+        heard: u64,
+        patience: Duration,
+    ) -> bool {
+        let Some(current) = wait else {
+            *self = Self::default();
+            return false;
+        };
+        if self.wait != wait {
+            // The peer took part in what came before.
+            let audible = now.saturating_sub(current.since).min(HEARD_FOR);
+            *self = Self { wait, looked: now, heard, heard_at: Some(now), audible };
+            return audible > patience;
+        }
+        let step = now.saturating_sub(self.looked);
+        if heard != self.heard {
+            self.heard_at = Some(now);
+        }
+        (self.looked, self.heard) = (now, heard);
+        if self.heard_at.is_some_and(|at| now.saturating_sub(at) <= HEARD_FOR) {
+            self.audible += step.min(HEARD_FOR);
+        }
+        self.audible > patience
+    }
+}
+
+/// The trials of a peer to which nothing large is sent, since it stood still.
+#[derive(Debug)]
+pub struct Trials {
+    since: Duration,
+    count: u32,
+    failures: u32,
+    told: bool,
+}
+
+impl Trials {
+    /// Nothing large gets through since then, so far.
+    pub fn new(since: Duration) -> Self {
+        Self { since, count: 0, failures: 0, told: false }
+    }
+
+    /// A trial failed: nothing large arrived; whether the small one before it did. Answers `true`
+    /// when this is to be told, once.
+    pub fn failed(&mut self, now: Duration, small_arrived: bool) -> bool {
+        self.count = self.count.saturating_add(1);
+        // Where nothing small arrives either, it is not a matter of size.
+        self.failures = if small_arrived { self.failures.saturating_add(1) } else { 0 };
+        let lasted = now.saturating_sub(self.since);
+        let is_news = !self.told && self.failures >= FAILURES_MIN && lasted >= TIME_MIN;
+        self.told |= is_news;
+        is_news
+    }
+
+    /// Whether no trial failed so far.
+    pub fn is_first(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How long to wait before the next trial.
+    pub fn wait(&self) -> Duration {
+        let doublings = self.count.saturating_sub(TRIALS_QUICK).min(8);
+        (TRIAL_WAIT * 2u32.pow(doublings)).min(TRIAL_WAIT_MAX)
+    }
+
+    /// Since when nothing large gets through, where that was told.
+    pub fn told(&self) -> Option<Duration> {
+        self.told.then_some(self.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(100);
+    const PATIENCE: Duration = Duration::from_millis(600);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// When a watch says that what waits stands still: `waits` and `heard` tell of each moment, in
+    /// milliseconds, since when something waits, and how many packets came.
+    fn stands_still(
+        until: u64,
+        waits: impl Fn(u64) -> Option<u64>,
+        heard: impl Fn(u64) -> u64,
+    ) -> Option<u64> {
+        let mut watch = Watch::default();
+        (0..until).step_by(100).find(|at| {
+            let wait = waits(*at).map(|since| Wait { since: ms(since) });
+            watch.look(ms(*at), wait, heard(*at), PATIENCE)
+        })
+    }
+
+    #[test]
+    fn what_is_never_confirmed_by_a_peer_that_is_heard_stands_still_soon() {
+        let at = stands_still(60_000, |_| Some(0), |at| at / 700).expect("it does");
+        assert!((600..1_200).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn a_slow_link_on_which_something_large_arrives_does_not_stand_still() {
+        // 10 kB/s: a packet of 1,200 bytes is confirmed every 120 ms, and then the next one waits.
+        assert_eq!(stands_still(60_000, |at| Some(at / 120 * 120), |at| at / 120), None);
+        // And at 2.4 kB/s.
+        assert_eq!(stands_still(60_000, |at| Some(at / 500 * 500), |at| at / 500), None);
+    }
+
+    #[test]
+    fn a_path_that_is_silent_as_a_whole_does_not_stand_still_for_its_size() {
+        assert_eq!(stands_still(60_000, |_| Some(0), |_| 7), None);
+        // Half a minute of silence; then it is confirmed soon after the peer is heard.
+        let waits = |at| (at < 30_200).then_some(0);
+        assert_eq!(stands_still(60_000, waits, |at| at.saturating_sub(30_000) / 100), None);
+    }
+
+    #[test]
+    fn it_is_told_after_some_seconds_and_trials_and_once() {
+        let mut trials = Trials::new(ms(0));
+        assert!(!trials.failed(ms(1_000), true));
+        assert!(!trials.failed(ms(2_000), true));
+        assert!(!trials.failed(ms(3_000), true), "too soon");
+        assert!(trials.failed(ms(5_000), true));
+        assert_eq!(trials.told(), Some(ms(0)));
+        assert!(!trials.failed(ms(9_000), true), "once");
+    }
+
+    #[test]
+    fn where_nothing_small_arrives_either_nothing_is_told_of_size() {
+        let mut trials = Trials::new(ms(0));
+        for at in 1..100 {
+            assert!(!trials.failed(ms(at * 1_000), false));
+            assert!(!trials.failed(ms(at * 1_000 + 500), at % 3 == 0));
+        }
+        assert_eq!(trials.told(), None);
+    }
+
+    #[test]
+    fn trials_become_rarer_within_bounds() {
+        let mut trials = Trials::new(ms(0));
+        for _ in 0..TRIALS_QUICK {
+            assert_eq!(trials.wait(), TRIAL_WAIT);
+            trials.failed(ms(0), true);
+        }
+        for _ in 0..1000 {
+            trials.failed(ms(0), true);
+        }
+        assert_eq!(trials.wait(), TRIAL_WAIT_MAX);
+    }
+
+    proptest! {
+        /// A link that loses a share of all packets: large ones are sent every 100 ms, and each that
+        /// arrives is confirmed. Only so many losses in a row look as if it stood still.
+        #[test]
+        fn a_link_that_loses_a_quarter_stands_still_for_no_single_loss(seed in any::<u64>()) {
+            let mut state = seed | 1;
+            let mut lost = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % 100 < 25
+            };
+            let (mut watch, mut since, mut heard) = (Watch::default(), 0, 0);
+            let mut run = 0;
+            for at in (0..300_000).step_by(100) {
+                if lost() { run += 1 } else { (since, run) = (at, 0) }
+                heard += u64::from(!lost());
+                let wait = Some(Wait { since: ms(since) });
+                let still = watch.look(ms(at), wait, heard, PATIENCE);
+                prop_assert!(!still || run as u128 >= PATIENCE.as_millis() / STEP.as_millis());
+            }
+        }
+
+        /// Whatever trials say, nothing is told before its time, or without as many failures.
+        #[test]
+        fn nothing_is_told_too_soon(trials in prop::collection::vec((0u64..4_000, any::<bool>()), 0..50)) {
+            let (mut rule, mut now, mut in_a_row) = (Trials::new(ms(0)), 0, 0);
+            for (after, small) in trials {
+                now += after;
+                in_a_row = if small { in_a_row + 1 } else { 0 };
+                if rule.failed(ms(now), small) {
+                    prop_assert!(in_a_row >= FAILURES_MIN && ms(now) >= TIME_MIN);
+                }
+            }
+        }
+    }
+}
