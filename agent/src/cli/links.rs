@@ -23,8 +23,9 @@ pub struct LinksArgs {
 enum LinksCommand {
     /// Make these the links of this node, in place of all that it had, over restarts too
     Set {
-        /// An address of this node; without a port it is the one that the agent listens on. 1 is the
-        /// best priority and the default, 255 the last; of equal ones the first is tried first
+        /// An IP address of this node, or a DNS name that leads to it, which the others look up when
+        /// they dial; without a port it is the one that the agent listens on. 1 is the best priority
+        /// and the default, 255 the last; of equal ones the first is tried first
         #[arg(required = true, value_name = "ADDRESS[:PORT][@PRIORITY]")]
         links: Vec<LinkWish>,
     },
@@ -89,9 +90,22 @@ fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
         let word = if in_use(address) { rtt(links) } else { UNKNOWN.to_owned() };
         table.row([address.as_str(), &(index + 1).to_string(), &word]);
     }
+    for (index, address) in links.seen_at.iter().enumerate() {
+        let rank = (links.addresses.len() + index + 1).to_string();
+        let word =
+            if in_use(address) { rtt(links) } else { "seen there when it joined".to_owned() };
+        table.row([address.as_str(), &rank, &word]);
+    }
     console.table(&table)?;
     // One who dialled from behind NAT, or from a port of its own, is seen at none of its links.
-    if let Some(address) = links.address.as_ref().filter(|used| !links.addresses.contains(used)) {
+    // A name is reached at the address to which it leads.
+    let listed =
+        |used: &&String| links.addresses.iter().chain(&links.seen_at).any(|at| at == *used);
+    if let Some(address) = links.address.as_ref().filter(|used| !listed(used)) {
+        if links.dialled == Some(true) {
+            console.say(format_args!("{} is reached at {address}", links.name));
+            return Ok(());
+        }
         console.say(format_args!("{} is connected from {address}", links.name));
     }
     Ok(())

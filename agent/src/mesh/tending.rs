@@ -129,6 +129,7 @@ impl Pool {
             return Want::Rescue { not_through };
         }
         let addresses = route.whereabouts.addresses(self.addresses.of(peer.id));
+        let addresses = self.dialler.names.known(&addresses);
         let better = better_than(path, peer.dialled, addresses);
         if better.is_empty() {
             return Want::Nothing;
@@ -138,7 +139,8 @@ impl Pool {
         } else {
             UNPROVEN_WAIT_MAX
         };
-        Want::Better { ways: better.into_iter().map(Way::Direct).collect(), wait_max }
+        let direct = |address| Way::Direct(address, None);
+        Want::Better { ways: better.into_iter().map(direct).collect(), wait_max }
     }
 
     /// The peer and what its path wants; `None` where it wants nothing, and then nobody looks
@@ -206,7 +208,7 @@ impl Pool {
     }
 
     fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {
-        let addresses = self.known_addresses(old.id).into_iter().map(Way::Direct);
+        let addresses = self.known_addresses(old.id).into_iter().map(Way::from);
         let detours = self.detours_to(old.id, not_through);
         // From a detour the direct paths are tried all the time, and do not answer.
         match not_through {

@@ -86,9 +86,10 @@ pve-2  alive  192.0.2.8:4747  0.2ms  direct
 ";
     assert_eq!(agent.run("links").await.out, expected);
     let expected = "\
-LINK            RANK  USE
-10.0.0.8:4747   1     -
-192.0.2.8:4747  2     0.2ms
+LINK               RANK  USE
+10.0.0.8:4747      1     -
+192.0.2.8:4747     2     0.2ms
+203.0.113.8:31000  3     seen there when it joined
 ";
     assert_eq!(agent.run("links pve-2").await.out, expected);
     assert_eq!(agent.run("links pve-9").await.exit, Exit::NotFound);

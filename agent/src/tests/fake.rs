@@ -251,6 +251,7 @@ impl State {
                 path: "direct".into(),
                 rtt_ms: Some(0.25),
                 addresses: vec!["10.0.0.8:4747".into(), "192.0.2.8:4747".into()],
+                seen_at: vec!["203.0.113.8:31000".into()],
             }],
         }
     }
@@ -267,6 +268,7 @@ fn member(name: &str, state: &str, is_self: bool) -> Member {
         state: state.into(),
         is_self,
         addresses: vec!["192.0.2.7:4747".into()],
+        seen_at: vec![],
         version: is_self.then(|| "0.1.0".into()),
         rtt_ms: None,
         path: if is_self { "self".into() } else { "-".into() },
