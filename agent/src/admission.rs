@@ -4,11 +4,14 @@
 //! often other members used an invitation, and whether the joiner can be dialled back. Nothing is
 //! written before the joiner says that it is ready.
 
+mod dialling_back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::admission::exchange::{
     JoinerFrame, LISTED_MAX, MemberFrame, UsesAnswer, UsesQuestion,
 };
@@ -19,22 +22,25 @@ use peerage_proto::admission::verdict::{
 };
 use peerage_proto::door::Source;
 use peerage_proto::id::{DataCenterId, InviteId, NodeId};
-use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, chunks};
 use peerage_proto::replica::{Actor, Replica, Vector};
-use peerage_proto::roster::{ADDRESSES_MAX, Roster, invite_path, member_path};
+use peerage_proto::roster::{Roster, invite_path, member_path};
 use peerage_proto::skew::ClockOff;
-use peerage_proto::time::HowLong;
 use peerage_proto::wire::{StreamKind, WIRE_VERSION};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, too_narrow, write_frame};
+use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
 use crate::past::Past;
 use crate::repeats::Lines;
 use crate::replica::{Edits, ReplicaHandle, Untransacted, Views, WriteFailure};
+use crate::resolver::Resolver;
+
+pub use dialling_back::DIAL_BACK_TIMEOUT;
+
+use dialling_back::reach;
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
 /// once.
@@ -42,9 +48,6 @@ const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the joiner may take for its next frame.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a dial-back to all of the joiner's addresses may take.
-pub const DIAL_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long other members may take to say how often an invitation was used.
 const USES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -191,6 +194,8 @@ pub struct Admitter<S> {
     pub replica: ReplicaHandle,
     /// The mesh.
     pub surroundings: Arc<S>,
+    /// Where names lead.
+    pub names: Resolver,
     /// The admissions under way here or asked about here.
     pub pending: Arc<Pending>,
     /// What was said of those who were not admitted.
@@ -225,6 +230,8 @@ struct Asks {
     request: JoinRequest,
     joiner: NodeId,
     binding: Binding,
+    /// From where its packets come.
+    remote: SocketAddr,
 }
 
 /// Why an admission stopped: said to the joiner, or not.
@@ -265,7 +272,7 @@ impl<S: Surroundings> Admitter<S> {
             let cause = "another host with this node's key is just being let in".to_owned();
             return refuse(&mut send, Refusal::Busy(cause)).await;
         };
-        let asks = Asks { request, joiner, binding };
+        let asks = Asks { request, joiner, binding, remote: connection.remote_address() };
         match self.admit(&mut send, &mut recv, &asks, at_door).await {
             Ok(judged) => {
                 info!(name = %judged.name, node = %joiner.short(), "admitted");
@@ -303,7 +310,7 @@ impl<S: Surroundings> Admitter<S> {
             self.check_uses(&judged.terms, joiner).await?;
         }
         self.check_gone(&judged).await?;
-        self.check_reachable(&asks.request, joiner).await?;
+        let seen = self.check_reachable(asks).await?;
         let member = self.roster().name_of(&self.me);
         write(send, &MemberFrame::Welcome { member }).await?;
         let (changes, vector) =
@@ -320,7 +327,7 @@ impl<S: Surroundings> Admitter<S> {
             self.check_uses(&judged.terms, joiner).await?;
             self.check_gone(&judged).await?;
         }
-        let judged = self.write_admission(judged, asks).await?;
+        let judged = self.write_admission(judged, asks, &seen).await?;
         // With the end of the one that it replaces, so that it sees the name to be its own.
         let records = [Some(joiner), judged.replaces].map(|node| node.map(|id| member_path(&id)));
         let admission = self.replica.read(move |replica| {
@@ -419,7 +426,7 @@ impl<S: Surroundings> Admitter<S> {
         let why = match presence {
             Presence::There(why) => {
                 let addresses = roster.member(&holder).map(|member| member.addresses.as_slice());
-                let addresses = addresses.unwrap_or_default().iter().map(SocketAddr::to_string);
+                let addresses = addresses.unwrap_or_default().iter().map(Address::to_string);
                 let addresses = addresses.collect();
                 return Err(Refusal::NotGone { name, holder: short, why, addresses });
             }
@@ -441,34 +448,33 @@ impl<S: Surroundings> Admitter<S> {
         Err(Refusal::MaybeGone { name, holder: short, why })
     }
 
-    async fn check_reachable(&self, request: &JoinRequest, joiner: NodeId) -> Result<(), Refusal> {
-        let mut dialling = tokio::task::JoinSet::new();
-        for address in request.addresses.iter().take(ADDRESSES_MAX).copied() {
-            let surroundings = self.surroundings.clone();
-            dialling.spawn(async move {
-                let dialled = timeout(DIAL_BACK_TIMEOUT, surroundings.dial_back(joiner, address));
-                let silent = || format!("no answer within {}", HowLong(DIAL_BACK_TIMEOUT));
-                dialled.await.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent)))
-            });
-        }
-        let mut cause = "it gave no address".to_owned();
-        while let Some(Ok(outcome)) = dialling.join_next().await {
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(error) => cause = error,
-            }
-        }
-        Err(Refusal::Unreachable {
+    /// Dials the joiner back; tells where it answered beside the addresses that it told.
+    async fn check_reachable(&self, asks: &Asks) -> Result<Vec<SocketAddr>, Refusal> {
+        let Asks { request, joiner, remote, .. } = asks;
+        let (surroundings, joiner) = (self.surroundings.clone(), *joiner);
+        let dial = move |address| {
+            let surroundings = surroundings.clone();
+            async move { surroundings.dial_back(joiner, address).await }
+        };
+        let reached = reach(&request.addresses, *remote, &self.names, dial).await;
+        let shown = |at: &Address| at.clone().canonical().to_string();
+        reached.map_err(|cause| Refusal::Unreachable {
             member: self.roster().name_of(&self.me),
-            addresses: request.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
+            addresses: request.addresses.iter().map(shown).collect(),
             cause,
         })
     }
 
     /// Judges once more and writes, with nothing in between: so two joiners cannot take one name
-    /// here.
-    async fn write_admission(&self, judged: Judged, asks: &Asks) -> Result<Judged, Stop> {
+    /// here. `seen` is where it was reached beside the addresses that it told.
+    async fn write_admission(
+        &self,
+        judged: Judged,
+        asks: &Asks,
+        seen: &[SocketAddr],
+    ) -> Result<Judged, Stop> {
         let (bench, asks, replaces) = (self.bench(), asks.clone(), judged.replaces);
+        let seen = seen.to_vec();
         let actor = Actor { who: judged.terms.issuer_name.clone(), via: "join".into() };
         let decide = move |_: &Replica, views: &Views| {
             let judged = bench.judge(&views.roster, &asks)?;
@@ -476,7 +482,7 @@ impl<S: Surroundings> Admitter<S> {
                 // Its name changed hands meanwhile, and whether this one is gone nobody looked.
                 return Err(Refusal::Busy("the name is just being given to another".into()));
             }
-            let edits = bench.admitting(&views.roster, &judged, &asks);
+            let edits = bench.admitting(&views.roster, &judged, &asks, &seen);
             Ok((judged, edits))
         };
         let written = self.replica.transact(actor, false, decide).await;
@@ -515,7 +521,13 @@ impl Bench {
 
     /// What an admission writes: the invitation where it is not on record, the end of the member that
     /// is replaced, and the admission.
-    fn admitting(&self, roster: &Roster, judged: &Judged, asks: &Asks) -> Edits {
+    fn admitting(
+        &self,
+        roster: &Roster,
+        judged: &Judged,
+        asks: &Asks,
+        seen: &[SocketAddr],
+    ) -> Edits {
         let Asks { request, joiner, .. } = asks;
         // Also who is a member already is admitted anew: it may have left, which this node need not
         // have heard yet, and the later of the two holds.
@@ -524,6 +536,7 @@ impl Bench {
         let invite = member.map_or(Some(judged.terms.invite), |member| member.invite);
         let (by, at_ms) = (self.me, self.wall_ms);
         let edit = roster.admission(joiner, &judged.name, &request.addresses, by, invite, at_ms);
+        let edit = roster.seen_at(joiner, seen, edit);
         let mut edits = Edits::new();
         if let Some(invitation) = not_on_record(roster, request) {
             let path = invite_path(&invitation.terms().invite);

@@ -9,8 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use peerage_proto::address::Address;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
 use peerage_proto::links::canonical;
@@ -25,7 +27,7 @@ use crate::api::Agent;
 use crate::clock::Clock;
 use crate::config::{self, Config, JoinSource, Listen};
 use crate::http;
-use crate::links::{LinksHandle, META_LINKS, Wishes, host_network};
+use crate::links::{LinksHandle, META_LINKS, Wishes, host_network, warn_of_names};
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, META_PORT, OwnName, mend, reset_stopped};
 use crate::notices::watch_descriptors;
@@ -36,8 +38,11 @@ use crate::{label, supervision, unattended};
 
 pub use assembly::{Ground, assemble};
 
-/// How many threads wait for files. The unit's bound is derived from it.
+/// How many threads wait for files, and for the host's resolver. The unit's bound is derived from it.
 const BLOCKING_THREADS_MAX: usize = 16;
+
+/// How long what waits for files may take at the end; all that matters is on disk by then.
+const UNFINISHED_MAX: Duration = Duration::from_secs(1);
 
 /// Why an agent that serves comes to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +66,10 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         .build()
         .context("the runtime could not be started")?;
     let join = config.join.clone();
-    match runtime.block_on(serve(config, reload))? {
+    let ending = runtime.block_on(serve(config, reload));
+    // The host's resolver may take long for a name, and nobody waits for it any more.
+    runtime.shutdown_timeout(UNFINISHED_MAX);
+    match ending? {
         Ending::Told => Ok(()),
         Ending::Renewed => {
             let failure = match join {
@@ -158,6 +166,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let wishes = Wishes { configured: config.links.clone(), kept, bound };
     let links = LinksHandle::spawn(wishes, store.clone(), clock);
 
+    let told = links.addresses();
     let (replaced, mut renewals) = mpsc::channel(1);
     let ground = Ground {
         key,
@@ -186,7 +195,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     if let Some(source) = config.join {
         tokio::spawn(unattended::join(node.clone(), source, config.name.clone(), config.replace));
     }
-    let addresses: Vec<_> = node.addresses().iter().map(SocketAddr::to_string).collect();
+    let addresses: Vec<_> = node.addresses().iter().map(Address::to_string).collect();
     if let Some(name) = config
         .name
         .filter(|name| node.membership().is_some() && !one_name(name.as_str(), &node.name()))
@@ -198,6 +207,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     }
     let (id, boot) = (node.id().short(), node.boot());
     info!(node = node.name(), %id, boot, at = addresses.join(" "), "started");
+    tokio::spawn(warn_of_names(node.mesh().names().clone(), told));
     let supervised = tokio::spawn(supervision::report(node.clone()));
 
     let (ending, cause) = tokio::select! {

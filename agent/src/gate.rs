@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use peerage_proto::address::Address;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::links::canonical;
 use peerage_proto::roster::Standing;
@@ -107,9 +108,16 @@ impl Gate for NodeGate {
     }
 
     fn is_members(&self, address: IpAddr) -> bool {
-        let roster = self.membership().map(|membership| membership.roster());
-        let members = roster.iter().flat_map(|roster| roster.current());
-        members.flat_map(|member| &member.addresses).any(|at| canonical(*at).ip() == address)
+        let Some(membership) = self.membership() else { return false };
+        let roster = membership.roster();
+        let is_here = |at: SocketAddr| canonical(at).ip() == address;
+        roster.current().any(|member| {
+            let mut told = member.addresses.iter().filter_map(Address::ip);
+            told.any(is_here)
+                || member.seen.iter().copied().any(is_here)
+                || member.addresses.iter().any(|at| at.name().is_some())
+                    && membership.mesh.known(&member.addresses).into_iter().any(is_here)
+        })
     }
 
     fn refused(&self, peer: NodeId, refusal: Refusal) {

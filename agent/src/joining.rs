@@ -4,9 +4,9 @@
 //! memory until the admission has come; then all of it goes to disk in one commit. A failure before
 //! leaves this node as it was, one after leaves a member.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::admission::exchange::{JoinerFrame, MemberFrame};
 use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Seed};
 use peerage_proto::admission::refusal::Refusal;
@@ -139,7 +139,7 @@ pub struct Joiner {
     /// The name that it asks for.
     pub name: String,
     /// Where it is reached.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Its version.
     pub version: String,
     /// Whether it takes its name over from a member that is gone.
@@ -154,11 +154,12 @@ pub struct Joiner {
 
 /// Dials on the join protocol.
 pub trait Dialler: Send + Sync {
-    /// Connects with a node at an address; whoever answers there must hold the node's key.
+    /// Connects with a node at an address, or where a name leads; whoever answers there must hold the
+    /// node's key.
     fn dial(
         &self,
         node: NodeId,
-        address: SocketAddr,
+        address: Address,
     ) -> impl Future<Output = Result<Connection, String>> + Send;
 }
 
@@ -294,17 +295,21 @@ impl Joiner {
 
 /// Tries a seed's addresses, all at once.
 async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
-    let dial = |address: SocketAddr| async move {
-        let dialled = timeout(DIAL_TIMEOUT, dialler.dial(seed.node, address)).await;
+    let dial = |address: Address| async move {
+        // Where a name is silent the dialler tells to which addresses it led, once it has tried them.
+        let patience = if address.ip().is_some() { DIAL_TIMEOUT } else { 2 * DIAL_TIMEOUT };
+        let dialled = timeout(patience, dialler.dial(seed.node, address.clone())).await;
         let silent = || format!("no answer within {}", HowLong(DIAL_TIMEOUT));
-        (address, dialled.unwrap_or_else(|_| Err(too_narrow(address).unwrap_or_else(silent))))
+        let why = || address.ip().and_then(too_narrow).unwrap_or_else(silent);
+        let dialled = dialled.unwrap_or_else(|_| Err(why()));
+        (address.canonical(), dialled)
     };
     let mut dialling: futures_util::stream::FuturesUnordered<_> =
-        seed.addresses.iter().copied().map(dial).collect();
+        seed.addresses.iter().cloned().map(dial).collect();
     while let Some((address, outcome)) = futures_util::StreamExt::next(&mut dialling).await {
         match outcome {
             Ok(connection) => return Some(connection),
-            Err(cause) => tried.push(format!("{}: {cause}", canonical(address))),
+            Err(cause) => tried.push(format!("{address}: {cause}")),
         }
     }
     None

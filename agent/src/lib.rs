@@ -32,6 +32,7 @@ pub mod past;
 pub mod receipts;
 pub mod repeats;
 pub mod replica;
+pub mod resolver;
 pub mod seed;
 pub mod signals;
 pub mod store;

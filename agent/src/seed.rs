@@ -78,6 +78,7 @@ fn admitter(
             clock,
             bind,
         }),
+        names: membership.mesh.names().clone(),
         pending: membership.pending.clone(),
         refusals,
         clock,
@@ -109,7 +110,7 @@ impl Surroundings for MeshSurroundings {
         // a while, and the stranger with its socket must go away all the same. Saying goodbye takes
         // a round trip that the joiner need not wait for.
         tokio::spawn(async move {
-            let dialled = stranger.dial_join(node, &[address]).await;
+            let dialled = stranger.dial_join(node, &[address.into()]).await;
             if let Ok(connection) = &dialled {
                 connection.close(CloseCode::Done.number().into(), b"reached");
             }

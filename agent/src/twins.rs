@@ -88,7 +88,7 @@ pub async fn lives(membership: &Membership, peer: NodeId) -> Option<String> {
     {
         return Some(place(membership, status.path));
     }
-    let addresses = membership.roster().member(&peer)?.addresses.clone();
+    let addresses = membership.mesh.known(&membership.roster().member(&peer)?.places());
     let look = |at| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
     let mut looks: FuturesUnordered<_> =
         addresses.into_iter().take(LOOKED_AT_MAX).map(look).collect();
@@ -133,8 +133,10 @@ async fn elsewhere(
     if !matches!(standing.state, State::Alive | State::Suspect) {
         return None;
     }
-    let addresses = membership.roster().member(&peer)?.addresses.clone();
-    let others = other_places(&addresses, standing.boot, hello, remote);
+    let addresses = membership.mesh.known(&membership.roster().member(&peer)?.places());
+    let own = membership.mesh.known(&hello.addresses);
+    let is_this_boot = standing.boot.is_none_or(|boot| boot == hello.boot);
+    let others = other_places(&addresses, is_this_boot, &own, remote);
     let look =
         |at: SocketAddr| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
     let others = others.into_iter().take(LOOKED_AT_MAX);
@@ -159,12 +161,11 @@ async fn elsewhere(
 /// that some member let in was told of to all, and has the original's addresses on record.
 fn other_places(
     known: &[SocketAddr],
-    alive_in: Option<u64>,
-    hello: &Hello,
+    is_this_boot: bool,
+    own: &[SocketAddr],
     remote: SocketAddr,
 ) -> Vec<SocketAddr> {
-    let is_this_boot = alive_in.is_none_or(|boot| boot == hello.boot);
-    let is_its_own = |at: &SocketAddr| is_this_boot && hello.addresses.contains(at);
+    let is_its_own = |at: &SocketAddr| is_this_boot && own.contains(at);
     known.iter().copied().filter(|at| *at != remote && !is_its_own(at)).collect()
 }
 
@@ -198,50 +199,25 @@ async fn parted(membership: &Membership, peer: NodeId, start: Start) {
 
 #[cfg(test)]
 mod tests {
-    use peerage_proto::id::DataCenterId;
-    use peerage_proto::wire::WIRE_VERSION;
-
     use super::*;
 
     fn at(n: u8) -> SocketAddr {
         ([10, 0, 0, n], 4747).into()
     }
 
-    fn hello(boot: u64, addresses: &[SocketAddr]) -> Hello {
-        Hello {
-            wire_version: WIRE_VERSION,
-            datacenter: DataCenterId([1; 16]),
-            name: "pve-3".into(),
-            boot,
-            wall_ms: 0,
-            addresses: addresses.to_vec(),
-            proof: Vec::new(),
-            supersedes: None,
-            carries: true,
-            instance: Some(7),
-            machine: None,
-            only_looks: false,
-            digest: None,
-            version: None,
-        }
-    }
-
     /// One member let the copy in, and all heard of its boot; to the next it then was the one that
     /// was known, and nobody looked for the original.
     #[test]
     fn a_copy_that_is_known_to_be_alive_does_not_hide_the_original() {
-        let copy = hello(20, &[at(9)]);
-        assert_eq!(other_places(&[at(3), at(4)], Some(20), &copy, at(9)), [at(3), at(4)]);
-        assert_eq!(other_places(&[at(3)], Some(10), &copy, at(9)), [at(3)]);
+        assert_eq!(other_places(&[at(3), at(4)], true, &[at(9)], at(9)), [at(3), at(4)]);
+        assert_eq!(other_places(&[at(3)], false, &[at(9)], at(9)), [at(3)]);
     }
 
     /// One of its networks may not reach here, and to look there would keep it waiting.
     #[test]
     fn a_node_that_is_where_it_says_is_not_looked_for_elsewhere() {
-        let node = hello(10, &[at(3), at(4)]);
-        assert_eq!(other_places(&[at(3), at(4)], Some(10), &node, at(3)), []);
-        assert_eq!(other_places(&[at(3), at(4)], None, &node, at(3)), []);
+        assert_eq!(other_places(&[at(3), at(4)], true, &[at(3), at(4)], at(3)), []);
         // After a restart of its agent others still tell of the life before.
-        assert_eq!(other_places(&[at(3), at(4)], Some(9), &node, at(3)), [at(4)]);
+        assert_eq!(other_places(&[at(3), at(4)], false, &[at(3), at(4)], at(3)), [at(4)]);
     }
 }

@@ -15,13 +15,13 @@
 mod short;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::address::Address;
 use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
@@ -135,7 +135,7 @@ pub struct Seed {
     /// Its key: whoever answers at the addresses must hold it.
     pub node: NodeId,
     /// Where it was reached when the invitation was made.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
 }
 
 /// What an invitation promises, and to whom.
@@ -166,6 +166,13 @@ pub struct Terms {
     /// Whether only the issuer's own word admits.
     #[serde(default)]
     pub strict: bool,
+}
+
+impl Terms {
+    /// Whether their binary form is within [`TERMS_BYTES_MAX`]: longer ones are read by nobody.
+    pub fn fit(&self) -> bool {
+        codec::encode(self).len() <= TERMS_BYTES_MAX
+    }
 }
 
 /// The secret part of an invitation.
@@ -392,10 +399,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::address::tests::address;
 
     const LONG: &str = include_str!("invitation/long.txt");
     const LONG_BARE: &str = include_str!("invitation/long_bare.txt");
     const SHORT: &str = include_str!("invitation/short.txt");
+    const NAMED: &str = include_str!("invitation/named.txt");
 
     fn sample() -> JoinInformation {
         let issuer = Keypair::from_seed([1; 32]);
@@ -537,6 +546,54 @@ mod tests {
         assert_eq!(sample().to_string(), text::one_word(SHORT));
     }
 
+    fn named() -> JoinInformation {
+        let JoinInformation { invitation, secret } = sample();
+        let mut terms = invitation.terms;
+        terms.seeds[0].addresses[0] = "pve-1.example.org:4747".parse().unwrap();
+        let invitation = Invitation::issue(terms, &Keypair::from_seed([1; 32]));
+        JoinInformation { invitation, secret }
+    }
+
+    #[test]
+    fn a_name_in_a_string_takes_its_letters_and_one_byte_more() {
+        let text = named().to_string();
+        assert_eq!(text, text::one_word(NAMED));
+        assert_eq!(JoinInformation::parse(&text).unwrap(), named());
+        let bytes = |text: &str| BASE64URL_NOPAD.decode(&text.as_bytes()[PREFIX.len()..]).unwrap();
+        let instead_of_ipv4 = "pve-1.example.org".len() + 1 - 4;
+        assert_eq!(bytes(&text).len(), bytes(&sample().to_string()).len() + instead_of_ipv4);
+    }
+
+    /// As many seeds as there may be, each with as many names as it may have, of the longest.
+    #[test]
+    fn terms_with_many_long_names_do_not_fit_and_those_of_one_seed_do() {
+        let JoinInformation { invitation, .. } = sample();
+        let mut terms = invitation.terms;
+        let name = |n: usize| format!("{n}{}.lan:4747", ".a-part-of-a-name".repeat(14));
+        let addresses: Vec<Address> = (1..=4).map(|n| name(n).parse().unwrap()).collect();
+        terms.seeds = vec![Seed { node: NodeId([3; 32]), addresses }; SEEDS_MAX];
+        assert!(!terms.fit());
+        terms.seeds.truncate(1);
+        assert!(terms.fit());
+        let token = issued(terms, true);
+        assert_eq!(JoinInformation::parse(&token.to_string()).unwrap(), token);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_damage() {
+        let text = named().to_string();
+        let mut bytes = BASE64URL_NOPAD.decode(&text.as_bytes()[PREFIX.len()..]).unwrap();
+        let at = bytes.windows(5).position(|window| window == b"pve-1").unwrap();
+        // The issuer's name comes first, the name of the seed's address after it.
+        let at = at + 1 + bytes[at + 1..].windows(5).position(|w| w == b"pve-1").unwrap();
+        bytes[at] = b'-';
+        let end = bytes.len() - CHECK_LEN;
+        let check = checksum(&bytes[..end]);
+        bytes[end..].copy_from_slice(&check);
+        let text = format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes));
+        assert_eq!(JoinInformation::parse(&text).unwrap_err(), TokenError::Damaged);
+    }
+
     /// One that was put together by somebody who does not have the issuer's key.
     #[test]
     fn terms_that_nobody_signed_are_forged_in_the_short_form_too() {
@@ -610,7 +667,9 @@ mod tests {
             with_secret: bool,
         ) {
             let further = seeds.len();
-            let seed = |node, address: ([u8; 4], u16)| Seed { node, addresses: vec![address.into()] };
+            let seed = |node, address: ([u8; 4], u16)| {
+                Seed { node, addresses: vec![Address::Ip(address.into())] }
+            };
             let others = seeds.into_iter().map(|(id, ip, port)| seed(NodeId(id), (ip, port)));
             let seeds = std::iter::once(seed(terms.issuer, own)).chain(others).collect();
             let token = issued(Terms { seeds, ..terms }, with_secret);
@@ -623,17 +682,14 @@ mod tests {
         fn whatever_is_issued_is_read_back(
             terms in terms(),
             seeds in prop::collection::vec(
-                (any::<[u8; 32]>(), prop::collection::vec(any::<SocketAddr>(), 0..16)),
+                (any::<[u8; 32]>(), prop::collection::vec(address(), 0..8)),
                 0..=SEEDS_MAX,
             ),
             times: (u64, u64),
             node_name in prop::option::of("\\PC{0,64}"),
             with_secret: bool,
         ) {
-            let seed = |(node, addresses): (_, Vec<SocketAddr>)| {
-                let addresses = addresses.into_iter().map(|a| (a.ip(), a.port()).into()).collect();
-                Seed { node: NodeId(node), addresses }
-            };
+            let seed = |(node, addresses)| Seed { node: NodeId(node), addresses };
             let seeds = seeds.into_iter().map(seed).collect();
             let (issued_ms, expires_ms) = times;
             let terms = Terms { seeds, issued_ms, expires_ms, node_name, ..terms };

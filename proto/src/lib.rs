@@ -6,10 +6,11 @@
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
 //! Directions: `id, time, codec -> identity -> replica, invitation -> roster, settings -> admission
-//! -> wire`; `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time`, `text` and
-//! `values` nothing. A test of the workspace holds them.
+//! -> wire`; `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time` (`links` and
+//! `invitation` also `address`), `text` and `values` nothing. A test of the workspace holds them.
 
 pub mod access;
+pub mod address;
 pub mod admission;
 pub mod api;
 pub mod bulk;

@@ -1,9 +1,10 @@
 //! Links: the addresses at which a node is reached, and the order in which the others try them.
 //!
 //! An operator gives links with priorities, 1 the best; of those with one priority the one that was
-//! named first is tried first. What other hosts cannot dial is refused here, where it is written,
-//! and an IPv4 address that stands in IPv6 clothes (`::ffff:192.0.2.7`) is taken as what it is, so
-//! that the two never pass for different places.
+//! named first is tried first. A link is an IP address or a DNS name, which others look up when they
+//! dial. What other hosts cannot dial is refused here, where it is written, and an IPv4 address that
+//! stands in IPv6 clothes (`::ffff:192.0.2.7`) is taken as what it is, so that the two never pass for
+//! different places.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +13,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::{Address, Host, HostName, HostNameError};
+
 /// How many addresses of a node are kept.
 pub const ADDRESSES_MAX: usize = 16;
+
+/// How many of them may be names: each is looked up by every other node.
+pub const NAMES_MAX: usize = 4;
 
 /// How long a link's name may be.
 pub const LINK_NAME_BYTES_MAX: usize = 63;
@@ -30,11 +36,23 @@ const CALM_AFTER: Duration = Duration::from_secs(900);
 /// Why links are not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// Not an address.
+    /// Neither an address nor a name.
     #[error(
-        "ADDRESS or ADDRESS:PORT such as 192.0.2.7 or [2001:db8::7]:4747 was expected, not {0:?}"
+        "an address or a DNS name was expected, such as 192.0.2.7, [2001:db8::7]:4747 or \
+         pve-1.example.org:4747, not {0:?}"
     )]
     NoAddress(String),
+    /// No address, and not a name either.
+    #[error("{text:?} is neither an IP address nor a DNS name: {why}")]
+    NoName {
+        /// What was given.
+        text: String,
+        /// What is wrong with it as a name.
+        why: HostNameError,
+    },
+    /// Nothing that is a port stands where a port should.
+    #[error("{0:?} does not end with a port: that is a number from 1 to 65535")]
+    NoPort(String),
     /// An address that stands for none, or for many.
     #[error("{0:?} is no address of a host: nobody can be found there")]
     Nowhere(String),
@@ -69,22 +87,52 @@ pub enum LinkError {
     /// Too many.
     #[error("{0} links are given; a node has at most {ADDRESSES_MAX}")]
     TooMany(usize),
+    /// Too many that every other node would have to look up.
+    #[error("{0} of the links are names; a node has at most {NAMES_MAX} of these")]
+    TooManyNames(usize),
 }
 
-/// An address with a port of its own, or with the port that the agent listens on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// An address or a name with a port of its own, or with the port that the agent listens on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Place {
-    /// The address; never IPv4 in IPv6 clothes.
-    pub ip: IpAddr,
+    /// The host; an IP address is never IPv4 in IPv6 clothes.
+    pub host: Host,
     /// The port; `None` is the one that the agent listens on.
     pub port: Option<u16>,
 }
 
 impl Place {
     /// The place, where the agent listens on this port.
-    pub fn with_port(self, port: u16) -> SocketAddr {
-        (self.ip, self.port.unwrap_or(port)).into()
+    pub fn with_port(&self, port: u16) -> Address {
+        let port = self.port.unwrap_or(port);
+        match &self.host {
+            Host::Ip(ip) => Address::Ip((*ip, port).into()),
+            Host::Name(host) => Address::Name { host: host.clone(), port },
+        }
+    }
+
+    /// A name, with a port or without.
+    fn named(text: &str) -> Result<Self, LinkError> {
+        let is_ipv6 = text.contains(['[', ']']) || text.matches(':').count() > 1;
+        if text.is_empty() || is_ipv6 {
+            return Err(LinkError::NoAddress(cut(text)));
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        let no_name = |why| LinkError::NoName { text: cut(text), why };
+        let host = match host.parse::<IpAddr>() {
+            Ok(ip) => Host::Ip(ip),
+            Err(_) => Host::Name(host.parse::<HostName>().map_err(no_name)?),
+        };
+        let port = port.map(str::parse).transpose();
+        let port = port.map_err(|_| LinkError::NoPort(cut(text)))?;
+        match port {
+            Some(0) => Err(LinkError::Nowhere(cut(text))),
+            port => Ok(Self { host, port }),
+        }
     }
 }
 
@@ -98,7 +146,7 @@ impl FromStr for Place {
             (_, Ok(address)) => (address.ip(), Some(address.port())),
             // The name of an interface behind an address, which only link-local ones need.
             _ if text.contains('%') => return Err(LinkError::LinkLocal(cut(text))),
-            _ => return Err(LinkError::NoAddress(cut(text))),
+            _ => return Self::named(text),
         };
         let ip = ip.to_canonical();
         if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
@@ -111,15 +159,15 @@ impl FromStr for Place {
         if is_reserved(ip) {
             return Err(LinkError::Reserved(cut(text)));
         }
-        Ok(Self { ip, port })
+        Ok(Self { host: Host::Ip(ip), port })
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            Some(port) => SocketAddr::from((self.ip, port)).fmt(f),
-            None => self.ip.fmt(f),
+            Some(port) => self.with_port(port).fmt(f),
+            None => self.host.fmt(f),
         }
     }
 }
@@ -226,7 +274,7 @@ pub fn in_order(mut links: Vec<Link>) -> Result<Vec<Link>, LinkError> {
     }
     for (index, link) in links.iter().enumerate() {
         if links[..index].iter().any(|earlier| earlier.address == link.address) {
-            return Err(LinkError::Twice(link.address));
+            return Err(LinkError::Twice(link.address.clone()));
         }
         let fits = |name: &String| {
             (1..=LINK_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
@@ -234,6 +282,10 @@ pub fn in_order(mut links: Vec<Link>) -> Result<Vec<Link>, LinkError> {
         if let Some(name) = link.name.as_ref().filter(|name| !fits(name)) {
             return Err(LinkError::Name(cut(name)));
         }
+    }
+    let names = links.iter().filter(|link| matches!(link.address.host, Host::Name(_))).count();
+    if names > NAMES_MAX {
+        return Err(LinkError::TooManyNames(names));
     }
     links.sort_by_key(|link| link.priority);
     Ok(links)
@@ -251,23 +303,39 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     (address.ip().to_canonical(), address.port()).into()
 }
 
-/// The best `count` addresses in their order. Where all of them are of one family the last of them
-/// gives way to the best of the other family, so that a host that has only that one finds a way.
-pub fn best_of(addresses: &[SocketAddr], count: usize) -> Vec<SocketAddr> {
-    let mut best: Vec<SocketAddr> = addresses.iter().copied().take(count).collect();
-    let Some(last) = best.last().copied() else { return best };
-    let one_family = best.iter().all(|address| address.is_ipv6() == last.is_ipv6());
-    let other = addresses.iter().find(|address| address.is_ipv6() != last.is_ipv6());
+/// Whether a host can be found at an IP address that its name leads to: not at one that stands for no
+/// host, for many, or for another one on each cable, nor at a reserved one.
+pub fn leads_to_a_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(ip.is_unspecified() || ip.is_multicast() || link_local || is_reserved(ip))
+}
+
+/// The best `count` addresses in their order. Where all of them are IP addresses of one family the
+/// last of them gives way to the best of the other family, so that a host that has only that one
+/// finds a way. A name may lead to either.
+pub fn best_of(addresses: &[Address], count: usize) -> Vec<Address> {
+    let is_ipv6 = |address: &Address| address.ip().map(|ip| ip.is_ipv6());
+    let mut best: Vec<Address> = addresses.iter().take(count).cloned().collect();
+    let Some(family) = best.last().and_then(is_ipv6) else { return best };
+    let one_family = best.iter().all(|address| is_ipv6(address) == Some(family));
+    let other = addresses.iter().find(|address| is_ipv6(address) == Some(!family));
     if let (true, true, Some(other)) = (one_family, count > 1, other) {
         best.pop();
-        best.push(*other);
+        best.push(other.clone());
     }
     best
 }
 
 /// The addresses whose hosts `first` names before all others, in its order; else as they were.
-pub fn promoted(addresses: &[SocketAddr], first: &[IpAddr]) -> Vec<SocketAddr> {
-    let place = |address: &SocketAddr| first.iter().position(|ip| *ip == address.ip());
+pub fn promoted(addresses: &[Address], first: &[IpAddr]) -> Vec<Address> {
+    let place = |address: &Address| {
+        let ip = address.ip()?.ip();
+        first.iter().position(|first| *first == ip)
+    };
     let mut ordered = addresses.to_vec();
     ordered.sort_by_key(|address| place(address).unwrap_or(first.len()));
     ordered
@@ -305,9 +373,10 @@ mod tests {
 
     #[test]
     fn what_is_known_to_work_goes_first_and_nothing_is_lost() {
-        let at = |n: u8| SocketAddr::from(([10, 0, 0, n], 4747));
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let at = |n: u8| Address::Ip((ip(n), 4747).into());
         let all = [at(1), at(2), at(3), at(4)];
-        let first = [at(9), at(3), at(1), at(3)].map(|address| address.ip());
+        let first = [ip(9), ip(3), ip(1), ip(3)];
         assert_eq!(promoted(&all, &first), [at(3), at(1), at(2), at(4)]);
         assert_eq!(promoted(&all, &[]), all);
     }
@@ -330,7 +399,8 @@ mod tests {
             ("169.254.1.2", "169.254.1.2", None),
         ] {
             let place: Place = text.parse().unwrap();
-            assert_eq!(place, Place { ip: ip.parse().unwrap(), port }, "{text}");
+            let host = Host::Ip(ip.parse().unwrap());
+            assert_eq!(place, Place { host, port }, "{text}");
             assert_eq!(place.to_string().parse(), Ok(place), "{text}");
         }
         let place: Place = "2001:db8::7".parse().unwrap();
@@ -338,13 +408,52 @@ mod tests {
     }
 
     #[test]
+    fn a_place_may_be_a_name_and_reads_back() {
+        for (text, name, port) in [
+            ("pve-1", "pve-1", None),
+            ("PVE-1.Example.org:99", "pve-1.example.org", Some(99)),
+            ("my_host.lan.", "my_host.lan", None),
+            ("localhost:1", "localhost", Some(1)),
+        ] {
+            let place: Place = text.parse().unwrap();
+            assert_eq!(place, Place { host: Host::Name(name.parse().unwrap()), port }, "{text}");
+            assert_eq!(place.to_string().parse(), Ok(place), "{text}");
+        }
+        let place: Place = "pve-1.lan".parse().unwrap();
+        assert_eq!(place.with_port(5).to_string(), "pve-1.lan:5");
+    }
+
+    #[test]
     fn what_no_other_host_can_dial_is_refused_with_the_reason() {
         let refused = |text: &str| text.parse::<Place>().unwrap_err();
-        for text in ["", "host", "192.0.2.7:", "192.0.2.7:99999", "[192.0.2.7", "10.0.0.0/8"] {
+        for text in ["", "[192.0.2.7", "2001:db8::g", "[2001:db8::7]:x", "a:b:c", "::1:4747]"] {
             assert!(matches!(refused(text), LinkError::NoAddress(_)), "{text}");
         }
-        for text in ["0.0.0.0", "[::]:1", "192.0.2.7:0", "224.0.0.1", "255.255.255.255", "ff02::1"]
-        {
+        for text in ["192.0.2.7:", "192.0.2.7:99999", "pve-1:", "pve-1:x", "pve-1:65536"] {
+            assert!(matches!(refused(text), LinkError::NoPort(_)), "{text}");
+        }
+        for (text, why) in [
+            ("10.0.0.300", "four numbers from 0 to 255"),
+            ("10.0.0.300:4747", "four numbers from 0 to 255"),
+            ("4747", "four numbers from 0 to 255"),
+            ("10.0.0.0/8", "'/' cannot stand in a name"),
+            ("pve_1..lan", "nothing before one of its dots"),
+            ("büro.lan", "begins with xn--"),
+            (":4747", "it is empty"),
+        ] {
+            let error = refused(text);
+            assert!(matches!(error, LinkError::NoName { .. }), "{text}: {error:?}");
+            assert!(error.to_string().contains(why) && error.to_string().contains(text), "{error}");
+        }
+        for text in [
+            "0.0.0.0",
+            "[::]:1",
+            "192.0.2.7:0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "ff02::1",
+            "pve-1.lan:0",
+        ] {
             assert!(matches!(refused(text), LinkError::Nowhere(_)), "{text}");
         }
         for text in ["240.0.0.1", "[::ffff:240.1.2.3]:99", "255.255.255.254:4747"] {
@@ -382,6 +491,8 @@ mod tests {
         assert_eq!(in_order(vec![]), Err(LinkError::None));
         let many = (1..=17).map(|n| link(&format!("192.0.2.{n}"), 1)).collect();
         assert_eq!(in_order(many), Err(LinkError::TooMany(17)));
+        let names = (1..=5).map(|n| link(&format!("pve-{n}.lan"), 1)).collect();
+        assert_eq!(in_order(names), Err(LinkError::TooManyNames(5)));
         for name in ["", "a\nb", &"a".repeat(64)] {
             let named = Link { name: Some(name.to_owned()), ..link("192.0.2.4", 1) };
             assert!(matches!(in_order(vec![named]), Err(LinkError::Name(_))), "{name:?}");
@@ -400,13 +511,34 @@ mod tests {
     #[test]
     fn the_few_best_addresses_leave_no_family_out() {
         let read =
-            |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
+            |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<Address>>();
         let all = read(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "[2001:db8::1]:1"]);
         assert_eq!(best_of(&all, 2), read(&["10.0.0.1:1", "[2001:db8::1]:1"]));
         assert_eq!(best_of(&all, 9), all);
         assert_eq!(best_of(&all[..3], 2), all[..2]);
         assert_eq!(best_of(&all, 1), all[..1]);
         assert_eq!(best_of(&[], 3), []);
+        // Nobody knows of which family a name is.
+        let named = read(&["10.0.0.1:1", "pve-1.lan:1", "[2001:db8::1]:1"]);
+        assert_eq!(best_of(&named, 2), named[..2]);
+    }
+
+    #[test]
+    fn what_a_name_leads_to_must_be_one_host_everywhere() {
+        for (ip, leads) in [
+            ("192.0.2.7", true),
+            ("2001:db8::7", true),
+            ("127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("240.0.0.1", false),
+            ("169.254.1.1", false),
+            ("fe80::1", false),
+            ("::ffff:169.254.1.1", false),
+        ] {
+            assert_eq!(leads_to_a_host(ip.parse().unwrap()), leads, "{ip}");
+        }
     }
 
     #[test]

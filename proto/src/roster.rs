@@ -20,6 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::address::Address;
 use crate::id::{InviteId, NodeId};
 use crate::links::canonical;
 use crate::replica::{Document, Edit, Field, Path, Replica, SignedChange, Stamp};
@@ -183,8 +184,12 @@ pub struct Member {
     pub given_name: String,
     /// Whether it belongs, left or was removed.
     pub standing: Standing,
-    /// Where it is reached, the best address first.
-    pub addresses: Vec<SocketAddr>,
+    /// Where it says that it is reached, the best address first; at most [`ADDRESSES_MAX`].
+    pub addresses: Vec<Address>,
+    /// Where it answered the member that admitted it, beside what it said: the address from which its
+    /// packets came there. It is tried after all others, since it may have been somebody's translation
+    /// of the node's address. Only the next admission writes it anew; at most [`SEEN_MAX`].
+    pub seen: Vec<SocketAddr>,
     /// When it was admitted; the latest time, if several members admitted it.
     pub admitted: Stamp,
     /// Since when it has belonged without a break: one that is admitted again while it belongs, such
@@ -213,6 +218,13 @@ impl Member {
         self.standing == Standing::Member
     }
 
+    /// All places where it may be found: what it said itself first, then where it was seen.
+    pub fn places(&self) -> Vec<Address> {
+        let seen = self.seen.iter().copied().map(Address::Ip);
+        let seen = seen.filter(|seen| !self.addresses.contains(seen));
+        self.addresses.iter().cloned().chain(seen).collect()
+    }
+
     /// When it used an invitation, if ever it did.
     fn came_by(&self, invite: &InviteId) -> Option<Hlc> {
         let now = self.invite.iter().map(|by| (*by, self.since));
@@ -234,6 +246,9 @@ impl Member {
         used
     }
 }
+
+/// At how many addresses beside those that it told a member was seen.
+pub const SEEN_MAX: usize = 2;
 
 /// How many invitations that it used before are kept of a node that leaves and comes back.
 pub const USED_MAX: usize = 16;
@@ -463,7 +478,7 @@ impl Roster {
         &self,
         id: &NodeId,
         name: &NodeName,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
         by: NodeId,
         invite: Option<InviteId>,
         at_ms: u64,
@@ -487,6 +502,18 @@ impl Roster {
         edit
     }
 
+    /// With the addresses at which the node answered beside those that it told, in an admission of it;
+    /// what an earlier admission said of that is gone.
+    pub fn seen_at(&self, id: &NodeId, seen: &[SocketAddr], mut admission: Edit) -> Edit {
+        let seen: Vec<String> = seen.iter().take(SEEN_MAX).map(SocketAddr::to_string).collect();
+        if !seen.is_empty() {
+            admission.set.insert(field("seen"), json!(seen));
+        } else if self.member(id).is_some_and(|member| !member.seen.is_empty()) {
+            admission.unset.insert(field("seen"));
+        }
+        admission
+    }
+
     /// The going of a node by its own will: for [`member_path`].
     pub fn leaving(by: NodeId, who: &str, at_ms: u64) -> Edit {
         setting([("left", ending(by, who, at_ms))])
@@ -503,7 +530,7 @@ impl Roster {
     }
 
     /// Other addresses, the best first: for [`member_path`].
-    pub fn addressing(addresses: &[SocketAddr]) -> Edit {
+    pub fn addressing(addresses: &[Address]) -> Edit {
         setting([("addresses", json!(addresses))])
     }
 }
@@ -550,9 +577,14 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
         Some(name) if name.parse::<NodeName>().is_ok() => name.to_owned(),
         _ => format!("node-{}", id.short()),
     };
-    let addresses = document.value("addresses").and_then(Value::as_array);
-    let parsed = addresses.into_iter().flatten().filter_map(|a| a.as_str()?.parse().ok());
-    let parsed = parsed.map(canonical);
+    let texts = |name: &str| {
+        let list = document.value(name).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str)
+    };
+    let addresses = texts("addresses").filter_map(|text| text.parse().ok());
+    let addresses = addresses.map(Address::canonical).take(ADDRESSES_MAX).collect();
+    let seen = texts("seen").filter_map(|text| text.parse().ok());
+    let seen = seen.map(canonical).take(SEEN_MAX).collect();
     let read_id = |name: &str| admitted.get(name).and_then(Value::as_str);
     let place = Place::read(document, &given_name);
     let invite = read_id("invite").and_then(|t| t.parse().ok());
@@ -571,7 +603,8 @@ fn member(id: NodeId, document: &Document) -> Option<Member> {
             (None, Some(ending)) => Standing::Left(ending),
             (None, None) => Standing::Member,
         },
-        addresses: parsed.take(ADDRESSES_MAX).collect(),
+        addresses,
+        seen,
         admitted: stamp,
         since: place.since,
         claim: place.claim,
@@ -718,6 +751,35 @@ mod tests {
         let earlier = Keypair::from_seed([4; 32]).node_id();
         assert_eq!(roster.holder_of("pve-3").map(|m| m.id), Some(earlier));
         assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
+    }
+
+    /// What a joiner says of itself must not take away where others found it.
+    #[test]
+    fn where_a_member_was_seen_stays_until_it_is_admitted_again() {
+        let mut a = replica(1);
+        let id = Keypair::from_seed([3; 32]).node_id();
+        let (path, by) = (member_path(&id), a.node_id());
+        let seen: Vec<SocketAddr> = (1..=9).map(|n| ([198, 51, 100, n], 4747).into()).collect();
+        let admitted = |a: &Replica, seen: &[SocketAddr], at_ms| {
+            let roster = Roster::of(a);
+            let name = "pve-3".parse().unwrap();
+            let told = ["pve-3.lan:4747".parse().unwrap()];
+            let edit = roster.admission(&id, &name, &told, by, None, at_ms);
+            roster.seen_at(&id, seen, edit)
+        };
+        let edit = admitted(&a, &seen, 1000);
+        write(&mut a, &path, edit, 1000);
+        let told = ["pve-3.lan:4748".parse().unwrap(), Address::Ip(seen[1])];
+        write(&mut a, &path, Roster::addressing(&told), 2000);
+
+        let member = Roster::of(&a).member(&id).unwrap().clone();
+
+        assert_eq!(member.seen, seen[..SEEN_MAX]);
+        let places: Vec<String> = member.places().iter().map(Address::to_string).collect();
+        assert_eq!(places, ["pve-3.lan:4748", "198.51.100.2:4747", "198.51.100.1:4747"]);
+        let edit = admitted(&a, &[], 3000);
+        write(&mut a, &path, edit, 3000);
+        assert!(Roster::of(&a).member(&id).unwrap().seen.is_empty());
     }
 
     #[test]

@@ -9,11 +9,11 @@
 mod detour;
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::address::Address;
 use crate::codec::{self, DecodeError};
 use crate::id::DataCenterId;
 use crate::replica::sync;
@@ -75,7 +75,7 @@ pub struct Hello {
     pub wall_ms: u64,
     /// Where the sender can be reached, at most [`ADDRESSES_MAX`].
     #[serde(rename = "a", default)]
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Signed changes that prove the sender's membership, for one who has not heard of it yet.
     #[serde(rename = "p", default)]
     pub proof: Vec<ByteBuf>,
@@ -436,13 +436,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::address::tests::address;
 
     fn hello() -> impl Strategy<Value = Hello> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..64).prop_map(ByteBuf::from);
         (
             any::<(u16, [u8; 16], u64, u64)>(),
             "[a-z0-9é-]{0,40}",
-            prop::collection::vec(any::<SocketAddr>(), 0..=ADDRESSES_MAX),
+            prop::collection::vec(address(), 0..=ADDRESSES_MAX),
             prop::collection::vec(bytes(), 0..4),
             any::<(Option<u64>, Option<[u8; 16]>, bool)>(),
         )
@@ -455,7 +456,7 @@ mod tests {
                         name,
                         boot,
                         wall_ms,
-                        addresses: addresses.into_iter().map(without_scope).collect(),
+                        addresses,
                         proof,
                         supersedes: boot.is_multiple_of(2).then_some(wall_ms),
                         carries: boot.is_multiple_of(3),
@@ -467,11 +468,6 @@ mod tests {
                     }
                 },
             )
-    }
-
-    /// The text form of a socket address, which JSON and tests use, knows no flow label.
-    fn without_scope(address: SocketAddr) -> SocketAddr {
-        SocketAddr::new(address.ip(), address.port())
     }
 
     proptest! {
@@ -560,7 +556,7 @@ mod tests {
         hello.name = "n".repeat(NAME_BYTES_MAX + 1);
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.name.clear();
-        hello.addresses = vec![([127, 0, 0, 1], 1).into(); ADDRESSES_MAX + 1];
+        hello.addresses = vec!["127.0.0.1:1".parse().unwrap(); ADDRESSES_MAX + 1];
         assert!(matches!(Hello::decode(&hello.encode()), Err(DecodeError::TooLong { .. })));
         hello.addresses.clear();
         hello.digest = Some("0".repeat(DIGEST_BYTES_MAX + 1));

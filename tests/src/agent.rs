@@ -39,6 +39,8 @@ pub struct Agent {
     config: String,
     /// The host that it runs on, where that is not this one.
     network: Option<Arc<Namespace>>,
+    /// What it takes for `/etc/hosts`, where that is not this host's.
+    hosts: Option<PathBuf>,
     child: Option<Child>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
@@ -57,6 +59,7 @@ impl Agent {
             host: "127.0.0.1".to_owned(),
             config: String::new(),
             network: None,
+            hosts: None,
             child: None,
             args: Vec::new(),
             envs: Vec::new(),
@@ -114,6 +117,14 @@ impl Agent {
     #[must_use]
     pub fn in_network(mut self, network: &Arc<Namespace>) -> Self {
         self.network = Some(network.clone());
+        self
+    }
+
+    /// Lets it see this file as `/etc/hosts`, and what is written into it while it runs. Needs root,
+    /// which a [`Lab`](crate::Lab) needs, too.
+    #[must_use]
+    pub fn with_hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
         self
     }
 
@@ -400,6 +411,9 @@ impl Agent {
             .args(["--name", &self.name])
             .args(&self.args)
             .envs(self.envs.iter().map(|(name, value)| (name, value)));
+        if let Some(hosts) = &self.hosts {
+            Namespace::show_hosts(&mut command, hosts);
+        }
         match &self.network {
             Some(network) => network.enter(&mut command),
             // Agents of one host share its ports.

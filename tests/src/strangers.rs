@@ -116,7 +116,7 @@ async fn go_on(
         let (mesh, begun) = (mesh.clone(), begun.clone());
         tokio::spawn(async move {
             loop {
-                if let Ok(connection) = mesh.dial_join(node, &[address]).await {
+                if let Ok(connection) = mesh.dial_join(node, &[address.into()]).await {
                     begun.fetch_add(1, Ordering::Relaxed);
                     act(attack, &connection).await;
                 }
@@ -162,7 +162,7 @@ fn made_up() -> JoinRequest {
         terms_signature: vec![7; 64],
         proof: vec![7; 64],
         name: "stranger".into(),
-        addresses: vec![(STRANGERS_AT, 4790).into()],
+        addresses: vec![SocketAddr::from((STRANGERS_AT, 4790)).into()],
         version: "1.0".into(),
         wire_version: WIRE_VERSION,
         wall_ms: 1_800_000_000_000,

@@ -17,9 +17,10 @@ const PROTO: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("values", &[]),
     ("codec", &[]),
+    ("address", &["codec"]),
     ("identity", &["id", "time", "codec"]),
     ("replica", &["identity"]),
-    ("invitation", &["identity", "text"]),
+    ("invitation", &["identity", "text", "address"]),
     // How many an invitation admits is judged by what its issuer signed.
     ("roster", &["replica", "links", "invitation"]),
     ("settings", &["replica"]),
@@ -33,7 +34,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("departure", &["roster"]),
     // It judges by what the failure detector believes.
     ("isolation", &["liveness"]),
-    ("links", &["id", "time", "codec"]),
+    ("links", &["id", "time", "codec", "address"]),
     // How often a line is said again, who may come in, and what gets through: judged by times alone.
     ("repeats", &[]),
     ("bulk", &[]),
@@ -59,7 +60,8 @@ const AGENT: &[(&str, &[&str])] = &[
     ("receipts", &[]),
     ("store", &[]),
     ("repeats", &[]),
-    ("mesh", &["repeats"]),
+    ("resolver", &[]),
+    ("mesh", &["repeats", "resolver"]),
     ("replica", TASKS),
     ("sync", TASKS),
     ("liveness", TASKS),
@@ -96,6 +98,7 @@ const TASKS: &[&str] = &[
     "store",
     "mesh",
     "repeats",
+    "resolver",
     "replica",
     "sync",
     "liveness",

@@ -1,8 +1,9 @@
 //! Invitations: made, listed, called back, and read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use peerage_proto::access::Caller;
+use peerage_proto::address::Address;
 use peerage_proto::admission::invitation::{
     Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
 };
@@ -10,7 +11,7 @@ use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
-use peerage_proto::links::{best_of, canonical, promoted};
+use peerage_proto::links::{best_of, promoted};
 use peerage_proto::replica::{Actor, Replica};
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
@@ -80,6 +81,7 @@ async fn create(
         node_name,
         strict,
     };
+    let terms = within_bounds(terms);
     let Terms { invite, expires_ms, .. } = terms;
     let invitation = Invitation::issue(terms, node.key());
     let actor = Actor { who: caller.to_string(), via: "socket".into() };
@@ -112,21 +114,34 @@ fn seeds(
     roster: &Roster,
     strict: bool,
 ) -> Vec<Seed> {
-    let best = |addresses: &[SocketAddr]| best_of(addresses, SEED_ADDRESSES_MAX);
-    let own = Seed { node: membership.me, addresses: best(&own_addresses(node, links)) };
+    let best = |addresses: &[Address]| best_of(addresses, SEED_ADDRESSES_MAX);
+    let mut own = own_addresses(node, links);
+    let seen = roster.member(&membership.me).map(|me| me.seen.as_slice()).unwrap_or_default();
+    let seen = seen.iter().copied().map(Address::Ip).filter(|seen| !own.contains(seen));
+    let seen: Vec<Address> = seen.collect();
+    own.extend(seen);
+    let own = Seed { node: membership.me, addresses: best(&own) };
     let others = membership.alive().into_iter().filter_map(|id| {
         let met = node.mesh().peer(id).and_then(|peer| peer.path.address());
         let met: Vec<IpAddr> = met.map(|address| address.ip()).into_iter().collect();
-        let addresses = best(&promoted(&roster.member(&id)?.addresses, &met));
+        let addresses = best(&promoted(&roster.member(&id)?.places(), &met));
         Some(Seed { node: id, addresses })
     });
     let count = if strict { 0 } else { SEEDS_MAX - 1 };
     std::iter::once(own).chain(others.take(count)).collect()
 }
 
+/// Terms that are not too long to be read: names may be long, and then fewer other seeds have room.
+fn within_bounds(mut terms: Terms) -> Terms {
+    while !terms.fit() && terms.seeds.len() > 1 {
+        terms.seeds.pop();
+    }
+    terms
+}
+
 /// This node's addresses, those first at which a stranger finds it most likely: where its default
 /// route begins, then those that members dialled. What an operator put in order stays so.
-fn own_addresses(node: &Node, links: &OwnLinks) -> Vec<SocketAddr> {
+fn own_addresses(node: &Node, links: &OwnLinks) -> Vec<Address> {
     match links.origin {
         Origin::Interfaces => {
             let peers = node.mesh().peers().into_iter();
@@ -140,14 +155,14 @@ fn own_addresses(node: &Node, links: &OwnLinks) -> Vec<SocketAddr> {
 
 /// What may keep a host from joining by these seeds, of which this node is the first.
 fn warnings(links: &OwnLinks, seeds: &[Seed]) -> Vec<String> {
-    let alone = |seed: &Seed| seed.addresses.iter().all(|address| address.ip().is_loopback());
+    let alone = |seed: &Seed| seed.addresses.iter().all(Address::is_loopback);
     if seeds.iter().all(alone) {
         let why = match links.origin {
             Origin::Listen => "the agent listens there and nowhere else (--listen)",
             Origin::Interfaces => "this host has no other address (yet)",
             Origin::Set | Origin::Configured(_) => "that is what its links say",
         };
-        let at: Vec<_> = links.addresses().iter().map(SocketAddr::to_string).collect();
+        let at: Vec<_> = links.addresses().iter().map(Address::to_string).collect();
         return vec![format!(
             "this Join Information is good on this host alone: it names {}, since {why}; once other \
              hosts reach this one, or you told where (`peerage links set ADDRESS`), make it anew",
@@ -159,7 +174,7 @@ fn warnings(links: &OwnLinks, seeds: &[Seed]) -> Vec<String> {
     if left.is_empty() {
         return Vec::new();
     }
-    let left: Vec<_> = left.iter().map(SocketAddr::to_string).collect();
+    let left: Vec<_> = left.iter().map(Address::to_string).collect();
     vec![format!(
         "Join Information names {SEED_ADDRESSES_MAX} addresses of this node at most, and left out {}; \
          where these are the ones that matter, `peerage links set ADDRESS...` puts them first",
@@ -274,7 +289,7 @@ fn inspect(node: &Node, request: &Inspect) -> Answer<Inspection> {
     };
     let seeds = terms.seeds.iter().map(|seed| api::Seed {
         id: seed.node.to_string(),
-        addresses: seed.addresses.iter().map(|at| canonical(*at).to_string()).collect(),
+        addresses: seed.addresses.iter().map(|at| at.clone().canonical().to_string()).collect(),
     });
     Ok(Inspection {
         datacenter: Named { name: terms.datacenter_name.clone(), id: terms.datacenter.to_string() },

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use peerage_proto::access::Caller;
+use peerage_proto::address::Address;
 use peerage_proto::api::links::{
     GetLinks, GetNodeLinks, LinkWish, Links, OwnLink, PeerLinks, ResetLinks, SetLinks,
 };
@@ -27,15 +28,19 @@ fn links(node: &Node, handle: &LinksHandle) -> Links {
     let own = handle.own();
     let peers = node.mesh().peers();
     // The mesh has one port, so what was dialled is told apart by the address alone.
-    let dialled_at =
-        |ip: IpAddr| peers.iter().filter(|p| !p.dialled && p.local == Some(ip)).count();
+    let dialled_at = |address: &Address| {
+        let ips: Vec<IpAddr> =
+            node.mesh().known(std::slice::from_ref(address)).iter().map(|at| at.ip()).collect();
+        let is_there = |p: &&PeerStatus| !p.dialled && p.local.is_some_and(|ip| ips.contains(&ip));
+        peers.iter().filter(is_there).count()
+    };
     let links = own.links.iter().enumerate().map(|(index, link)| OwnLink {
         address: link.address.to_string(),
         rank: u32::try_from(index + 1).unwrap_or(u32::MAX),
         priority: link.priority.into(),
         name: link.name.clone(),
         interface: link.interface.clone(),
-        peers_in: u32::try_from(dialled_at(link.address.ip())).unwrap_or(u32::MAX),
+        peers_in: u32::try_from(dialled_at(&link.address)).unwrap_or(u32::MAX),
     });
     let (source, layer) = match own.origin {
         Origin::Set => ("set", None),
@@ -77,6 +82,7 @@ fn peer_links(node: &Node, member: Member) -> PeerLinks {
         path: member.path,
         rtt_ms: member.rtt_ms,
         addresses: member.addresses,
+        seen_at: member.seen_at,
     }
 }
 
@@ -85,7 +91,8 @@ impl Serve<SetLinks> for Agent {
         let each: Result<Vec<Link>, LinkError> = request.links.into_iter().map(link).collect();
         let wanted = each.and_then(in_order).map_err(|error| {
             ApiError::new(ErrorCode::BadRequest, error.to_string()).hint(
-                "such as `peerage links set 10.0.1.5 192.0.2.7:4747@2`; 1 is the best priority",
+                "such as `peerage links set 10.0.1.5 pve-1.example.org:4747@2`; 1 is the best \
+                 priority",
             )
         })?;
         take(&self.node, &self.links, Some(wanted)).await

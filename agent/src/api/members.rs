@@ -79,6 +79,7 @@ impl<'a> View<'a> {
             state: MemberState::Suspect,
             is_self: false,
             addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            seen_at: member.seen.iter().map(ToString::to_string).collect(),
             version: None,
             rtt_ms: None,
             path: "-".into(),

@@ -16,8 +16,9 @@ pub struct AgentArgs {
     /// The UDP address that other nodes talk to [default: [::]:4747]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Where other nodes are told to find this one; may be repeated, best first; [[link]] of the file
-    /// does not count then [default: found out]
+    /// Where other nodes are told to find this one: an IP address, or a DNS name that they look up when
+    /// they dial; may be repeated, best first; [[link]] of the file does not count then [default: found
+    /// out]
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub advertise: Vec<String>,
     /// What this node is called [default: the host's name]

@@ -23,8 +23,9 @@ pub struct LinksArgs {
 enum LinksCommand {
     /// Make these the links of this node, in place of all that it had, over restarts too
     Set {
-        /// An address of this node; without a port it is the one that the agent listens on. 1 is the
-        /// best priority and the default, 255 the last; of equal ones the first is tried first
+        /// An IP address of this node, or a DNS name that leads to it, which the others look up when
+        /// they dial; without a port it is the one that the agent listens on. 1 is the best priority
+        /// and the default, 255 the last; of equal ones the first is tried first
         #[arg(required = true, value_name = "ADDRESS[:PORT][@PRIORITY]")]
         links: Vec<LinkWish>,
     },
@@ -93,7 +94,14 @@ fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
     }
     console.table(&of_node(links))?;
     // One who dialled from behind NAT, or from a port of its own, is seen at none of its links.
-    if let Some(address) = links.address.as_ref().filter(|used| !links.addresses.contains(used)) {
+    // A name is reached at the address to which it leads.
+    let listed =
+        |used: &&String| links.addresses.iter().chain(&links.seen_at).any(|at| at == *used);
+    if let Some(address) = links.address.as_ref().filter(|used| !listed(used)) {
+        if links.dialled == Some(true) {
+            console.say(format_args!("{} is reached at {address}", links.name));
+            return Ok(());
+        }
         console.say(format_args!("{} is connected from {address}", links.name));
     }
     Ok(())
@@ -105,6 +113,12 @@ fn of_node(links: &PeerLinks) -> Table {
     for (index, address) in links.addresses.iter().enumerate() {
         let word = if in_use(address) { rtt(links) } else { UNKNOWN.to_owned() };
         table.row([address.as_str(), &(index + 1).to_string(), &word]);
+    }
+    for (index, address) in links.seen_at.iter().enumerate() {
+        let rank = (links.addresses.len() + index + 1).to_string();
+        let word =
+            if in_use(address) { rtt(links) } else { "seen there when it joined".to_owned() };
+        table.row([address.as_str(), &rank, &word]);
     }
     table
 }
@@ -127,7 +141,8 @@ mod tests {
                        "interface": "eth0", "peers_in": 1}],
             "peers": [{"name": "pve-2", "id": "01", "state": "alive", "address": "192.0.2.8:4747",
                        "dialled": true, "path": "direct", "rtt_ms": 0.25,
-                       "addresses": ["10.0.0.8:4747", "192.0.2.8:4747"]}],
+                       "addresses": ["10.0.0.8:4747", "192.0.2.8:4747"],
+                       "seen_at": ["203.0.113.8:31000"]}],
         }))
         .unwrap();
         let expected = "\
@@ -141,9 +156,10 @@ pve-2  alive  192.0.2.8:4747  0.2ms  direct
 ";
         assert_eq!(peers(&links.peers).to_string(), expected);
         let expected = "\
-LINK            RANK  USE
-10.0.0.8:4747   1     -
-192.0.2.8:4747  2     0.2ms
+LINK               RANK  USE
+10.0.0.8:4747      1     -
+192.0.2.8:4747     2     0.2ms
+203.0.113.8:31000  3     seen there when it joined
 ";
         assert_eq!(of_node(&links.peers[0]).to_string(), expected);
     }

@@ -266,7 +266,8 @@ async fn confirm_removal(node: &str, client: &Client, console: &mut Console) -> 
     let mut about = Table::default();
     about.row(["Node", &format!("{} ({})", member.name, short(&member.id))]);
     about.row(["State", member.state.word()]);
-    about.row(["Addresses", &member.addresses.join(" ")]);
+    let places: Vec<_> = member.addresses.iter().chain(&member.seen_at).cloned().collect();
+    about.row(["Addresses", &places.join(" ")]);
     if console.confirm(&about, "It is there. Remove it for good?")? {
         return Ok(());
     }

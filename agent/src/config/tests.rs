@@ -186,7 +186,7 @@ fn a_list_in_the_environment_is_divided_by_commas() {
 #[test]
 fn links_are_taken_by_priority_and_equal_ones_as_they_stand() {
     let (_folder, file) = written(
-        "[[link]]\naddress = '10.0.1.5'\npriority = 2\n\
+        "[[link]]\naddress = 'PVE-1.example.org'\npriority = 2\n\
          [[link]]\naddress = '10.0.2.5:99'\nname = 'storage'\n\
          [[link]]\naddress = '[2001:db8::5]:99'\npriority = 2\n",
     );
@@ -194,7 +194,7 @@ fn links_are_taken_by_priority_and_equal_ones_as_they_stand() {
     let config = Config::load(&flags, &environment(&[])).unwrap();
     let (links, source) = config.links.clone().unwrap();
     let links: Vec<String> = links.iter().map(ToString::to_string).collect();
-    assert_eq!(links, ["10.0.2.5:99@1 (storage)", "10.0.1.5@2", "[2001:db8::5]:99@2"]);
+    assert_eq!(links, ["10.0.2.5:99@1 (storage)", "pve-1.example.org@2", "[2001:db8::5]:99@2"]);
     assert_eq!(source, file.display().to_string());
     let shown = config.shown().iter().find(|shown| shown.key == "link").unwrap();
     assert_eq!(shown.value, ["10.0.1.5@2", "10.0.2.5:99@1 (storage)", "[2001:db8::5]:99@2"]);
@@ -217,7 +217,8 @@ fn what_is_advertised_is_in_order_and_a_later_layer_overrules_the_links_of_a_fil
 #[test]
 fn links_that_are_wrong_are_told_with_their_key_and_the_reason() {
     for (text, words) in [
-        ("[[link]]\naddress = 'here'\n", ["link", "ADDRESS:PORT"]),
+        ("[[link]]\naddress = '10.0.0.300'\n", ["link", "four numbers from 0 to 255"]),
+        ("[[link]]\naddress = 'pve_1..lan'\n", ["link", "nothing before one of its dots"]),
         ("[[link]]\naddress = 'fe80::1'\n", ["link", "one cable"]),
         ("[[link]]\naddress = '10.0.1.5'\npriority = 0\n", ["link", "from 1 (the best) to 255"]),
         ("[[link]]\naddress = '10.0.1.5'\npriority = -1\n", ["link", "from 1 (the best) to 255"]),

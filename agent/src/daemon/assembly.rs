@@ -3,11 +3,11 @@
 //! The daemon hands in those of its host, a simulation those that it holds; all between them and the
 //! api is wired here, so what a simulation shows is what runs on hosts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use peerage_proto::address::Address;
 use peerage_proto::identity::Keypair;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::wire::StreamKind;
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::gate::NodeGate;
 use crate::links::NetworkLook;
 use crate::membership::{Inbound, Membership};
-use crate::mesh::{Bind, Mesh, Router, Underlay};
+use crate::mesh::{Bind, Mesh, Places, Router, Underlay};
 use crate::node::{KeyPlace, META_BOOT, META_PORT, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
 use crate::seed::serve_joiners;
@@ -43,7 +43,7 @@ pub struct Ground {
     /// The name that it takes where nobody says otherwise.
     pub name: OwnName,
     /// Where the others are told to find it, now and later, the best first.
-    pub addresses: watch::Receiver<Vec<SocketAddr>>,
+    pub addresses: watch::Receiver<Vec<Address>>,
     /// The time.
     pub clock: Clock,
     /// How the host is looked at.
@@ -104,7 +104,11 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
     let lookup = move |peer| {
         let membership: Option<Arc<Membership>> = known.borrow().clone();
         let roster = membership.map(|membership| membership.roster());
-        roster.and_then(|r| r.member(&peer).map(|m| m.addresses.clone())).unwrap_or_default()
+        let places = roster.and_then(|roster| {
+            let member = roster.member(&peer)?;
+            Some(Places { told: member.addresses.clone(), seen: member.seen.clone() })
+        });
+        places.unwrap_or_default()
     };
     let mesh = Mesh::start(&key, underlay, gate, lookup, router).context("the mesh")?;
 

@@ -7,6 +7,7 @@
 
 mod guests;
 mod interfaces;
+mod names;
 mod netlink;
 
 use std::future::pending;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::isolation::Network;
 use peerage_proto::links::{Link, Priority, Steadiness, canonical};
 use peerage_proto::time::HowLong;
@@ -25,6 +27,7 @@ use crate::clock::Clock;
 use crate::store::{Store, StoreError, Write};
 
 pub use interfaces::{HostAddress, default_route_addresses, host_addresses, host_network};
+pub use names::warn_of_names;
 
 use netlink::AddressChanges;
 
@@ -72,19 +75,19 @@ pub struct OwnLinks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLink {
     /// Where.
-    pub address: SocketAddr,
+    pub address: Address,
     /// How much it is preferred.
     pub priority: Priority,
     /// What its operator calls it.
     pub name: Option<String>,
-    /// The interface that has the address; none behind NAT.
+    /// The interface that has the address; none behind NAT, and none for a name.
     pub interface: Option<String>,
 }
 
 impl OwnLinks {
     /// The addresses, the best first.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.links.iter().map(|link| link.address).collect()
+    pub fn addresses(&self) -> Vec<Address> {
+        self.links.iter().map(|link| link.address.clone()).collect()
     }
 }
 
@@ -134,13 +137,15 @@ impl Sources {
     /// Where this node is reached, on a host that has these addresses now.
     fn resolved(&self, host: &[HostAddress]) -> OwnLinks {
         let port = self.bound.port();
-        let on_host = |address: SocketAddr| host.iter().find(|found| found.ip == address.ip());
-        let interface = |address| on_host(address).map(|found| found.interface.clone());
-        let link = |(address, priority, name): (SocketAddr, Priority, Option<String>)| OwnLink {
+        let interface = |address: &Address| {
+            let ip = address.ip()?.ip();
+            host.iter().find(|found| found.ip == ip).map(|found| found.interface.clone())
+        };
+        let link = |(address, priority, name): (Address, Priority, Option<String>)| OwnLink {
+            interface: interface(&address),
             address,
             priority,
             name,
-            interface: interface(address),
         };
         let given = |links: &[Link]| {
             let each =
@@ -170,12 +175,13 @@ impl Sources {
                     ips.push(Ipv4Addr::LOCALHOST.into());
                 }
                 let each = ips.into_iter().enumerate();
-                let each = each.map(|(i, ip)| ((ip, port).into(), Priority::of_place(i), None));
+                let each = each
+                    .map(|(i, ip)| (Address::Ip((ip, port).into()), Priority::of_place(i), None));
                 let links = each.map(link).collect();
                 OwnLinks { origin: Origin::Interfaces, links, overruled: None }
             }
             (None, None) => {
-                let links = vec![link((self.bound, Priority::default(), None))];
+                let links = vec![link((self.bound.into(), Priority::default(), None))];
                 OwnLinks { origin: Origin::Listen, links, overruled: None }
             }
         }
@@ -203,7 +209,7 @@ pub enum LinksError {
 pub struct LinksHandle {
     orders: mpsc::Sender<Order>,
     own: watch::Receiver<OwnLinks>,
-    addresses: watch::Receiver<Vec<SocketAddr>>,
+    addresses: watch::Receiver<Vec<Address>>,
 }
 
 impl std::fmt::Debug for Order {
@@ -233,7 +239,7 @@ impl LinksHandle {
     }
 
     /// Its addresses as they are and will be, the best first.
-    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+    pub fn addresses(&self) -> watch::Receiver<Vec<Address>> {
         self.addresses.clone()
     }
 
@@ -255,7 +261,7 @@ struct Task {
     store: Store,
     clock: Clock,
     own: watch::Sender<OwnLinks>,
-    addresses: watch::Sender<Vec<SocketAddr>>,
+    addresses: watch::Sender<Vec<Address>>,
     steadiness: Steadiness,
 }
 
@@ -301,7 +307,7 @@ impl Task {
     fn look(&mut self) -> Option<Instant> {
         let host = host_addresses();
         let links = self.sources.resolved(&host);
-        let cut_off = links.links.iter().all(|link| link.address.ip().is_loopback());
+        let cut_off = links.links.iter().all(|link| link.address.is_loopback());
         if cut_off || links == *self.own.borrow() {
             // A host without any address can tell nobody, and may come back as it was.
             return None;
@@ -329,7 +335,7 @@ impl Task {
 }
 
 fn spelt(links: &OwnLinks) -> String {
-    links.addresses().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ")
+    links.addresses().iter().map(Address::to_string).collect::<Vec<_>>().join(" ")
 }
 
 async fn until(due: Option<Instant>) {
@@ -418,7 +424,11 @@ mod tests {
             assert!(sources.follow_host());
             let addresses = sources.resolved(&host_addresses()).addresses();
             assert!(!addresses.is_empty());
-            assert!(addresses.iter().all(|a| (v6 || a.is_ipv4()) && a.port() == 5000));
+            assert!(
+                addresses
+                    .iter()
+                    .all(|a| { a.ip().is_some_and(|ip| v6 || ip.is_ipv4()) && a.port() == 5000 })
+            );
         }
         let alone = resolved(&sources(&[], &[], "[::]:5000")).1;
         assert_eq!(alone, ["127.0.0.1:5000"], "a host without a network");

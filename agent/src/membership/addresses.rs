@@ -1,10 +1,10 @@
 //! Where this node is reached, told to whoever should know: in the hello, among the vitals, and in
 //! its own record of the roster.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::replica::Actor;
 use peerage_proto::roster::{Roster, member_path};
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// may have changed while it was away. Nothing is written where the record says so already.
 pub(super) async fn follow_addresses(
     this: Arc<Membership>,
-    mut addresses: watch::Receiver<Vec<SocketAddr>>,
+    mut addresses: watch::Receiver<Vec<Address>>,
 ) {
     loop {
         let now = addresses.borrow_and_update().clone();
@@ -35,7 +35,7 @@ pub(super) async fn follow_addresses(
             hello.addresses.clone_from(&now);
             news
         });
-        this.vitals.tell(|own| own.addresses = now.iter().map(SocketAddr::to_string).collect());
+        this.vitals.tell(|own| own.addresses = now.iter().map(Address::to_string).collect());
         record(&this, &now).await;
         if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, addresses.changed()).await {
             return;
@@ -45,14 +45,14 @@ pub(super) async fn follow_addresses(
 
 /// Whether the host has no network (yet), as in the first seconds after it was switched on: what is
 /// known of it is better than that it is reached by nobody but itself.
-fn is_cut_off(this: &Membership, addresses: &[SocketAddr]) -> bool {
-    let alone = |addresses: &[SocketAddr]| addresses.iter().all(|a| a.ip().is_loopback());
+fn is_cut_off(this: &Membership, addresses: &[Address]) -> bool {
+    let alone = |addresses: &[Address]| addresses.iter().all(Address::is_loopback);
     let roster = this.roster();
     alone(addresses) && roster.member(&this.me).is_some_and(|me| !alone(&me.addresses))
 }
 
 /// Makes this node's record say these addresses.
-async fn record(this: &Membership, addresses: &[SocketAddr]) {
+async fn record(this: &Membership, addresses: &[Address]) {
     let roster = this.roster();
     let known = roster.member(&this.me).filter(|me| me.is_current());
     if known.is_none_or(|me| me.addresses == addresses) {

@@ -77,7 +77,7 @@ pub(super) async fn call_those_put_out(this: Arc<Membership>) {
             // What it has against this node is noted on the way. Whoever takes the call is refused
             // here, and hears why when it dials back.
             match this.mesh.connect(node).await {
-                Err(DialError::WrongKey { .. }) => drop(settled.insert(node)),
+                Err(DialError::WrongKey { is_self: false, .. }) => drop(settled.insert(node)),
                 Err(DialError::Refused(refusal)) if is_aside(refusal.code) => {
                     settled.insert(node);
                 }

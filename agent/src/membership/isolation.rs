@@ -46,7 +46,7 @@ impl Membership {
     fn network(&self, standings: &Standings) -> Network {
         let is_missed = standings.values().any(|standing| standing.state != State::Alive);
         // Agents that are reached on their own host only need no card.
-        let is_told = self.hello.borrow().addresses.iter().any(|at| !at.ip().is_loopback());
+        let is_told = self.hello.borrow().addresses.iter().any(|at| !at.is_loopback());
         if is_missed && is_told { (self.network)() } else { Network::Unknown }
     }
 }

@@ -17,13 +17,13 @@ mod openings;
 mod stalls;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use peerage_proto::address::Address;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::liveness::State;
@@ -115,7 +115,7 @@ pub struct Parts<D> {
     /// The version of the agent.
     pub version: String,
     /// Where this node is reached, now and later, the best first.
-    pub addresses: watch::Receiver<Vec<SocketAddr>>,
+    pub addresses: watch::Receiver<Vec<Address>>,
     /// The time.
     pub clock: Clock,
     /// How the host is looked at.
@@ -194,7 +194,7 @@ pub struct Opening {
     heard: mpsc::Sender<Heard>,
     received: mpsc::Sender<Received>,
     happenings: Feed<Happening>,
-    addresses: watch::Receiver<Vec<SocketAddr>>,
+    addresses: watch::Receiver<Vec<Address>>,
     clock: Clock,
     look: vitals::host::Look,
     time: watch::Sender<ClockStanding>,
@@ -261,7 +261,7 @@ impl Membership {
             version: Some(parts.version.clone()),
             boot: Some(boot),
             started_ms: Some(started_ms(clock.now())),
-            addresses: parts.addresses.borrow().iter().map(SocketAddr::to_string).collect(),
+            addresses: parts.addresses.borrow().iter().map(Address::to_string).collect(),
             ..Vitals::default()
         };
         let (received, vitals_inbox) = mpsc::channel(vitals::INBOX_LEN);

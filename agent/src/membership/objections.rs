@@ -194,7 +194,7 @@ async fn ask_again(this: Arc<Membership>, by: NodeId) {
             || this.mesh.is_connected(by)
             || match this.mesh.connect(by).await {
                 // Another identity is there now: it gave way.
-                Ok(()) | Err(DialError::WrongKey { .. }) => true,
+                Ok(()) | Err(DialError::WrongKey { is_self: false, .. }) => true,
                 Err(DialError::Refused(refusal)) => is_aside(refusal.code),
                 Err(_) => false,
             };

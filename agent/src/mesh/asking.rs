@@ -83,7 +83,7 @@ impl Mesh {
     ) -> Option<Hello> {
         let ours = Hello { only_looks: true, ..self.pool.gate.hello()? };
         let looking = async {
-            let raced = self.pool.dialler.race(peer, ALPN_MEMBER, &[address]).await;
+            let raced = self.pool.dialler.race(peer, ALPN_MEMBER, &[address.into()]).await;
             let connection = raced.ok()?;
             let exchange = async {
                 let (mut send, mut recv) = connection.open_bi().await.ok()?;

@@ -1,5 +1,6 @@
 //! Reaching a node: its addresses in a race, and how long to rest after a failure.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,18 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
-use peerage_proto::links::canonical;
+use peerage_proto::links::{NAMES_MAX, canonical};
 use peerage_proto::roster::ADDRESSES_MAX;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
 use super::tls::Identity;
-use super::ways::{Path, Way};
+use super::ways::{Path, Places, Way};
 use super::width::too_narrow;
+use crate::resolver::{Resolver, Unresolved};
 
 /// How long all addresses of a node together are tried.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +40,12 @@ const DOUBLINGS_MAX: u32 = 16;
 pub trait Addresses: Send + Sync + 'static {
     /// The addresses of a node, the best first; none for a node that is not known. A connection
     /// over a lesser one moves to a better one when that answers.
-    fn of(&self, peer: NodeId) -> Vec<SocketAddr>;
+    fn of(&self, peer: NodeId) -> Places;
 }
 
-impl<F: Fn(NodeId) -> Vec<SocketAddr> + Send + Sync + 'static> Addresses for F {
-    fn of(&self, peer: NodeId) -> Vec<SocketAddr> {
-        self(peer)
+impl<P: Into<Places>, F: Fn(NodeId) -> P + Send + Sync + 'static> Addresses for F {
+    fn of(&self, peer: NodeId) -> Places {
+        self(peer).into()
     }
 }
 
@@ -58,15 +61,19 @@ pub enum DialError {
     /// No address of the node is known.
     #[error("no address is known")]
     NoAddress,
+    /// The only address is a name that leads nowhere from here.
+    #[error("{0} (see /etc/hosts and the DNS of this host)")]
+    Unresolved(Unresolved),
     /// Nothing answered as it should.
     #[error("no answer at {} within {after:.1?}", Tried(.tried))]
     Unreachable {
-        /// Each address and what became of it.
-        tried: Vec<(SocketAddr, String)>,
+        /// Each address, or name, and what became of it.
+        tried: Vec<(String, String)>,
         /// How long they were tried.
         after: Duration,
     },
-    /// A host with another key answered, and no other address did better.
+    /// A host with another key answered, and no other address did better. That it was this very host
+    /// tells nothing of the node, and is told only where there was no other address.
     #[error("{}", Found { at, found, is_self: *is_self })]
     WrongKey {
         /// Where.
@@ -134,13 +141,13 @@ impl std::fmt::Display for Found<'_> {
     }
 }
 
-struct Tried<'a>(&'a [(SocketAddr, String)]);
+struct Tried<'a>(&'a [(String, String)]);
 
 impl std::fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, (address, error)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{} ({error})", canonical(*address))?;
+            write!(f, "{comma}{address} ({error})")?;
         }
         Ok(())
     }
@@ -171,6 +178,129 @@ pub(super) struct Dialler {
     /// The same for detours, on which nothing larger than the smallest packets passes.
     pub(super) detour_transport: Arc<TransportConfig>,
     pub(super) identity: Identity,
+    /// Where names lead.
+    pub(super) names: Resolver,
+}
+
+/// What a way that was tried came to.
+enum Step {
+    Connected(Connection),
+    /// The name leads to these.
+    Led(Vec<SocketAddr>),
+}
+
+/// What became of a way that was begun.
+enum Fate {
+    Open,
+    /// The name led to addresses, which are ways of their own.
+    Led,
+    Failed(DialError),
+}
+
+/// The ways to a node, as they are tried one after the other.
+struct Race {
+    /// Those that were not begun yet.
+    waiting: VecDeque<Way>,
+    /// How many of them may be names.
+    names_left: usize,
+    begun: Vec<(Way, Fate)>,
+}
+
+impl Race {
+    fn over(ways: &[Way]) -> Self {
+        Self { waiting: ways.iter().cloned().collect(), names_left: NAMES_MAX, begun: Vec::new() }
+    }
+
+    /// Begins the next way. An address is tried once, whatever led to it, and of names the first few.
+    fn begin(&mut self) -> Option<(usize, Way)> {
+        while let Some(way) = self.waiting.pop_front() {
+            let is_new = match &way {
+                Way::Direct(address, _) => !self.has_begun(*address),
+                Way::Named(..) => self.names_left > 0,
+                Way::Detour(_) => true,
+            };
+            if is_new {
+                self.names_left -= usize::from(matches!(way, Way::Named(..)));
+                self.begun.push((way.clone(), Fate::Open));
+                return Some((self.begun.len() - 1, way));
+            }
+        }
+        None
+    }
+
+    fn has_begun(&self, address: SocketAddr) -> bool {
+        self.begun.iter().any(|(way, _)| match way {
+            Way::Direct(other, _) => canonical(*other) == canonical(address),
+            Way::Named(..) | Way::Detour(_) => false,
+        })
+    }
+
+    /// A name led to these: they come next.
+    fn led(&mut self, index: usize, to: Vec<SocketAddr>) {
+        let (way, fate) = &mut self.begun[index];
+        *fate = Fate::Led;
+        if let Way::Named(name, _) = way {
+            for address in to.into_iter().rev() {
+                self.waiting.push_front(Way::Direct(address, Some(name.clone())));
+            }
+        }
+    }
+
+    fn failed(&mut self, index: usize, error: DialError) {
+        self.begun[index].1 = Fate::Failed(error);
+    }
+
+    /// Nobody was reached: whatever names led to may be old.
+    fn doubt(&self, names: &Resolver) {
+        let led = self.begun.iter().filter(|(_, fate)| matches!(fate, Fate::Led));
+        for (way, _) in led {
+            if let Way::Named(name, _) = way {
+                names.doubt(name);
+            }
+        }
+    }
+
+    /// Why the node was not reached.
+    fn failure(self, after: Duration) -> DialError {
+        let (mut tried, mut wrong, mut only) = (Vec::new(), None, None);
+        for (way, fate) in self.begun.into_iter().chain(self.waiting.into_iter().map(unbegun)) {
+            // Detours were made up here: an operator looks for the addresses.
+            let Some(shown) = way.shown() else { continue };
+            match fate {
+                Fate::Led => {}
+                Fate::Open => tried.push((shown, silent(&way))),
+                Fate::Failed(error) => {
+                    tried.push((shown, error.to_string()));
+                    match &error {
+                        DialError::WrongKey { is_self: false, .. } => wrong = Some(error),
+                        _ => only = Some(error),
+                    }
+                }
+            }
+        }
+        match (wrong, only) {
+            (Some(wrong), _) => wrong,
+            // It says all that there is to say.
+            (None, Some(only @ (DialError::WrongKey { .. } | DialError::Unresolved(_))))
+                if tried.len() == 1 =>
+            {
+                only
+            }
+            _ => DialError::Unreachable { tried, after },
+        }
+    }
+}
+
+fn unbegun(way: Way) -> (Way, Fate) {
+    (way, Fate::Open)
+}
+
+/// What is said of a way that came to no end.
+fn silent(way: &Way) -> String {
+    match way {
+        Way::Direct(address, _) => too_narrow(*address).unwrap_or_else(|| "silent".to_owned()),
+        Way::Named(..) | Way::Detour(_) => "not looked up yet".to_owned(),
+    }
 }
 
 impl Dialler {
@@ -180,15 +310,15 @@ impl Dialler {
         &self,
         peer: NodeId,
         alpn: &[u8],
-        addresses: &[SocketAddr],
+        addresses: &[Address],
     ) -> Result<Connection, DialError> {
-        let ways: Vec<Way> =
-            addresses.iter().take(ADDRESSES_MAX).map(|address| Way::Direct(*address)).collect();
+        let ways = Way::to_each(&addresses[..addresses.len().min(ADDRESSES_MAX)]);
         let pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
         self.race_over(peer, alpn, &ways, pace).await
     }
 
-    /// The same over all ways to a node: the better ones first, detours last.
+    /// The same over all ways to a node: the better ones first, detours last. A name takes its turn
+    /// to be looked up, and the addresses to which it leads come next.
     pub(super) async fn race_over(
         &self,
         peer: NodeId,
@@ -200,77 +330,74 @@ impl Dialler {
             return Err(DialError::NoAddress);
         }
         let started = tokio::time::Instant::now();
-        let mut waiting = ways.iter().peekable();
+        let mut race = Race::over(ways);
         let mut after_a_detour = false;
-        let mut tried = Vec::new();
-        let mut wrong = None;
         let mut attempts = FuturesUnordered::new();
-        attempts.extend(waiting.next().map(|way| self.attempt(peer, alpn, way)));
+        attempts.extend(race.begin().map(|next| self.attempt(peer, alpn, next)));
         let ended = tokio::time::timeout(pace.timeout, async {
             loop {
-                let is_detour = matches!(waiting.peek(), Some(Way::Detour(_)));
+                let is_detour = matches!(race.waiting.front(), Some(Way::Detour(_)));
                 let stagger =
                     if is_detour && !after_a_detour { pace.detours_after } else { STAGGER };
                 let next = tokio::select! {
                     biased;
-                    Some((way, result)) = attempts.next() => match result {
-                        Ok(connection) => return Some(connection),
-                        Err(error) => {
-                            if let DialError::WrongKey { .. } = error {
-                                wrong = Some(error.clone());
-                            }
-                            if let Way::Direct(address) = way {
-                                tried.push((*address, error.to_string()));
-                            }
-                            waiting.next()
+                    Some((index, result)) = attempts.next() => {
+                        match result {
+                            Ok(Step::Connected(connection)) => return Some(connection),
+                            Ok(Step::Led(to)) => race.led(index, to),
+                            Err(error) => race.failed(index, error),
                         }
-                    },
-                    () = tokio::time::sleep(stagger), if waiting.len() > 0 => waiting.next(),
+                        race.begin()
+                    }
+                    () = tokio::time::sleep(stagger), if !race.waiting.is_empty() => race.begin(),
                     else => return None,
                 };
-                after_a_detour |= matches!(next, Some(Way::Detour(_)));
-                attempts.extend(next.map(|way| self.attempt(peer, alpn, way)));
+                after_a_detour |= matches!(next, Some((_, Way::Detour(_))));
+                attempts.extend(next.map(|next| self.attempt(peer, alpn, next)));
             }
         })
         .await;
-        match (ended, wrong) {
-            (Ok(Some(reached)), _) => Ok(reached),
-            (_, Some(wrong)) => Err(wrong),
-            (_, None) => {
-                // Detours were made up here: an operator looks for the addresses.
-                for way in ways {
-                    if let Way::Direct(address) = way
-                        && !tried.iter().any(|(other, _)| other == address)
-                    {
-                        let why = too_narrow(*address).unwrap_or_else(|| "silent".to_owned());
-                        tried.push((*address, why));
-                    }
-                }
-                Err(DialError::Unreachable { tried, after: started.elapsed() })
+        match ended {
+            Ok(Some(reached)) => Ok(reached),
+            Ok(None) | Err(_) => {
+                race.doubt(&self.names);
+                Err(race.failure(started.elapsed()))
             }
         }
     }
 
-    async fn attempt<'w>(
+    async fn attempt(
         &self,
         peer: NodeId,
         alpn: &[u8],
-        way: &'w Way,
-    ) -> (&'w Way, Result<Connection, DialError>) {
-        let at = way.path();
-        let result = match way {
-            Way::Direct(address) => self.handshake(peer, alpn, *address, at, &self.transport).await,
-            Way::Detour(detour) => tokio::select! {
-                biased;
-                () = detour.refused.notified() => {
-                    Err(DialError::Lost("the member in between does not reach it".to_owned()))
+        (index, way): (usize, Way),
+    ) -> (usize, Result<Step, DialError>) {
+        let result = match &way {
+            Way::Direct(address, _) => {
+                let at = Path::Direct(canonical(*address));
+                self.handshake(peer, alpn, *address, at, &self.transport).await
+            }
+            Way::Named(name, port) => {
+                let found = self.names.resolve(name).await;
+                let led = found.map(|ips| ips.into_iter().map(|ip| (ip, *port).into()).collect());
+                return (index, led.map(Step::Led).map_err(DialError::Unresolved));
+            }
+            Way::Detour(detour) => {
+                let at = Path::Through(detour.through);
+                tokio::select! {
+                    biased;
+                    () = detour.refused.notified() => {
+                        Err(DialError::Lost("the member in between does not reach it".to_owned()))
+                    }
+                    result =
+                        self.handshake(peer, alpn, detour.address, at, &self.detour_transport) =>
+                    {
+                        result
+                    }
                 }
-                result = self.handshake(peer, alpn, detour.address, at, &self.detour_transport) => {
-                    result
-                }
-            },
+            }
         };
-        (way, result)
+        (index, result.map(Step::Connected))
     }
 
     async fn handshake(

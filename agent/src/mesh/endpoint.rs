@@ -25,6 +25,7 @@ use super::gauge::Gauged;
 use super::socket::{HearingSocket, Refusals};
 use super::timer::QuicRuntime;
 use super::tls::Identity;
+use crate::resolver::Resolver;
 
 /// How long a connection may be silent before both sides forget it. Nothing keeps it alive: what
 /// is not used costs nothing, and comes back in one handshake.
@@ -89,6 +90,8 @@ pub struct Underlay {
     pub rng_seed: Option<[u8; 32]>,
     /// Makes connection ids; derived from the node's key if `None`.
     pub connection_ids: Option<ConnectionIds>,
+    /// Leads the names among addresses to IP addresses.
+    pub names: Resolver,
 }
 
 impl Underlay {
@@ -113,6 +116,7 @@ impl Underlay {
             mtu_discovery: true,
             rng_seed: None,
             connection_ids: None,
+            names: Resolver::system(),
         })
     }
 

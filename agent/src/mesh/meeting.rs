@@ -1,9 +1,9 @@
 //! Meeting a member at addresses that its operator gave, whatever was known of it before.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 
 use super::Mesh;
@@ -21,7 +21,7 @@ impl Mesh {
     ///
     /// # Errors
     /// [`DialError`]; what was known of the node stays.
-    pub async fn meet(&self, peer: NodeId, addresses: &[SocketAddr]) -> Result<(), DialError> {
+    pub async fn meet(&self, peer: NodeId, addresses: &[Address]) -> Result<(), DialError> {
         if peer == self.pool.own {
             return Err(DialError::Own);
         }
@@ -36,8 +36,8 @@ impl Mesh {
 }
 
 impl Pool {
-    async fn meet(self: Arc<Self>, id: NodeId, addresses: &[SocketAddr]) -> Result<(), DialError> {
-        let ways: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
+    async fn meet(self: Arc<Self>, id: NodeId, addresses: &[Address]) -> Result<(), DialError> {
+        let ways = Way::to_each(addresses);
         let pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
         let connection = self.race(id, &ways, pace).await?;
         // A connection that stands does not answer, or nobody would have been dialled.

@@ -55,6 +55,7 @@ use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::broadcast;
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
@@ -71,7 +72,7 @@ pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
 pub use socket::Refusals;
 pub use timer::QuicRuntime;
 pub use tls::joining_binding;
-pub use ways::Path;
+pub use ways::{Path, Places};
 pub use width::{narrowness, too_narrow};
 
 use detour::DetourSocket;
@@ -79,6 +80,8 @@ use dial::Dialler;
 use pool::Pool;
 use tls::Identity;
 use waiting::Outgoing;
+
+use crate::resolver::Resolver;
 
 /// Events that a listener may be behind before it misses the oldest.
 const EVENTS_MAX: usize = 1024;
@@ -110,13 +113,14 @@ impl Mesh {
         let detours = socket.detours.clone();
         let refusals = underlay.refusals.listen();
         let underlay = Underlay { socket, ..underlay };
+        let names = underlay.names.clone();
         let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
         let detour_transport = Arc::new(endpoint::transport(false));
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let messages = router.messages(StreamKind::Detour, relay::INBOX_MAX);
         let pool = Arc::new(Pool::new(
             keypair.node_id(),
-            Dialler { endpoint, transport, detour_transport, identity },
+            Dialler { endpoint, transport, detour_transport, identity, names },
             Arc::new(gate),
             Arc::new(addresses),
             Arc::new(router),
@@ -202,7 +206,7 @@ impl Mesh {
     pub async fn dial_join(
         &self,
         peer: NodeId,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
     ) -> Result<Connection, DialError> {
         self.pool.dialler.race(peer, ALPN_JOIN, addresses).await
     }
@@ -219,6 +223,17 @@ impl Mesh {
     /// Whether what is large is held back from a peer now.
     pub fn is_held_back(&self, peer: NodeId) -> bool {
         self.pool.peer(peer).is_some_and(|peer| peer.bulk.is_held())
+    }
+
+    /// The IP addresses that these stand for now, as far as it is known where their names lead; what
+    /// is not known is looked up meanwhile.
+    pub fn known(&self, addresses: &[Address]) -> Vec<SocketAddr> {
+        self.pool.dialler.names.known(addresses)
+    }
+
+    /// Where names lead.
+    pub fn names(&self) -> &Resolver {
+        &self.pool.dialler.names
     }
 
     /// Closes the connection with a peer, if there is one. What was not sent yet is lost; whoever

@@ -4,7 +4,6 @@
 //! table is behind a lock that is held for a few map operations and never while anything waits.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,6 +14,7 @@ use rand::seq::SliceRandom;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::ALPN_MEMBER;
 
@@ -286,10 +286,10 @@ impl Pool {
     async fn dial_everywhere(
         &self,
         id: NodeId,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
     ) -> Result<Connection, DialError> {
         self.begin_dial()?;
-        let direct: Vec<Way> = addresses.iter().copied().map(Way::Direct).collect();
+        let direct = Way::to_each(addresses);
         let direct = self.dialler.race_over(id, ALPN_MEMBER, &direct, DIAL);
         let failed = Notify::new();
         let around = async {
@@ -417,7 +417,7 @@ impl Pool {
     }
 
     /// The addresses of a node, best first.
-    pub(super) fn known_addresses(&self, id: NodeId) -> Vec<SocketAddr> {
+    pub(super) fn known_addresses(&self, id: NodeId) -> Vec<Address> {
         let roster = self.addresses.of(id);
         match self.read().routes.get(&id) {
             Some(route) => route.whereabouts.addresses(roster),
@@ -446,7 +446,7 @@ impl Pool {
 
     /// A dial came to nothing: those who waited are told, and the node rests. If the peer has
     /// dialled us meanwhile all is well.
-    fn fail(&self, id: NodeId, mark: &Arc<()>, addresses: Vec<SocketAddr>, error: DialError) {
+    fn fail(&self, id: NodeId, mark: &Arc<()>, addresses: Vec<Address>, error: DialError) {
         self.counters.dials_failed.add(1);
         tracing::debug!(peer = %id.short(), %error, "a dial failed");
         if let DialError::Refused(refusal) = &error {

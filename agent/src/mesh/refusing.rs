@@ -56,7 +56,7 @@ impl Pool {
         };
         let peers = peers.iter().filter(|peer| peer.path().address() == Some(address));
         let dialled = dialled.into_iter().filter(|id| {
-            let addresses = self.known_addresses(*id);
+            let addresses = self.dialler.names.known(&self.known_addresses(*id));
             !addresses.is_empty() && addresses.iter().all(|known| canonical(*known) == address)
         });
         for peer in peers.map(|peer| peer.id).chain(dialled) {

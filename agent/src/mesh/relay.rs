@@ -61,7 +61,7 @@ pub(super) async fn relay(pool: Weak<Pool>, mut messages: mpsc::Receiver<Message
             }
             Ok(Detour::Carried { from: peer, packet }) => {
                 // One who is no member cannot fill the table of detours.
-                let known = pool.detours.knows(peer, from) || !pool.addresses.of(peer).is_empty();
+                let known = pool.detours.knows(peer, from) || pool.addresses.of(peer).is_known();
                 if known && peer != pool.own {
                     let packet = bytes.slice_ref(packet);
                     if !pool.detours.inject(peer, from, packet) {
@@ -90,7 +90,7 @@ fn carry(pool: &Arc<Pool>, from: NodeId, to: NodeId, packet: &[u8]) {
     asker.send_detour(Detour::Cannot { to }.encode());
     // The next time there may be a connection; where the node is out of reach from here, too, that
     // is one dial, and then the backoff.
-    if !pool.addresses.of(to).is_empty() {
+    if pool.addresses.of(to).is_known() {
         pool.seek(to);
     }
 }

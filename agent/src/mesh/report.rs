@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, Hello};
 
@@ -64,7 +65,7 @@ pub enum Event {
         /// Who.
         peer: NodeId,
         /// Where it was looked for.
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         /// Why it failed.
         error: DialError,
     },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::ConnectionError;
 use tokio::time::{Instant, sleep};
 
+use peerage_proto::address::Address;
 use peerage_proto::wire::CloseCode;
 
 use super::peer::Peer;
@@ -48,7 +49,8 @@ impl Pool {
             route.heard_through = None;
         }
         if precedence != Some(Precedence::Stale) {
-            route.whereabouts.hear(&new.hello.addresses, roster, path, new.dialled);
+            let known = |addresses: &[Address]| self.dialler.names.known(addresses);
+            route.whereabouts.hear(&new.hello.addresses, roster, path, new.dialled, known);
         }
         if let (true, Some(old)) = (is_new, &old) {
             route.falls = match (old.since.elapsed() < STEADY, old.is_doubted()) {

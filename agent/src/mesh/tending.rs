@@ -131,6 +131,7 @@ impl Pool {
             return Want::Wider;
         }
         let addresses = route.whereabouts.addresses(self.addresses.of(peer.id));
+        let addresses = self.dialler.names.known(&addresses);
         let better = better_than(path, peer.dialled, addresses);
         if better.is_empty() {
             return Want::Nothing;
@@ -140,7 +141,8 @@ impl Pool {
         } else {
             UNPROVEN_WAIT_MAX
         };
-        Want::Better { ways: better.into_iter().map(Way::Direct).collect(), wait_max }
+        let direct = |address| Way::Direct(address, None);
+        Want::Better { ways: better.into_iter().map(direct).collect(), wait_max }
     }
 
     /// The peer and what its path wants; `None` where it wants nothing, and then nobody looks
@@ -211,11 +213,11 @@ impl Pool {
     fn wider_ways(&self, peer: &Peer) -> Vec<Way> {
         let path = peer.path();
         let ways = self.other_ways(peer, path.between());
-        ways.into_iter().filter(|way| way.path() != path).collect()
+        ways.into_iter().filter(|way| way.path() != Some(path)).collect()
     }
 
     fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {
-        let addresses = self.known_addresses(old.id).into_iter().map(Way::Direct);
+        let addresses = self.known_addresses(old.id).into_iter().map(Way::from);
         let detours = self.detours_to(old.id, not_through);
         // From a detour the direct paths are tried all the time, and do not answer.
         match not_through {

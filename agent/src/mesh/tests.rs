@@ -2,6 +2,7 @@
 
 mod cuts;
 mod detours;
+mod named;
 mod paths;
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,7 @@ use super::accept::SILENT_JOINS_MAX;
 use super::dial::{BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT};
 use super::hello::greet;
 use super::*;
+use crate::resolver::tests::Zone;
 use cuts::Cuts;
 
 /// How long anything here may take; far above what it does take.
@@ -436,7 +438,7 @@ async fn a_node_that_fails_rests_longer_each_time_and_a_connection_ends_the_rest
     assert_eq!(a.mesh.totals().datagrams_dropped, 4);
     assert!(
         matches!(a.events.try_recv(), Ok(Event::Unreachable { addresses, error: DialError::WrongKey { .. }, .. })
-        if addresses == [other.address()])
+        if addresses == [other.address().into()])
     );
 
     // An explicit connect does not wait for the rest.
@@ -552,7 +554,7 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
     let world = World::default();
     let (mut seed, joiner) = (world.member(1), world.stranger(9));
     *joiner.gate.hello.lock().unwrap() = None;
-    let at = [seed.address()];
+    let at = [seed.address().into()];
     let wrong = soon(joiner.mesh.dial_join(NodeId([3; 32]), &at)).await.unwrap_err();
     assert!(matches!(wrong, DialError::WrongKey { found, .. } if found == seed.id));
 
@@ -589,7 +591,7 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
         }
     })
     .await;
-    let back = soon(seed.mesh.dial_join(joiner.id, &[joiner.address()])).await.unwrap();
+    let back = soon(seed.mesh.dial_join(joiner.id, &[joiner.address().into()])).await.unwrap();
     assert_eq!(tls::peer_of(&back), Some(joiner.id));
 }
 
@@ -624,8 +626,9 @@ const SESSIONS_WAITING: usize = 4;
 #[derive(Default, Clone)]
 struct World {
     members: Arc<Mutex<HashSet<NodeId>>>,
-    places: Arc<Mutex<HashMap<NodeId, Vec<SocketAddr>>>>,
+    places: Arc<Mutex<HashMap<NodeId, Vec<Address>>>>,
     cuts: Cuts,
+    names: Zone,
 }
 
 struct Node {
@@ -691,12 +694,17 @@ impl World {
         let addresses =
             move |peer: NodeId| places.lock().unwrap().get(&peer).cloned().unwrap_or_default();
         let underlay = self.cuts.under(Underlay::bind(address).unwrap());
+        let underlay = Underlay { names: self.names.resolver(), ..underlay };
         let mesh = Mesh::start(&keypair, underlay, gate.clone(), addresses, router).unwrap();
         let events = mesh.events();
         Node { id, boot, mesh, gate, datagrams, messages, frames, sessions, joins, events }
     }
 
     fn place(&self, node: NodeId, addresses: Vec<SocketAddr>) {
+        self.tell(node, addresses.into_iter().map(Address::Ip).collect());
+    }
+
+    fn tell(&self, node: NodeId, addresses: Vec<Address>) {
         self.places.lock().unwrap().insert(node, addresses);
     }
 }
@@ -709,7 +717,7 @@ impl Node {
     /// A connection to a node past the handshake, on which nothing was said.
     async fn raw(&self, to: &Self) -> quinn::Connection {
         let dialler = &self.mesh.pool.dialler;
-        soon(dialler.race(to.id, ALPN_MEMBER, &[to.address()])).await.unwrap()
+        soon(dialler.race(to.id, ALPN_MEMBER, &[to.address().into()])).await.unwrap()
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use peerage_proto::address::{Address, HostName};
 use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::roster::ADDRESSES_MAX;
@@ -61,17 +62,68 @@ impl fmt::Display for Path {
 /// A way on which a node can be dialled.
 #[derive(Debug, Clone)]
 pub(super) enum Way {
-    Direct(SocketAddr),
+    /// At this address, to which a name led where there is one.
+    Direct(SocketAddr, Option<HostName>),
+    /// At the addresses to which this name leads, which are not known yet.
+    Named(HostName, u16),
+    /// Through another member.
     Detour(Arc<Detour>),
 }
 
 impl Way {
-    /// The way as it is told.
-    pub(super) fn path(&self) -> Path {
+    /// The ways to these addresses, in their order.
+    pub(super) fn to_each(addresses: &[Address]) -> Vec<Self> {
+        addresses.iter().cloned().map(Self::from).collect()
+    }
+
+    /// The path that is had once the way leads to the node; none where that is not known before.
+    pub(super) fn path(&self) -> Option<Path> {
         match self {
-            Self::Direct(address) => Path::Direct(canonical(*address)),
-            Self::Detour(detour) => Path::Through(detour.through),
+            Self::Direct(address, _) => Some(Path::Direct(canonical(*address))),
+            Self::Named(..) => None,
+            Self::Detour(detour) => Some(Path::Through(detour.through)),
         }
+    }
+
+    /// The way as an operator looks for it. Detours were made up here, and are nothing to look for.
+    pub(super) fn shown(&self) -> Option<String> {
+        match self {
+            Self::Direct(address, None) => Some(canonical(*address).to_string()),
+            Self::Direct(address, Some(name)) => Some(format!("{} of {name}", canonical(*address))),
+            Self::Named(host, port) => Some(format!("{host}:{port}")),
+            Self::Detour(_) => None,
+        }
+    }
+}
+
+impl From<Address> for Way {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(address) => Self::Direct(address, None),
+            Address::Name { host, port } => Self::Named(host, port),
+        }
+    }
+}
+
+/// Where a node is to be found by the roster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where it says that it is, the best first; none for a node that is not known.
+    pub told: Vec<Address>,
+    /// Where it was seen beside that, to be tried last.
+    pub seen: Vec<SocketAddr>,
+}
+
+impl Places {
+    /// Whether the node is known at all.
+    pub fn is_known(&self) -> bool {
+        !self.told.is_empty()
+    }
+}
+
+impl From<Vec<Address>> for Places {
+    fn from(told: Vec<Address>) -> Self {
+        Self { told, seen: Vec::new() }
     }
 }
 
@@ -79,9 +131,9 @@ impl Way {
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
     /// What it said in its last hello; at most [`ADDRESSES_MAX`].
-    told: Vec<SocketAddr>,
-    /// What the roster said at that time.
-    roster_then: Vec<SocketAddr>,
+    told: Vec<Address>,
+    /// What the roster said at that time that the node had said.
+    roster_then: Vec<Address>,
     /// Where its last direct connection came from.
     seen: Option<SocketAddr>,
     /// Those of its present addresses at which it was reached since this agent started.
@@ -89,17 +141,19 @@ pub(super) struct Whereabouts {
 }
 
 impl Whereabouts {
-    /// The node said hello, over a path that it began or that this node dialled.
+    /// The node said hello, over a path that it began or that this node dialled. `known` leads
+    /// addresses to those at which it may be reached now.
     pub(super) fn hear(
         &mut self,
-        told: &[SocketAddr],
-        roster: Vec<SocketAddr>,
+        told: &[Address],
+        roster: Places,
         path: Path,
         dialled: bool,
+        known: impl Fn(&[Address]) -> Vec<SocketAddr>,
     ) {
         self.told = told.to_vec();
-        self.roster_then = roster;
-        let addresses = self.addresses(self.roster_then.clone());
+        self.roster_then.clone_from(&roster.told);
+        let addresses = known(&self.addresses(roster));
         self.proven.retain(|proven| addresses.contains(proven));
         if let Path::Direct(address) = path {
             self.proven.insert(address);
@@ -110,19 +164,21 @@ impl Whereabouts {
     }
 
     /// Its addresses, best first. What it said itself goes before what the roster says, until the
-    /// roster says something new; where it was last seen is tried last, as that may have been
-    /// somebody's translation of its address. None where the roster knows none: then it is no
-    /// member.
-    pub(super) fn addresses(&self, roster: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    /// roster says something new. Where it was seen is tried last, at first by this node and then by
+    /// the one that admitted it, as that may have been somebody's translation of its address. None
+    /// where the roster knows none: then it is no member.
+    pub(super) fn addresses(&self, roster: Places) -> Vec<Address> {
+        let Places { told: roster, seen } = roster;
         if roster.is_empty() {
             return roster;
         }
         let (first, second) =
             if roster == self.roster_then { (&self.told, &roster) } else { (&roster, &self.told) };
         let mut addresses = Vec::with_capacity(first.len() + 1);
-        for address in first.iter().chain(second).chain(&self.seen) {
-            if addresses.len() < ADDRESSES_TRIED_MAX && !addresses.contains(address) {
-                addresses.push(*address);
+        let seen = self.seen.iter().chain(&seen).copied().map(Address::Ip);
+        for address in first.iter().chain(second).cloned().chain(seen) {
+            if addresses.len() < ADDRESSES_TRIED_MAX && !addresses.contains(&address) {
+                addresses.push(address);
             }
         }
         addresses
@@ -164,28 +220,58 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
+    fn on(port: u16) -> Address {
+        Address::Ip(at(port))
+    }
+
+    fn named() -> Address {
+        "pve-1.lan:4747".parse().unwrap()
+    }
+
+    fn places(told: &[Address]) -> Places {
+        told.to_vec().into()
+    }
+
+    /// The name leads to one of the addresses.
+    fn known(addresses: &[Address]) -> Vec<SocketAddr> {
+        addresses.iter().map(|address| address.ip().unwrap_or(at(7))).collect()
+    }
+
     #[test]
     fn what_a_node_says_counts_until_the_roster_says_something_new() {
         let mut whereabouts = Whereabouts::default();
-        assert_eq!(whereabouts.addresses(vec![at(1)]), [at(1)]);
-        whereabouts.hear(&[at(2), at(1)], vec![at(1), at(3)], Path::Direct(at(9)), false);
-        assert_eq!(whereabouts.addresses(vec![at(1), at(3)]), [at(2), at(1), at(3), at(9)]);
+        assert_eq!(whereabouts.addresses(places(&[on(1)])), [on(1)]);
+        let roster = || places(&[on(1), on(3)]);
+        whereabouts.hear(&[named(), on(1)], roster(), Path::Direct(at(9)), false, known);
+        assert_eq!(whereabouts.addresses(roster()), [named(), on(1), on(3), on(9)]);
         // The roster was corrected since: it goes first, and what was said is kept behind it.
-        assert_eq!(whereabouts.addresses(vec![at(4)]), [at(4), at(2), at(1), at(9)]);
+        assert_eq!(whereabouts.addresses(places(&[on(4)])), [on(4), named(), on(1), on(9)]);
         // It belongs no more.
-        assert!(whereabouts.addresses(Vec::new()).is_empty());
+        assert!(whereabouts.addresses(Places::default()).is_empty());
+    }
+
+    #[test]
+    fn where_a_node_was_seen_is_tried_after_all_that_it_said() {
+        let roster = || Places { told: vec![on(1)], seen: vec![at(8)] };
+        let mut whereabouts = Whereabouts::default();
+        assert_eq!(whereabouts.addresses(roster()), [on(1), on(8)]);
+        whereabouts.hear(&[on(2)], roster(), Path::Direct(at(9)), false, known);
+        assert_eq!(whereabouts.addresses(roster()), [on(2), on(1), on(9), on(8)]);
     }
 
     #[test]
     fn an_address_is_proven_while_it_is_one_of_the_nodes() {
         let mut whereabouts = Whereabouts::default();
-        let roster = || vec![at(1), at(2)];
-        whereabouts.hear(&[], roster(), Path::Direct(at(2)), true);
+        let roster = || places(&[on(1), on(2)]);
+        whereabouts.hear(&[], roster(), Path::Direct(at(2)), true, known);
         assert!(whereabouts.is_proven(&[at(1), at(2)]) && !whereabouts.is_proven(&[at(1)]));
-        whereabouts.hear(&[], roster(), Path::Through(NodeId([1; 32])), true);
+        whereabouts.hear(&[], roster(), Path::Through(NodeId([1; 32])), true, known);
         assert!(whereabouts.is_proven(&[at(2)]));
-        whereabouts.hear(&[], vec![at(1)], Path::Direct(at(1)), true);
+        whereabouts.hear(&[], places(&[on(1)]), Path::Direct(at(1)), true, known);
         assert!(!whereabouts.is_proven(&[at(2)]) && whereabouts.is_proven(&[at(1)]));
+        whereabouts.hear(&[named()], places(&[on(1)]), Path::Direct(at(7)), true, known);
+        whereabouts.hear(&[named()], places(&[on(1)]), Path::Direct(at(1)), true, known);
+        assert!(whereabouts.is_proven(&[at(7)]), "its name leads there");
     }
 
     #[test]

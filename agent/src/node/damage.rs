@@ -86,7 +86,7 @@ impl Lab {
             let mut outputs =
                 write(&mut own, &datacenter_path(), Roster::founding("North", WALL_MS));
             for (id, name, port) in [(node, "pve-1", 4711), (peer.node_id(), "pve-2", 4712)] {
-                let address = ([192, 0, 2, 1], port).into();
+                let address = format!("192.0.2.1:{port}").parse().unwrap();
                 let roster = Roster::of(&own);
                 let admission =
                     roster.admission(&id, &self::name(name), &[address], node, None, WALL_MS);

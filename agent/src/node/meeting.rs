@@ -4,10 +4,9 @@
 //! So it does not matter whether the invitation still admits anybody: who may be met is decided by
 //! the hellos, in which both sides show that they are members.
 
-use std::net::SocketAddr;
-
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use peerage_proto::address::Address;
 use peerage_proto::admission::invitation::{JoinInformation, Seed};
 use peerage_proto::id::NodeId;
 use tracing::info;
@@ -98,7 +97,7 @@ impl Node {
     }
 }
 
-fn at(addresses: &[SocketAddr]) -> String {
-    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+fn at(addresses: &[Address]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
     format!("at {}", addresses.join(", "))
 }

@@ -6,8 +6,7 @@
 //! apart, one that may have been taken out stays out. Where too little is left to be the same
 //! member, the start stops with words. What a change said comes back from the other members.
 
-use std::net::SocketAddr;
-
+use peerage_proto::address::Address;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
 use peerage_proto::links::{Link, Priority};
@@ -321,7 +320,7 @@ impl Found<'_> {
     /// Where a member was reached, as its own record says.
     fn reached(&self, image: &mut Image, trace: &Trace, plan: &mut Plan) {
         let addresses = trace.roster.member(&self.me()).map(|me| me.addresses.clone());
-        let addresses: Vec<SocketAddr> = addresses.unwrap_or_default();
+        let addresses: Vec<Address> = addresses.unwrap_or_default();
         if lost(image, META_PORT)
             && let Some(address) = addresses.first()
         {
@@ -334,7 +333,7 @@ impl Found<'_> {
         if !lost(image, META_LINKS) {
             return;
         }
-        let link = |(place, address): (usize, &SocketAddr)| {
+        let link = |(place, address): (usize, &Address)| {
             let address = address.to_string().parse().ok()?;
             Some(Link { address, priority: Priority::of_place(place), name: None })
         };

@@ -13,10 +13,10 @@ mod mending;
 mod own_name;
 mod renewal;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use peerage_proto::address::Address;
 use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::identity::Keypair;
@@ -112,7 +112,7 @@ pub struct NodeParts {
     /// The name that it takes where nobody says otherwise.
     pub name: OwnName,
     /// Where it is reached, now and later, the best first.
-    pub addresses: watch::Receiver<Vec<SocketAddr>>,
+    pub addresses: watch::Receiver<Vec<Address>>,
     /// The version of the agent.
     pub version: String,
     /// The time.
@@ -256,7 +256,7 @@ impl Node {
     }
 
     /// Where it is reached, the best first.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<Address> {
         self.parts.addresses.borrow().clone()
     }
 
@@ -670,7 +670,7 @@ impl Drop for Entering<'_> {
 struct JoinDialler(Mesh);
 
 impl Dialler for JoinDialler {
-    async fn dial(&self, node: NodeId, address: SocketAddr) -> Result<Connection, String> {
+    async fn dial(&self, node: NodeId, address: Address) -> Result<Connection, String> {
         self.0.dial_join(node, &[address]).await.map_err(|error| error.to_string())
     }
 }

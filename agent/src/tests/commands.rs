@@ -78,7 +78,7 @@ async fn what_the_agent_tells_is_shown_in_tables() {
 async fn links_are_shown_set_and_given_back_to_the_host() {
     let (agent, _other) = Agent::pair().await;
     let shown = agent.run("links").await.out;
-    let at = agent.node.addresses()[0];
+    let at = agent.node.addresses()[0].clone();
     let row = |text: &str| -> Vec<String> {
         let line = shown.lines().find(|line| line.starts_with(text)).unwrap_or_default();
         line.split_whitespace().map(str::to_owned).collect()

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
 use crate::skew::Off;
 
 /// The weight of a refusal that every member would repeat.
@@ -317,14 +318,24 @@ impl Refusal {
                  new Join Information"
                     .into()
             }
-            Self::Unreachable { addresses, .. } => {
+            Self::Unreachable { member, addresses, .. } => {
+                let is_name = |a: &&String| matches!(a.parse(), Ok(Address::Name { .. }));
+                let names: Vec<_> = addresses.iter().filter(is_name).map(String::as_str).collect();
+                let resolve = match names.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        "see that {member}, too, finds this host by its name (DNS, or /etc/hosts \
+                         there): {}; ",
+                        names.join(", ")
+                    ),
+                };
                 let ports: std::collections::BTreeSet<_> = addresses
                     .iter()
                     .filter_map(|a| a.rsplit_once(':').map(|(_, port)| port))
                     .collect();
                 let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
                 format!(
-                    "open UDP port {ports} on this host (nft add rule inet filter input udp dport \
+                    "{resolve}open UDP port {ports} on this host (nft add rule inet filter input udp dport \
                      {{ {ports} }} accept), or say where it is reached: --advertise ADDR:PORT; then \
                      paste the same string again"
                 )

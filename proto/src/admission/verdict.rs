@@ -4,7 +4,6 @@
 //! many admissions other members have under way, whether the joiner can be dialled back) the shell
 //! finds out between [`judge`] and the admission.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use wildmatch::WildMatch;
 
 use super::invitation::{Invitation, Terms};
 use super::refusal::Refusal;
+use crate::address::Address;
 use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
@@ -43,7 +43,7 @@ pub struct JoinRequest {
     /// The name that it asks for.
     pub name: String,
     /// Where it says that it is reached.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Its version of peerage.
     pub version: String,
     /// The version of the protocol between members that it speaks.

@@ -39,7 +39,7 @@ pub struct Links {
 /// An address at which this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnLink {
-    /// `ADDRESS:PORT`.
+    /// `ADDRESS:PORT` or `NAME:PORT`.
     pub address: String,
     /// In which turn others try it; 1 is the first.
     pub rank: u32,
@@ -47,7 +47,7 @@ pub struct OwnLink {
     pub priority: u64,
     /// What its operator calls it.
     pub name: Option<String>,
-    /// The interface that has the address; `None` behind NAT.
+    /// The interface that has the address; `None` behind NAT, and for a name.
     pub interface: Option<String>,
     /// How many members are connected that dialled this address.
     pub peers_in: u32,
@@ -70,8 +70,11 @@ pub struct PeerLinks {
     pub path: String,
     /// The round trip, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// All its addresses, the best first.
+    /// All the addresses and names that it tells, the best first.
     pub addresses: Vec<String>,
+    /// Where it was seen beside these when it was admitted; tried after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_at: Vec<String>,
 }
 
 /// Asks where one member is reached; this node too.
@@ -108,7 +111,7 @@ impl Operation for SetLinks {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkWish {
-    /// `ADDRESS` or `ADDRESS:PORT`; without a port it is the one that the agent listens on.
+    /// An IP address or a DNS name, with `:PORT` or without; without a port it is the one that the agent listens on.
     pub address: String,
     /// From 1, the best and the default, to 255.
     #[serde(default, skip_serializing_if = "Option::is_none")]

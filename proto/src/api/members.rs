@@ -78,8 +78,12 @@ pub struct Member {
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
-    /// Where it can be found.
+    /// Where it says that it can be found, the best first: `ADDRESS:PORT` or `NAME:PORT`.
     pub addresses: Vec<String>,
+    /// Where it answered the member that admitted it, beside what it says: from there its packets
+    /// came. It is tried last. Empty where it answered at what it says, or was not seen elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_at: Vec<String>,
     /// The version of its agent.
     pub version: Option<String>,
     /// The round trip to it, in milliseconds.

@@ -8,11 +8,13 @@
 //! `marks | Data Center (16) | its name | issuer (32) | its name | secret (16) or invitation (32) |
 //! issued | for how long | uses? | pattern? | seeds | signature (64)`. A text and a list stand
 //! behind their length, lengths and other numbers in groups of seven bits, the lowest first
-//! (LEB128), and 0 is the seed that is the issuer. The secret names the invitation, as the public
+//! (LEB128), and 0 is the seed that is the issuer. An address is its family and its bytes, or a mark
+//! and a name, and then its port. The secret names the invitation, as the public
 //! half of the key that it makes.
 
 use std::net::SocketAddr;
 
+use crate::address::{Address, HostName};
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::SIGNATURE_LEN;
 use crate::invitation::{SEEDS_MAX, Secret, Seed, Terms, TokenError};
@@ -28,9 +30,10 @@ const MARKS: u8 = WITH_SECRET | BOUNDED | WITH_PATTERN | STRICT;
 const ISSUER: u8 = 0;
 const OTHER: u8 = 1;
 
-/// What opens an address: its family.
+/// What opens an address: its family, or that it is a name.
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
+const NAME: u8 = 10;
 
 /// What the string says beside its checksum.
 #[derive(Debug)]
@@ -146,15 +149,19 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-fn write_address(out: &mut Vec<u8>, address: &SocketAddr) {
+fn write_address(out: &mut Vec<u8>, address: &Address) {
     match address {
-        SocketAddr::V4(address) => {
+        Address::Ip(SocketAddr::V4(address)) => {
             out.push(IPV4);
             out.extend(address.ip().octets());
         }
-        SocketAddr::V6(address) => {
+        Address::Ip(SocketAddr::V6(address)) => {
             out.push(IPV6);
             out.extend(address.ip().octets());
+        }
+        Address::Name { host, .. } => {
+            out.push(NAME);
+            write_text(out, host.as_str());
         }
     }
     out.extend(address.port().to_be_bytes());
@@ -200,13 +207,21 @@ impl Reader<'_> {
         Ok(Seed { node, addresses })
     }
 
-    fn address(&mut self) -> Result<SocketAddr, TokenError> {
+    fn address(&mut self) -> Result<Address, TokenError> {
         let ip = match self.array()? {
             [IPV4] => self.array::<4>()?.into(),
             [IPV6] => self.array::<16>()?.into(),
+            [NAME] => {
+                let host: HostName = self.text()?.parse().map_err(|_| TokenError::Damaged)?;
+                let port = self.port()?;
+                return Ok(Address::Name { host, port });
+            }
             _ => return Err(TokenError::Version),
         };
-        let port = u16::from_be_bytes(self.array()?);
-        Ok(SocketAddr::new(ip, port))
+        Ok(Address::Ip(SocketAddr::new(ip, self.port()?)))
+    }
+
+    fn port(&mut self) -> Result<u16, TokenError> {
+        Ok(u16::from_be_bytes(self.array()?))
     }
 }

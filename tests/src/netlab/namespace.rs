@@ -1,13 +1,17 @@
 //! One network namespace, known by a handle alone.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Why there is no lab.
@@ -62,6 +66,27 @@ impl Namespace {
         // SAFETY: between fork and exec only async-signal-safe functions may run; this is one
         // system call on a file that the closure keeps open.
         unsafe { command.pre_exec(move_in) };
+    }
+
+    /// Shows a command, and nobody else, this file as `/etc/hosts`. What is written into the file later
+    /// shows, too. Needs root.
+    ///
+    /// # Panics
+    /// When the path has a zero byte.
+    #[allow(unsafe_code)]
+    pub fn show_hosts(command: &mut Command, hosts: &Path) {
+        let hosts = CString::new(hosts.as_os_str().as_bytes()).expect("a path of a test");
+        let show = move || {
+            // SAFETY: the command is a process of one thread here, just forked, which shares its
+            // table of files with nobody.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change(c"/", private)?;
+            Ok(mount_bind(hosts.as_c_str(), c"/etc/hosts")?)
+        };
+        // SAFETY: between fork and exec only async-signal-safe functions may run; these are three
+        // system calls with paths that were made before.
+        unsafe { command.pre_exec(show) };
     }
 
     /// Runs this inside, on a thread of its own. A socket that it opens stays of the inside.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use peerage::mesh::{Bind, QuicRuntime, Refusals, Underlay};
+use peerage::resolver::Resolver;
 use peerage_tests::sim::dice::Dice;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
@@ -107,6 +108,7 @@ pub(crate) fn bind(air: &Arc<Air>) -> Bind {
             mtu_discovery: false,
             rng_seed: None,
             connection_ids: None,
+            names: Resolver::none(),
         })
     })
 }

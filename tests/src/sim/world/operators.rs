@@ -238,7 +238,7 @@ pub(super) fn founding(dice: &mut Dice, founder: NodeId, now: Now) -> [(Path, Ed
 fn admission(dice: &mut Dice, roster: &Roster, id: NodeId, by: NodeId, now: Now) -> (Path, Edit) {
     let name = free_name(dice, roster);
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, id.0[0]), 4747));
-    let edit = roster.admission(&id, &name, &[address], by, None, now.wall_ms);
+    let edit = roster.admission(&id, &name, &[address.into()], by, None, now.wall_ms);
     (roster::member_path(&id), edit)
 }
 
