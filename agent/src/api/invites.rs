@@ -11,7 +11,6 @@ use peerage_proto::api::invites::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
 use peerage_proto::links::{best_of, canonical, promoted};
-use peerage_proto::replica::Actor;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
 
@@ -81,7 +80,7 @@ async fn create(
     };
     let Terms { invite, expires_ms, .. } = terms;
     let invitation = Invitation::issue(terms, node.key());
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let edit = Roster::inviting(&invitation);
     let written = membership.replica.write(invite_path(&invite), edit, actor, false).await;
     written.map_err(not_written)?;
@@ -223,7 +222,7 @@ impl Serve<RevokeInvite> for Agent {
                 return Err(ApiError::new(ErrorCode::BadRequest, message).hint("give more digits"));
             }
         };
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let actor = caller.actor();
         if !record.revoked {
             let edit = Roster::revoking(membership.me, &actor.who, self.node.now().wall_ms);
             let path = invite_path(&record.id);

@@ -14,7 +14,6 @@ use peerage_proto::id::NodeId;
 use peerage_proto::isolation::Sight;
 use peerage_proto::liveness::{self, State};
 use peerage_proto::notice::{NoticeKind, Told};
-use peerage_proto::replica::Actor;
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
@@ -308,7 +307,7 @@ impl Serve<RenameMember> for Agent {
             let message = format!("the name {name} is taken by {}", holder.id.short());
             return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
         }
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let actor = caller.actor();
         // Who has the name already keeps its claim to it.
         if member.given_name != name.as_str() {
             let edit = Roster::renaming(&name);
@@ -339,7 +338,7 @@ impl Serve<AcceptMember> for Agent {
                     member.name
                 )));
             }
-            let actor = Actor { who: caller.to_string(), via: "socket".into() };
+            let actor = caller.actor();
             let edit =
                 Roster::accepting(member, membership.me, &actor.who, self.node.now().wall_ms);
             let written =
@@ -375,7 +374,7 @@ async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<R
     }
     let mut expected = membership.alive();
     expected.remove(&member.id);
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let edit = Roster::removal(membership.me, &actor.who, node.now().wall_ms);
     let written = membership.replica.write(member_path(&member.id), edit, actor, true).await;
     let acknowledged = written.map_err(not_written)?;

@@ -12,7 +12,7 @@ use peerage_proto::api::settings::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
-use peerage_proto::replica::{self, Actor, Dot, Field, Path, SignedChange};
+use peerage_proto::replica::{self, Dot, Field, Path, SignedChange};
 use peerage_proto::roster::Roster;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -192,7 +192,7 @@ async fn write(
         let message = format!("there are {of} nodes: a write cannot be on {wait} of them");
         return Err(ApiError::new(ErrorCode::BadRequest, message));
     }
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let deadline = timeout.map_or(WAIT_DEFAULT, Span::duration).min(WAIT_MAX);
     let deadline = Instant::now() + deadline;
     let asked = wait != Wait::Local;

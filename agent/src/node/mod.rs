@@ -319,7 +319,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn create(&self, name: &str, who: &str) -> Result<Arc<Membership>, NodeError> {
+    pub async fn create(&self, name: &str, actor: Actor) -> Result<Arc<Membership>, NodeError> {
         let mut turn = self.turning.lock().await;
         self.check_standalone()?;
         let name = datacenter_name(name)?;
@@ -333,15 +333,14 @@ impl Node {
         let founding = Roster::founding(&name, now.wall_ms);
         let mut outputs = Outputs::default();
         let mut write = |path: Path, edit: Edit| -> Result<(), WriteError> {
-            let actor = Actor { who: who.to_owned(), via: "socket".into() };
-            let (_, more) = replica.write(&path, edit, actor, rand::random(), now)?;
+            let (_, more) = replica.write(&path, edit, actor.clone(), rand::random(), now)?;
             outputs.extend(more);
             Ok(())
         };
         write(datacenter_path(), founding)?;
         write(member_path(&me), admission)?;
         self.enter(replica, &outputs).await?;
-        let message = format!("{who} founded {name} on {own}");
+        let message = format!("{} founded {name} on {own}", actor.who);
         self.tell("created", message);
         self.membership().ok_or(NodeError::Standalone)
     }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Listed, Method, Operation, Whole, flag};
-use crate::access::Action;
+use super::{Item, Listed, Method, Operation, Whole, flag};
+use crate::access::{Area, Resource, Right, Verb};
 use crate::notice::Told;
 
 /// Lists the members, by name.
@@ -18,7 +18,11 @@ impl Operation for ListMembers {
     type Answer = Listed<Member>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "members";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// What is known of a member.
@@ -119,6 +123,12 @@ pub struct Member {
     pub unaccepted: Option<String>,
 }
 
+impl Item for Member {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Member).on(Resource::Node(&self.id)))
+    }
+}
+
 /// What a version says that does not know the word.
 fn yes() -> bool {
     true
@@ -138,7 +148,11 @@ impl Operation for RenameMember {
     type Answer = Whole<Renamed>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "members/{node}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that has another name.
@@ -165,7 +179,11 @@ impl Operation for AcceptMember {
     type Answer = Whole<Accepted>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "members/{node}/accept";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that is accepted.
@@ -195,7 +213,11 @@ impl Operation for RemoveMember {
     type Answer = Whole<Removed>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "members/{node}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that was put out.
@@ -220,7 +242,11 @@ impl Operation for ListLag {
     type Answer = Listed<Lag>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "lag";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// Whether a member holds what this node holds.
@@ -236,6 +262,12 @@ pub struct Lag {
     pub in_sync: bool,
     /// How old what it said is, in seconds.
     pub age_s: Option<f64>,
+}
+
+impl Item for Lag {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Member).on(Resource::Node(&self.id)))
+    }
 }
 
 #[cfg(test)]

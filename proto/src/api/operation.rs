@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::InTable;
 use super::{LOOKING_MAX, WRITING_MAX};
-use crate::access::Action;
+use crate::access::{Resource, Right, Verb};
 
 /// The HTTP method of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ impl Method {
         }
     }
 
+    /// Whether it changes nothing.
+    pub const fn only_looks(self) -> bool {
+        matches!(self, Self::Get)
+    }
+
     /// Whether requests carry a JSON object in their body.
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Patch)
@@ -49,18 +54,25 @@ pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
     /// Its path below [`ROOT`](super::ROOT). `{field}` stands for one segment, `{*field}` for all
     /// that follow.
     const PATH: &'static str;
-    /// What the caller must be allowed to do.
-    const ACTION: Action;
+    /// What the caller must be allowed to do, somewhere at least: whoever may do it nowhere is refused
+    /// before the body is read, which says where.
+    const VERB: Verb;
     /// The fields that travel in the query although there is a body.
     const QUERY: &'static [&'static str] = &[];
 
-    /// How long an answer may take to begin. A client that has waited so long takes the agent for
-    /// one that hangs.
+    /// To what it is to be done. [`Resource::Anywhere`] is for what is [`Listed`] or [`Streamed`], of
+    /// which each item is asked for as well.
+    fn resource(&self) -> Resource<'_>;
+
+    /// The right that the caller must have: [`VERB`](Self::VERB) there.
+    fn right(&self) -> Right<'_> {
+        Self::VERB.on(self.resource())
+    }
+
+    /// How long an answer may take to begin: what only looks is answered from memory. A client that
+    /// has waited so long takes the agent for one that hangs.
     fn patience(&self) -> Duration {
-        match Self::ACTION {
-            Action::Read => LOOKING_MAX,
-            Action::Write => WRITING_MAX,
-        }
+        if Self::METHOD.only_looks() { LOOKING_MAX } else { WRITING_MAX }
     }
 
     /// The HTTP status of this answer. Lists and streams have 200.
@@ -122,6 +134,12 @@ pub trait Part: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Part for T {}
 
+/// An item of a list or a stream.
+pub trait Item: Part {
+    /// What the caller must have to be shown it; `None` where that is what the call itself took.
+    fn right(&self) -> Option<Right<'_>>;
+}
+
 impl<T: Part> Shape for Whole<T> {
     type Output = T;
     const KIND: Kind = Kind::Whole;
@@ -132,12 +150,12 @@ impl<T: Part> Shape for Large<T> {
     const KIND: Kind = Kind::Large;
 }
 
-impl<T: Part> Shape for Listed<T> {
+impl<T: Item> Shape for Listed<T> {
     type Output = Vec<T>;
     const KIND: Kind = Kind::Listed;
 }
 
-impl<T: Part> Shape for Streamed<T> {
+impl<T: Item> Shape for Streamed<T> {
     type Output = T;
     const KIND: Kind = Kind::Streamed;
 }
@@ -147,4 +165,4 @@ pub trait Ends: Shape {}
 
 impl<T: Part> Ends for Whole<T> {}
 impl<T: Part> Ends for Large<T> {}
-impl<T: Part> Ends for Listed<T> {}
+impl<T: Item> Ends for Listed<T> {}
