@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use peerage_proto::access::Grant;
 use peerage_proto::address::Address;
 use peerage_proto::api::node::IdentityReset;
 use peerage_proto::api::{ApiError, ErrorCode, Named};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::again::{again, with_token};
-use crate::api::Agent;
+use crate::api::{Agent, Rights};
 use crate::clock::Clock;
 use crate::config::{self, Config, JoinSource, Listen};
 use crate::http;
@@ -37,6 +38,9 @@ use crate::vitals::host::Sample;
 use crate::{label, supervision, unattended};
 
 pub use assembly::{Ground, assemble};
+
+/// Where this host lists its groups.
+const GROUPS: &str = "/etc/group";
 
 /// How many threads wait for files, and for the host's resolver. The unit's bound is derived from it.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -189,9 +193,10 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
         node.notices().set(NoticeKind::Journal, Some(state));
     }
     let shutdown = CancellationToken::new();
-    let router = http::router(Agent::new(node.clone(), links), shutdown.clone());
+    let rights = Rights::of_host(config.group, GROUPS.into(), Grant::defaults());
+    let router = http::router(Agent::new(node.clone(), links), rights, shutdown.clone());
     tokio::spawn(watch_descriptors(node.notices().clone(), socket.refused()));
-    let serving = tokio::spawn(http::serve(socket, router, config.group, shutdown.clone()));
+    let serving = tokio::spawn(http::serve(socket, router, shutdown.clone()));
     if let Some(source) = config.join {
         tokio::spawn(unattended::join(node.clone(), source, config.name.clone(), config.replace));
     }

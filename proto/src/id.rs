@@ -122,6 +122,13 @@ byte_id!(
 );
 
 byte_id!(
+    /// A user of the Data Center, drawn at random when it is added. Its name may change; grants name
+    /// users by this.
+    UserId,
+    16
+);
+
+byte_id!(
     /// An invitation: the public half of the key that the Join Information carries.
     InviteId,
     32

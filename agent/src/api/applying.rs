@@ -6,7 +6,7 @@ use peerage_proto::access::Caller;
 use peerage_proto::api::apply::{Applied, ApplyDocuments};
 use peerage_proto::api::settings::Document;
 use peerage_proto::api::{ApiError, ErrorCode};
-use peerage_proto::replica::{self, Actor, Edit, Field, NameError, Path, Replica};
+use peerage_proto::replica::{self, Edit, Field, NameError, Path, Replica};
 
 use super::failure::{bad_name, member, not_written};
 use super::{Agent, Answer, Serve, settings};
@@ -37,8 +37,7 @@ async fn apply(node: &Node, caller: &Caller, request: ApplyDocuments) -> Answer<
         }
         true => {
             let membership = member(node)?;
-            let (actor, now) =
-                (Actor { who: caller.to_string(), via: "socket".into() }, node.now());
+            let (actor, now) = (caller.actor(), node.now());
             let views = membership.replica.views().borrow().clone();
             let look = membership.replica.read(move |replica| {
                 let edits = decide(replica, &views)?;

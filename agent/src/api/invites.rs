@@ -12,7 +12,7 @@ use peerage_proto::api::invites::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
 use peerage_proto::links::{best_of, promoted};
-use peerage_proto::replica::{Actor, Replica};
+use peerage_proto::replica::Replica;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};
 use peerage_proto::time::HowLong;
 
@@ -84,7 +84,7 @@ async fn create(
     let terms = within_bounds(terms);
     let Terms { invite, expires_ms, .. } = terms;
     let invitation = Invitation::issue(terms, node.key());
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let edit = Roster::inviting(&invitation);
     let written = membership.replica.write(invite_path(&invite), edit, actor, false).await;
     written.map_err(not_written)?;
@@ -222,7 +222,7 @@ fn shown(record: &InviteRecord, roster: &Roster, now_ms: u64) -> Invite {
 impl Serve<RevokeInvite> for Agent {
     async fn serve(&self, caller: &Caller, request: RevokeInvite) -> Answer<Invite> {
         let membership = member(&self.node)?;
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let actor = caller.actor();
         let (me, who, now_ms) = (membership.me, actor.who.clone(), self.node.now().wall_ms);
         let decide = move |_: &Replica, views: &Views| {
             let record = meant(&views.roster, &request.id)?;

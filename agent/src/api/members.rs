@@ -14,7 +14,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::isolation::Sight;
 use peerage_proto::liveness::{self, State};
 use peerage_proto::notice::{NoticeKind, Told};
-use peerage_proto::replica::{Actor, Replica};
+use peerage_proto::replica::Replica;
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
 use tokio::time::Instant;
 
@@ -307,7 +307,7 @@ impl Serve<RenameMember> for Agent {
             .name
             .parse()
             .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let actor = caller.actor();
         // Decided and written as one: no name is given twice here in between.
         let decide = move |_: &Replica, views: &Views| {
             let roster = &views.roster;
@@ -331,7 +331,7 @@ impl Serve<RenameMember> for Agent {
 impl Serve<AcceptMember> for Agent {
     async fn serve(&self, caller: &Caller, request: AcceptMember) -> Answer<Accepted> {
         let membership = member(&self.node)?;
-        let actor = Actor { who: caller.to_string(), via: "socket".into() };
+        let actor = caller.actor();
         let (me, who, at_ms) = (membership.me, actor.who.clone(), self.node.now().wall_ms);
         let decide = move |_: &Replica, views: &Views| {
             let roster = &views.roster;
@@ -373,7 +373,7 @@ async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<R
     let id = member.id;
     let mut expected = membership.alive();
     expected.remove(&id);
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let (who, at_ms) = (actor.who.clone(), node.now().wall_ms);
     let decide = move |_: &Replica, views: &Views| {
         // Another may have put it out meanwhile.

@@ -2,8 +2,9 @@
 //!
 //! An operation is served where its code is: `impl Serve<RenameMember> for Agent` in `members.rs`. The
 //! front ends (the socket today, HTTPS later) walk the table of
-//! [`operations!`](peerage_proto::api::operations). The rights are asked for by [`admit`], once,
-//! before an operation is served, so that none has to think of them.
+//! [`operations!`](peerage_proto::api::operations). The rights are asked for by [`admit`],
+//! before an operation is served, and by [`Sight`] for each item of what it gives, so that none has to
+//! think of them.
 
 mod agent;
 mod applying;
@@ -13,24 +14,14 @@ mod invites;
 mod links;
 mod members;
 mod reach;
+mod rights;
 mod room;
 mod serve;
 mod settings;
 mod status;
 mod streams;
 
-use peerage_proto::access::{self, Caller, Policy};
-use peerage_proto::api::{ApiError, ErrorCode, Operation};
-
 pub use agent::Agent;
 pub use due::{Due, List};
+pub use rights::{Rights, Sight, admit};
 pub use serve::{Answer, Form, Items, Reply, Serve, Step};
-
-/// Asks whether the caller may use this operation.
-///
-/// # Errors
-/// [`ErrorCode::Forbidden`], with the way to get the right.
-pub fn admit<O: Operation>(policy: &Policy, caller: &Caller) -> Result<(), ApiError> {
-    access::decide(policy, caller, O::ACTION)
-        .map_err(|denied| ApiError::new(ErrorCode::Forbidden, denied.to_string()).hint(denied.hint))
-}

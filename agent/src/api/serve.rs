@@ -4,7 +4,7 @@ use std::future::Future;
 
 use peerage_proto::access::Caller;
 use peerage_proto::api::events::Told;
-use peerage_proto::api::{ApiError, Large, Listed, Operation, Part, Shape, Streamed, Whole};
+use peerage_proto::api::{ApiError, Item, Large, Listed, Operation, Part, Shape, Streamed, Whole};
 use tokio::sync::mpsc;
 
 use super::{Due, List};
@@ -45,11 +45,11 @@ impl<T: Part> Form for Large<T> {
     type Reply = Due<T>;
 }
 
-impl<T: Part> Form for Listed<T> {
+impl<T: Item> Form for Listed<T> {
     type Reply = List<T>;
 }
 
-impl<T: Part> Form for Streamed<T> {
+impl<T: Item> Form for Streamed<T> {
     type Reply = Items<T>;
 }
 

@@ -12,7 +12,7 @@ use peerage_proto::api::settings::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span, Wait, WaitOutcome};
 use peerage_proto::replica::change::INLINE_BYTES_MAX;
-use peerage_proto::replica::{self, Actor, Dot, Field, Path, Replica, SignedChange, Written};
+use peerage_proto::replica::{self, Dot, Field, Path, Replica, SignedChange, Written};
 use peerage_proto::roster::{Member, Roster};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -208,7 +208,7 @@ pub(super) async fn transact(
         let message = format!("there are {of} nodes: a write cannot be on {wait} of them");
         return Err(ApiError::new(ErrorCode::BadRequest, message));
     }
-    let actor = Actor { who: caller.to_string(), via: "socket".into() };
+    let actor = caller.actor();
     let deadline = timeout.map_or(WAIT_DEFAULT, Span::duration).min(WAIT_MAX);
     let deadline = Instant::now() + deadline;
     let asked = wait != Wait::Local;

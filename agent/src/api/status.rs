@@ -10,6 +10,7 @@ use peerage_proto::api::node::{
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::notice::{self, NoticeKind};
+use peerage_proto::replica::Actor;
 use peerage_proto::skew::{Estimate, Level};
 
 use super::agent::to_the_end;
@@ -101,13 +102,13 @@ fn standing((kind, notice): (NoticeKind, &notice::Notice)) -> Notice {
 
 impl Serve<Create> for Agent {
     async fn serve(&self, caller: &Caller, request: Create) -> Answer<Created> {
-        let (node, who) = (self.node.clone(), caller.to_string());
-        to_the_end(async move { create(&node, &who, request).await }).await
+        let (node, actor) = (self.node.clone(), caller.actor());
+        to_the_end(async move { create(&node, actor, request).await }).await
     }
 }
 
-async fn create(node: &Node, who: &str, request: Create) -> Answer<Created> {
-    let membership = node.create(&request.name, who).await.map_err(not_turned)?;
+async fn create(node: &Node, actor: Actor, request: Create) -> Answer<Created> {
+    let membership = node.create(&request.name, actor).await.map_err(not_turned)?;
     Ok(Created {
         datacenter: Named {
             name: membership.roster().datacenter_name.clone(),
@@ -213,13 +214,13 @@ async fn reset_identity(node: &Node, request: ResetIdentity) -> Answer<IdentityR
 
 impl Serve<Leave> for Agent {
     async fn serve(&self, caller: &Caller, request: Leave) -> Answer<Departure> {
-        let (node, who) = (self.node.clone(), caller.to_string());
-        to_the_end(async move { leave(&node, &who, request).await }).await
+        let (node, actor) = (self.node.clone(), caller.actor());
+        to_the_end(async move { leave(&node, actor, request).await }).await
     }
 }
 
-async fn leave(node: &Node, who: &str, request: Leave) -> Answer<Departure> {
-    let farewell = node.leave(who, request.force).await.map_err(not_turned)?;
+async fn leave(node: &Node, actor: Actor, request: Leave) -> Answer<Departure> {
+    let farewell = node.leave(actor, request.force).await.map_err(not_turned)?;
     Ok(Departure {
         datacenter: Named { name: farewell.datacenter_name, id: farewell.datacenter.to_string() },
         told: farewell.told,

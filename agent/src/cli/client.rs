@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use peerage_proto::api::{
-    ApiError, Ends, ErrorCode, IF_MATCH, LAST_EVENT_ID, LOOKING_MAX, Operation, Output, Part, ROOT,
+    ApiError, Ends, ErrorCode, IF_MATCH, Item, LAST_EVENT_ID, LOOKING_MAX, Operation, Output, ROOT,
     Streamed,
 };
 use serde_json::{Map, Value};
@@ -66,7 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`call`](Self::call).
-    pub async fn follow<T: Part>(
+    pub async fn follow<T: Item>(
         &self,
         operation: &impl Operation<Answer = Streamed<T>>,
     ) -> Result<Subscription<T>, ApiError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use peerage_proto::api::events::{Gap, Told};
-use peerage_proto::api::{ApiError, ErrorCode, Operation, Part, Streamed};
+use peerage_proto::api::{ApiError, ErrorCode, Item, Operation, Streamed};
 use tokio::time::Instant;
 
 use super::sse::Subscription;
@@ -51,7 +51,7 @@ impl GapArgs {
 }
 
 /// Prints what a stream tells until it ends; an error may be one that passes.
-pub(super) async fn print_all<T: Part>(
+pub(super) async fn print_all<T: Item>(
     items: &mut Subscription<T>,
     print: &impl Fn(&T, &mut Console) -> Result<(), Stop>,
     gaps: &GapArgs,
@@ -68,7 +68,7 @@ pub(super) async fn print_all<T: Part>(
 
 /// Follows a stream for as long as there is an agent: where it breaks off, it goes on behind the
 /// place to which it had come.
-pub(super) async fn follow<T: Part, O: Operation<Answer = Streamed<T>>>(
+pub(super) async fn follow<T: Item, O: Operation<Answer = Streamed<T>>>(
     from: impl Fn(Option<String>) -> O,
     print: impl Fn(&T, &mut Console) -> Result<(), Stop>,
     gaps: &GapArgs,

@@ -53,9 +53,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the router on the socket until `shutdown`, then lets requests under way end, for five
-/// seconds at most, and takes the socket's file away. `group` is the name of the group whose
-/// members may write.
-pub async fn serve(socket: Socket, router: Router, group: String, shutdown: CancellationToken) {
+/// seconds at most, and takes the socket's file away.
+pub async fn serve(socket: Socket, router: Router, shutdown: CancellationToken) {
     let places = Places::new(CONNECTIONS, agent_uid());
     let refusals = Places::new(REFUSALS, agent_uid());
     let mut refused = Refused::default();
@@ -78,10 +77,9 @@ pub async fn serve(socket: Socket, router: Router, group: String, shutdown: Canc
         };
         match places.take(uid, 1) {
             Ok(place) => {
-                let (router, group) = (router.clone(), group.clone());
-                let shutdown = shutdown.clone();
+                let (router, shutdown) = (router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    match Peer::of(&stream, &group) {
+                    match Peer::of(&stream) {
                         Ok(peer) => serve_one(stream, peer, router, shutdown).await,
                         Err(error) => debug!(%error, "a caller is not known"),
                     }

@@ -1,44 +1,36 @@
 //! Who is at the other end of the socket, as the kernel and this host's files tell it.
 //!
-//! The kernel names the process, its user and its first group at the time it connected. Further
-//! groups are those that the process has (as the kernel would judge a file) and those that
-//! `/etc/group` lists for the user, so that a user who was just added need not log in again.
+//! The kernel names the process, its user and its first group at the time it connected; its further
+//! groups are those that the process has, as the kernel would judge a file.
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
-use peerage_proto::access::{Caller, Policy};
+use peerage_proto::access::{Caller, Process};
 use tokio::net::UnixStream;
 
-/// A caller, with the policy as it is at the time of the connection.
+/// Who made a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    pub(super) caller: Caller,
-    pub(super) policy: Policy,
+    /// The user of the host whose share of all bounds it takes.
+    pub(super) uid: u32,
+    /// Who asks.
+    pub(super) caller: Arc<Caller>,
 }
 
 impl Peer {
-    /// The process that made this connection. `group` is the name of the group that may write.
-    pub(super) fn of(stream: &UnixStream, group: &str) -> io::Result<Self> {
+    /// The process that made this connection.
+    pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let uid = credentials.uid();
         let user = user_name(&read("/etc/passwd"), uid);
-        let listed = Group::find(&read("/etc/group"), group);
-        let mut groups = match credentials.pid() {
+        let groups = match credentials.pid() {
             Some(pid) => process_groups(&read(&format!("/proc/{pid}/status")), uid),
             None => Vec::new(),
         };
-        if let (Some(listed), Some(user)) = (&listed, &user)
-            && listed.members.contains(user)
-        {
-            groups.push(listed.id);
-        }
-        let policy = Policy {
-            agent_uid: agent_uid(),
-            group: group.to_owned(),
-            group_id: listed.map(|listed| listed.id),
-        };
-        Ok(Self { caller: Caller { uid, gid: credentials.gid(), user, groups }, policy })
+        let process = Process { uid, gid: credentials.gid(), user, groups };
+        Ok(Self { uid, caller: Arc::new(Caller::Process(process)) })
     }
 }
 
@@ -59,27 +51,6 @@ fn user_name(passwd: &str, uid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
-}
-
-/// A line of group(5).
-#[derive(Debug, PartialEq, Eq)]
-struct Group {
-    id: u32,
-    members: Vec<String>,
-}
-
-impl Group {
-    fn find(text: &str, name: &str) -> Option<Self> {
-        text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            if fields.next()? != name {
-                return None;
-            }
-            let id = fields.nth(1)?.parse().ok()?;
-            let members = fields.next()?.split(',').filter(|member| !member.is_empty());
-            Some(Self { id, members: members.map(str::to_owned).collect() })
-        })
-    }
 }
 
 /// The groups of a process, from the text of proc_pid_status(5). The process that connected may be
@@ -104,24 +75,18 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_names_the_caller() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&ours, "no-such-group-here").unwrap();
-        assert_eq!(peer.caller.uid, rustix::process::geteuid().as_raw());
-        assert_eq!(peer.caller.gid, rustix::process::getegid().as_raw());
-        assert_eq!(peer.policy.agent_uid, peer.caller.uid);
-        assert_eq!(peer.policy.group_id, None);
+        let peer = Peer::of(&ours).unwrap();
+        let Caller::Process(process) = &*peer.caller else { panic!("{peer:?}") };
+        assert_eq!(process.uid, rustix::process::geteuid().as_raw());
+        assert_eq!(process.gid, rustix::process::getegid().as_raw());
+        assert_eq!(peer.uid, process.uid);
     }
 
     #[test]
-    fn names_and_members_are_found_in_the_hosts_files() {
+    fn names_are_found_in_the_hosts_file() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nalice:x:1000:1000::/:/bin/sh\n";
         assert_eq!(user_name(passwd, 1000).as_deref(), Some("alice"));
         assert_eq!(user_name(passwd, 1), None);
-        let group = "root:x:0:\npeerage:x:990:alice,bob\nempty:x:7:\nodd:x:many:\n";
-        let peerage = Group { id: 990, members: vec!["alice".into(), "bob".into()] };
-        assert_eq!(Group::find(group, "peerage"), Some(peerage));
-        assert_eq!(Group::find(group, "empty"), Some(Group { id: 7, members: vec![] }));
-        assert_eq!(Group::find(group, "odd"), None);
-        assert_eq!(Group::find(group, "peer"), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! An HTTP request read as an operation, by the rule of [`peerage_proto::api`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use http_body_util::BodyExt;
-use peerage_proto::access::Caller;
+use peerage_proto::access::{Caller, Resource};
 use peerage_proto::api::values::SentError;
 use peerage_proto::api::{
     ApiError, BODY_BYTES_MAX, ErrorCode, IF_MATCH, LAST_EVENT_ID, Method, Operation, ROOT, text,
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use super::peer::Peer;
 use super::places::Place;
 use super::room::Room;
-use crate::api;
+use crate::api::{self, Rights, Sight};
 
 /// How much of a longer body is read and thrown away, so that its sender gets to read the refusal.
 pub(super) const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
@@ -28,27 +29,46 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 
 /// What is asked for.
 pub(super) struct Received<O> {
-    pub(super) caller: Caller,
+    pub(super) by: By,
     pub(super) operation: O,
     /// The room that its body takes.
     pub(super) body: Option<Place>,
 }
 
-/// Reads the operation, once it is sure that the caller may ask for it.
+/// Who asks, and the rights by which that is judged.
+#[derive(Debug, Clone)]
+pub(super) struct By {
+    /// The user of the host whose share of all bounds it takes.
+    pub(super) uid: u32,
+    pub(super) caller: Arc<Caller>,
+    pub(super) rights: Rights,
+}
+
+impl By {
+    /// What it gets to see, as the rights stand now.
+    pub(super) fn sight(&self) -> Sight {
+        Sight::new(self.rights.policy(), self.caller.clone())
+    }
+}
+
+/// Reads an operation that the caller may ask for. A body is not read from one who may do it nowhere.
 pub(super) async fn receive<O: Operation>(
     request: Request,
     room: &Room,
+    rights: &Rights,
 ) -> Result<Received<O>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let peer = parts.extensions.remove::<Peer>().ok_or_else(|| {
         ApiError::new(ErrorCode::Internal, "a connection came without its caller")
     })?;
-    api::admit::<O>(&peer.policy, &peer.caller)?;
-
+    let policy = rights.policy();
+    if O::METHOD.has_body() {
+        api::admit(&policy, &peer.caller, O::VERB.on(Resource::Anywhere))?;
+    }
     let from_url = url_fields(&mut parts).await?;
     let (mut fields, mut place) = (Map::new(), None);
     if O::METHOD.has_body() {
-        let (bytes, taken) = arrived(body, O::BODY_BYTES_MAX, room, peer.caller.uid).await?;
+        let (bytes, taken) = arrived(body, O::BODY_BYTES_MAX, room, peer.uid).await?;
         (fields, place) = (object::<O>(&bytes)?, taken);
     }
     for (name, value) in from_url {
@@ -57,11 +77,16 @@ pub(super) async fn receive<O: Operation>(
             return Err(ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>()));
         }
     }
-    let operation = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+    let operation: O = serde_json::from_value(Value::Object(fields)).map_err(|error| {
         ApiError::new(ErrorCode::BadRequest, format!("the request is not right: {error}"))
             .hint(usage::<O>())
     })?;
-    Ok(Received { caller: peer.caller, operation, body: place })
+    api::admit(&policy, &peer.caller, operation.right())?;
+    for part in operation.parts() {
+        api::admit(&policy, &peer.caller, O::VERB.on(part))?;
+    }
+    let by = By { uid: peer.uid, caller: peer.caller, rights: rights.clone() };
+    Ok(Received { by, operation, body: place })
 }
 
 /// What the path, the query and the headers say, percent-decoded.

@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use peerage_proto::api::{ApiError, ErrorCode};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 
 use super::peer::agent_uid;
 use super::places::{Place, Places, Size, Taken};
@@ -105,21 +106,23 @@ impl Room {
         Ok((Body::from(counted(bytes, place)), thing))
     }
 
-    /// The body that tells a list, piece by piece. It breaks off where there is no room for the next
-    /// one for five seconds.
+    /// The body that tells of a list what `shows` says, piece by piece. It breaks off where there is no
+    /// room for the next one for five seconds.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`], where there is none for the first.
-    pub(super) async fn list<T: Serialize + 'static>(
+    pub(super) async fn list<T: Serialize + Send + 'static>(
         &self,
         uid: u32,
         list: List<T>,
+        shows: impl Fn(&T) -> bool + Send + 'static,
         held: Place,
     ) -> Result<Body, ApiError> {
         let mut list = Writing {
             room: self.clone(),
             uid,
             items: list.into_iter().peekable(),
+            shows,
             state: State::Before,
             _held: held,
         };
@@ -157,22 +160,25 @@ enum State {
 }
 
 /// A list that is being written.
-struct Writing<T> {
+struct Writing<T, F> {
     room: Room,
     uid: u32,
     items: Peekable<Box<dyn Iterator<Item = Due<T>> + Send>>,
+    /// Which of the items are written.
+    shows: F,
     state: State,
     /// The room of what was seen and not written yet.
     _held: Place,
 }
 
-impl<T: Serialize> Writing<T> {
+impl<T: Serialize + Send, F: Fn(&T) -> bool> Writing<T, F> {
     /// The next piece; `None` behind the last.
     async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         if self.state == State::Behind {
             return Ok(None);
         }
         let (mut bytes, mut place) = (Vec::new(), None::<Place>);
+        let mut passed_over = 0;
         while let Some(due) = self.items.peek() {
             let more = due.bytes();
             let is_full = match &mut place {
@@ -186,11 +192,26 @@ impl<T: Serialize> Writing<T> {
                 break;
             }
             let Some(due) = self.items.next() else { break };
+            let item = due.make();
+            if !(self.shows)(&item) {
+                // It gives its room back.
+                match &mut place {
+                    Some(place) if !bytes.is_empty() => place.becomes(bytes.capacity()),
+                    _ => place = None,
+                }
+                passed_over += more;
+                if passed_over > PIECE_BYTES {
+                    passed_over = 0;
+                    // Others get their turn, however much there is that is not shown.
+                    yield_now().await;
+                }
+                continue;
+            }
             // JSON takes a little more than what it is made of.
             bytes.reserve(more + more / 16 + 64);
             bytes.push(if self.state == State::Before { b'[' } else { b',' });
             self.state = State::Within;
-            write_json(&mut bytes, &due.make());
+            write_json(&mut bytes, &item);
         }
         if self.items.peek().is_none() {
             bytes.extend_from_slice(if self.state == State::Before { b"[]\n" } else { b"]\n" });
@@ -244,7 +265,7 @@ mod tests {
     }
 
     async fn body_of(room: &Room, list: List<String>) -> Body {
-        room.list(USER, list, room.take(USER, 0).unwrap()).await.unwrap()
+        room.list(USER, list, |_| true, room.take(USER, 0).unwrap()).await.unwrap()
     }
 
     #[tokio::test]
@@ -266,6 +287,22 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_not_shown_is_left_out_and_takes_no_room() {
+        let room = Room::new();
+        // Together they are far more than there is room for.
+        let large = (0..200).map(|_| Due::new(1 << 20, move || "x".repeat(1 << 20)));
+        let [first, last] = ["first", "last"].map(|text| Due::made(text.to_owned()));
+        let list = List::new(0, std::iter::once(first).chain(large).chain([last]));
+        let shows = |text: &String| text.len() < 10;
+        let body = room.list(USER, list, shows, room.take(USER, 0).unwrap()).await.unwrap();
+        let text = body.collect().await.unwrap().to_bytes();
+        assert_eq!(text, "[\"first\",\"last\"]\n".as_bytes());
+        let list = texts(3, 100);
+        let body = room.list(USER, list, |_| false, room.take(USER, 0).unwrap()).await.unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "[]\n".as_bytes());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn pieces_that_nobody_reads_are_bounded_and_those_after_them_wait_and_break_off() {
         let room = Room::new();
@@ -275,7 +312,8 @@ mod tests {
             unread.push(body_of(&room, texts(9, 1 << 20)).await);
         }
         let began = Instant::now();
-        let refused = room.list(USER, texts(9, 2 << 20), room.take(USER, 0).unwrap()).await;
+        let refused =
+            room.list(USER, texts(9, 2 << 20), |_| true, room.take(USER, 0).unwrap()).await;
         let refused = refused.unwrap_err();
         assert_eq!((refused.code, began.elapsed()), (ErrorCode::Busy, WAIT_MAX));
         assert!(refused.message.starts_with("15."), "{refused}");

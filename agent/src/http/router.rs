@@ -12,15 +12,15 @@ use super::request::{Received, receive};
 use super::room::Room;
 use super::stream::Streams;
 use super::tell::{Means, Tell, refused};
-use crate::api::{Agent, Serve};
+use crate::api::{Agent, Rights, Serve};
 
-/// The routes to this agent. Streams end at `shutdown`.
+/// The routes to this agent, for those who have the rights. Streams end at `shutdown`.
 ///
 /// A request must carry its caller as an extension, which [`serve`](super::serve) sees to.
-pub fn router(agent: Agent, shutdown: CancellationToken) -> Router {
+pub fn router(agent: Agent, rights: Rights, shutdown: CancellationToken) -> Router {
     let room = Room::new();
     let streams = Streams::new(room.clone(), shutdown);
-    let front = Front { agent, means: Means { room, streams } };
+    let front = Front { agent, rights, means: Means { room, streams } };
     let mut router = Router::new();
     macro_rules! routes {
         ($($operation:ty),*) => { $(router = front.route::<$operation>(router);)* };
@@ -33,6 +33,7 @@ pub fn router(agent: Agent, shutdown: CancellationToken) -> Router {
 #[derive(Clone)]
 struct Front {
     agent: Agent,
+    rights: Rights,
     means: Means,
 }
 
@@ -67,13 +68,12 @@ impl Front {
     where
         Agent: Serve<O>,
     {
-        let received = receive::<O>(request, &self.means.room).await?;
+        let received = receive::<O>(request, &self.means.room, &self.rights).await?;
         // The room of the body is kept until the operation is answered.
-        let Received { caller, operation, body: _body } = received;
-        let uid = caller.uid;
-        let ready = O::Answer::ready(&self.means, uid).await?;
-        let reply = self.agent.serve(&caller, operation).await?;
-        O::Answer::tell::<O>(&self.means, uid, ready, reply).await
+        let Received { by, operation, body: _body } = received;
+        let ready = O::Answer::ready(&self.means, by.uid).await?;
+        let reply = self.agent.serve(&by.caller, operation).await?;
+        O::Answer::tell::<O>(&self.means, &by, ready, reply).await
     }
 }
 

@@ -6,12 +6,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use peerage_proto::api::events::{HEARTBEAT, Told};
-use peerage_proto::api::{ApiError, ErrorCode, Part};
-use serde::Serialize;
+use peerage_proto::api::{ApiError, ErrorCode, Item};
 use tokio_util::sync::CancellationToken;
 
 use super::peer::agent_uid;
 use super::places::{Place, Places, Size};
+use super::request::By;
 use super::room::Room;
 use crate::api::{Items, Step};
 
@@ -50,8 +50,8 @@ impl Streams {
 
     /// The response that tells the items until the service, the reader or the agent ends it, or there
     /// is no room for the next one.
-    pub(super) fn response<T: Part>(&self, uid: u32, place: Place, items: Items<T>) -> Response {
-        let telling = Telling { items, uid, room: self.room.clone(), current: None, _place: place };
+    pub(super) fn response<T: Item>(&self, by: By, place: Place, items: Items<T>) -> Response {
+        let telling = Telling { items, by, room: self.room.clone(), current: None, _place: place };
         let events = stream::unfold(telling, |mut telling| async move {
             let event = telling.next().await?;
             Some((Ok::<_, Infallible>(event), telling))
@@ -64,14 +64,14 @@ impl Streams {
 /// A stream that is being told.
 struct Telling<T> {
     items: Items<T>,
-    uid: u32,
+    by: By,
     room: Room,
     /// The room of the item that is being written out.
     current: Option<Place>,
     _place: Place,
 }
 
-impl<T: Serialize> Telling<T> {
+impl<T: Item> Telling<T> {
     async fn next(&mut self) -> Option<Event> {
         // Whoever asks for the next has the one before.
         self.current = None;
@@ -83,8 +83,13 @@ impl<T: Serialize> Telling<T> {
             None => return Some(event),
             Some(Told::Gap(gap)) => Told::<T>::Gap(gap),
             Some(Told::Item(due)) => {
-                self.current = Some(self.room.wait_for(self.uid, due.bytes()).await.ok()?);
-                Told::Item(due.make())
+                self.current = Some(self.room.wait_for(self.by.uid, due.bytes()).await.ok()?);
+                let item = due.make();
+                // Rights may be taken away while the stream is open.
+                if !self.by.sight().shows(&item) {
+                    return Some(event);
+                }
+                Told::Item(item)
             }
         };
         Some(event.data(serde_json::to_string(&told).expect("outputs are maps with text keys")))

@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use peerage_proto::access::Action;
-use peerage_proto::api::{ApiError, Large, Listed, Operation, Output, Part, Streamed, Whole};
+use peerage_proto::api::{ApiError, Item, Large, Listed, Operation, Output, Part, Streamed, Whole};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::places::Place;
+use super::request::By;
 use super::room::{Room, json};
 use super::stream::Streams;
 use crate::api::{Due, Form, Items, List};
@@ -22,13 +22,12 @@ pub(super) struct Means {
     pub(super) streams: Streams,
 }
 
-/// An answer that can be told over HTTP. `uid` is the user of the host whose share of the room it
-/// takes.
+/// An answer that can be told over HTTP.
 pub(super) trait Tell: Form {
     /// What has to be had before the operation is served.
     type Ready: Send;
 
-    /// Gets it.
+    /// Gets it, of the share of this user of the host.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`](peerage_proto::api::ErrorCode::Busy).
@@ -41,7 +40,7 @@ pub(super) trait Tell: Form {
     /// [`ErrorCode::Busy`](peerage_proto::api::ErrorCode::Busy), where there is no room for it.
     fn tell<O: Operation<Answer = Self>>(
         means: &Means,
-        uid: u32,
+        by: &By,
         ready: Self::Ready,
         reply: Self::Reply,
     ) -> impl Future<Output = Result<Response, ApiError>> + Send;
@@ -56,7 +55,7 @@ impl<T: Part> Tell for Whole<T> {
 
     async fn tell<O: Operation<Answer = Self>>(
         means: &Means,
-        uid: u32,
+        by: &By,
         (): (),
         output: T,
     ) -> Result<Response, ApiError> {
@@ -64,9 +63,9 @@ impl<T: Part> Tell for Whole<T> {
         // For those who read it in a terminal.
         bytes.push(b'\n');
         // What was done is told, however large the answer is.
-        let body = match O::ACTION {
-            Action::Read => means.room.whole(uid, bytes)?,
-            Action::Write => Body::from(bytes),
+        let body = match O::METHOD.only_looks() {
+            true => means.room.whole(by.uid, bytes)?,
+            false => Body::from(bytes),
         };
         Ok(answered::<O>(&output, body))
     }
@@ -81,16 +80,16 @@ impl<T: Part> Tell for Large<T> {
 
     async fn tell<O: Operation<Answer = Self>>(
         means: &Means,
-        uid: u32,
+        by: &By,
         (): (),
         due: Due<T>,
     ) -> Result<Response, ApiError> {
-        let (body, output) = means.room.one(uid, due).await?;
+        let (body, output) = means.room.one(by.uid, due).await?;
         Ok(answered::<O>(&output, body))
     }
 }
 
-impl<T: Part> Tell for Listed<T> {
+impl<T: Item> Tell for Listed<T> {
     /// That it may be looked. It is kept until what was seen is counted.
     type Ready = OwnedSemaphorePermit;
 
@@ -100,18 +99,20 @@ impl<T: Part> Tell for Listed<T> {
 
     async fn tell<O: Operation<Answer = Self>>(
         means: &Means,
-        uid: u32,
+        by: &By,
         looking: OwnedSemaphorePermit,
         list: List<T>,
     ) -> Result<Response, ApiError> {
-        let held = means.room.take(uid, list.held_bytes())?;
+        let held = means.room.take(by.uid, list.held_bytes())?;
         drop(looking);
-        let body = means.room.list(uid, list, held).await?;
+        let sight = by.sight();
+        let shows = move |item: &T| sight.shows(item);
+        let body = means.room.list(by.uid, list, shows, held).await?;
         Ok(in_json(StatusCode::OK, body))
     }
 }
 
-impl<T: Part> Tell for Streamed<T> {
+impl<T: Item> Tell for Streamed<T> {
     /// The place of the stream.
     type Ready = Place;
 
@@ -121,11 +122,11 @@ impl<T: Part> Tell for Streamed<T> {
 
     async fn tell<O: Operation<Answer = Self>>(
         means: &Means,
-        uid: u32,
+        by: &By,
         place: Place,
         items: Items<T>,
     ) -> Result<Response, ApiError> {
-        Ok(means.streams.response(uid, place, items))
+        Ok(means.streams.response(by.clone(), place, items))
     }
 }
 

@@ -50,7 +50,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]; after [`NodeError::Loss`] it is a member as before.
-    pub async fn leave(&self, who: &str, force: bool) -> Result<Farewell, NodeError> {
+    pub async fn leave(&self, actor: Actor, force: bool) -> Result<Farewell, NodeError> {
         let mut turn = self.turning.lock().await;
         if let Some(notice) = &*self.twin.borrow() {
             return Err(NodeError::Twin(notice.message.clone()));
@@ -64,8 +64,8 @@ impl Node {
             return Err(NodeError::Loss(loss));
         }
         let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
-        let actor = Actor { who: who.to_owned(), via: "socket".into() };
-        let edit = Roster::leaving(me, who, self.now().wall_ms);
+        let who = actor.who.clone();
+        let edit = Roster::leaving(me, &who, self.now().wall_ms);
         let replica = &membership.replica;
         let acknowledged = replica.write_by_any_clock(member_path(&me), edit, actor, true).await?;
         let told = match &acknowledged.receipts {

@@ -317,7 +317,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn create(&self, name: &str, who: &str) -> Result<Arc<Membership>, NodeError> {
+    pub async fn create(&self, name: &str, actor: Actor) -> Result<Arc<Membership>, NodeError> {
         let mut turn = self.turning.lock().await;
         self.check_standalone()?;
         let name = datacenter_name(name)?;
@@ -329,11 +329,10 @@ impl Node {
         let admission =
             Roster::default().admission(&me, &own, &self.addresses(), me, None, now.wall_ms);
         let founding = Roster::founding(&name, now.wall_ms);
-        let actor = Actor { who: who.to_owned(), via: "socket".into() };
         let edits = vec![(datacenter_path(), founding), (member_path(&me), admission)];
-        let (_, outputs) = replica.write_all(edits, actor, rand::random(), now)?;
+        let (_, outputs) = replica.write_all(edits, actor.clone(), rand::random(), now)?;
         self.enter(replica, &outputs).await?;
-        let message = format!("{who} founded {name} on {own}");
+        let message = format!("{} founded {name} on {own}", actor.who);
         self.tell("created", message);
         self.membership().ok_or(NodeError::Standalone)
     }

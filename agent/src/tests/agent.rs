@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_proto::access::Caller;
+use peerage_proto::access::{Caller, Grant, Process};
 use peerage_proto::api::Operation;
 use peerage_proto::identity::Keypair;
 use peerage_proto::isolation::Network;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{DEADLINE, Reply, Said, exchange, request, run_on, until};
-use crate::api::{self, Form, Serve};
+use crate::api::{self, Form, Rights, Serve};
 use crate::cli::Terminal;
 use crate::clock::Clock;
 use crate::daemon::{Ground, assemble};
@@ -38,8 +38,7 @@ pub(super) struct Agent {
     pub(super) node: Arc<Node>,
     pub(super) socket: PathBuf,
     served: api::Agent,
-    /// Whose members may write.
-    group: String,
+    rights: Rights,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
     /// Where it would begin anew under another identity.
@@ -50,12 +49,12 @@ pub(super) struct Agent {
 impl Agent {
     /// Starts one that belongs nowhere.
     pub(super) async fn start() -> Self {
-        Self::named("pve-1", "peerage").await
+        Self::start_for("/no/such/file".into(), Grant::defaults()).await
     }
 
-    /// Starts one where this group may write.
-    pub(super) async fn start_for(group: &str) -> Self {
-        Self::named("pve-1", group).await
+    /// Starts one on a host whose groups stand in this file, where the users have been granted this.
+    pub(super) async fn start_for(groups: PathBuf, grants: Vec<Grant>) -> Self {
+        Self::named("pve-1", Rights::of_host("peerage".into(), groups, grants)).await
     }
 
     /// Starts one that has founded `lab`.
@@ -74,7 +73,8 @@ impl Agent {
 
     /// Starts another one, which joins by this one. Both see all alive.
     pub(super) async fn with_member(&self, name: &str) -> Self {
-        let joiner = Self::named(name, "peerage").await;
+        let rights = Rights::of_host(String::new(), PathBuf::new(), Grant::defaults());
+        let joiner = Self::named(name, rights).await;
         let token = self.do_it("invite").await.out;
         joiner.do_it(&format!("join {}", token.trim())).await;
         let members = joiner.node.membership().unwrap().roster().current().count();
@@ -84,7 +84,7 @@ impl Agent {
         joiner
     }
 
-    async fn named(name: &str, group: &str) -> Self {
+    async fn named(name: &str, rights: Rights) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Another user is to reach the socket.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -95,7 +95,7 @@ impl Agent {
             served: api::Agent::new(node.clone(), links),
             node,
             socket: folder.path().join("peerage.sock"),
-            group: group.to_owned(),
+            rights,
             shutdown: CancellationToken::new(),
             serving: None,
             _renewals: renewals,
@@ -109,8 +109,9 @@ impl Agent {
     pub(super) async fn serve(&mut self) {
         self.shutdown = CancellationToken::new();
         let socket = Socket::bind(&self.socket).await.unwrap();
-        let router = http::router(self.served.clone(), self.shutdown.clone());
-        let serving = http::serve(socket, router, self.group.clone(), self.shutdown.clone());
+        let rights = self.rights.clone();
+        let router = http::router(self.served.clone(), rights, self.shutdown.clone());
+        let serving = http::serve(socket, router, self.shutdown.clone());
         self.serving = Some(tokio::spawn(serving));
     }
 
@@ -133,8 +134,8 @@ impl Agent {
         O: Operation<Answer: Form>,
         api::Agent: Serve<O>,
     {
-        let root = Caller { uid: 0, gid: 0, user: None, groups: Vec::new() };
-        self.served.serve(&root, operation).await.unwrap()
+        let root = Process { uid: 0, gid: 0, user: None, groups: Vec::new() };
+        self.served.serve(&Caller::Process(root), operation).await.unwrap()
     }
 
     /// Waits until it sees so many members in this state.

@@ -1,7 +1,8 @@
 //! Every operation answers. The tests walk the table, so that none is left out.
 
 use peerage_proto::api::{
-    ApiError, ErrorCode, Large, Listed, Operation, Output, Part, Shape, Streamed, Whole, operations,
+    ApiError, ErrorCode, Item, Large, Listed, Operation, Output, Part, Shape, Streamed, Whole,
+    operations,
 };
 
 use super::DEADLINE;
@@ -75,8 +76,8 @@ trait Asked: Shape + api::Form {
 }
 
 macro_rules! called {
-    ($($shape:ident),*) => { $(
-        impl<T: Part> Asked for $shape<T> {
+    ($($shape:ident of $part:ident),*) => { $(
+        impl<T: $part> Asked for $shape<T> {
             async fn ask<O: Operation<Answer = Self>>(
                 agent: &Agent,
                 operation: &O,
@@ -86,9 +87,9 @@ macro_rules! called {
         }
     )* };
 }
-called!(Whole, Large, Listed);
+called!(Whole of Part, Large of Part, Listed of Item);
 
-impl<T: Part> Asked for Streamed<T> {
+impl<T: Item> Asked for Streamed<T> {
     /// The first item that is told once something happens.
     async fn ask<O: Operation<Answer = Self>>(agent: &Agent, operation: &O) -> Result<T, ApiError> {
         let mut items = Client::new(&agent.socket).follow(operation).await?;

@@ -1,5 +1,9 @@
 //! What a follower is told over an agent that is away for a while, and over a gap.
 
+use std::cell::Cell;
+use std::path::Path;
+
+use futures_util::future::join_all;
 use peerage_proto::api::Exit;
 use peerage_proto::api::settings::SetFields;
 use serde_json::{Value, json};
@@ -57,45 +61,73 @@ async fn a_watch_goes_on_where_it_was_when_the_agent_comes_back() {
 
 #[tokio::test]
 async fn a_watch_that_missed_changes_tells_the_gap_and_ends_with_1_unless_it_is_to_go_on() {
-    for (words, terminal, goes_on) in [
-        ("settings watch --json", Terminal::default(), false),
-        ("settings watch", Terminal::default(), false),
-        ("settings watch --json --on-gap continue", Terminal::default(), true),
-        ("settings watch", TERMINAL, true),
-        ("settings watch --on-gap stop", TERMINAL, false),
-    ] {
-        let mut agent = Agent::founder().await;
+    let mut agent = Agent::founder().await;
+    let socket = agent.socket.clone();
+    let watches = [
+        Watch::of("settings watch --json", Terminal::default(), false),
+        Watch::of("settings watch", Terminal::default(), false),
+        Watch::of("settings watch --json --on-gap continue", Terminal::default(), true),
+        Watch::of("settings watch", TERMINAL, true),
+        Watch::of("settings watch --on-gap stop", TERMINAL, false),
+    ];
+    let story = async {
+        agent.is_watched_by(watches.len()).await;
+        agent.ask_inside(set(json!("the first"))).await;
+        let has_begun = |watch: &Watch| watch.out.text().ends_with('\n');
+        until("each has a place", || watches.iter().all(has_begun)).await;
         let from = agent.node.changes().latest();
-        let (out, err) = (Page::default(), Page::default());
-        let (socket, json) = (agent.socket.clone(), words.contains("--json"));
-        let input = Box::new(std::io::empty());
-        let mut console =
-            Console::new(json, Box::new(out.clone()), Box::new(err.clone()), input, terminal);
-        let story = async {
-            agent.is_watched_by(1).await;
-            agent.hang_up().await;
-            // Before it is back, eight changes are made; the agent keeps the last five.
-            for letter in ["a", "b", "c", "d", "e", "f", "g"] {
-                agent.ask_inside(set(json!(letter.repeat(LARGE_BYTES)))).await;
-            }
-            agent.ask_inside(set(json!("the last"))).await;
-            agent.serve().await;
-            until("the last change is told", || told_last(&out)).await;
-        };
-        let command = CommandLine::read(words_of(words)).unwrap().command.unwrap();
-        let ended = tokio::select! {
-            exit = cli::run(command, &socket, &mut console) => Some(exit),
-            () = story => None,
-        };
-        assert_eq!(ended, (!goes_on).then_some(Exit::Failed), "{words}: {}", err.text());
-        if json {
-            let first: Value = serde_json::from_str(out.text().lines().next().unwrap()).unwrap();
-            let gap = &first["gap"];
+        agent.hang_up().await;
+        // Before it is back, eight changes are made; the agent keeps the last five.
+        for letter in ["a", "b", "c", "d", "e", "f", "g"] {
+            agent.ask_inside(set(json!(letter.repeat(LARGE_BYTES)))).await;
+        }
+        agent.ask_inside(set(json!("the last"))).await;
+        agent.serve().await;
+        let done = |watch: &Watch| watch.ended.get().is_some() || told_last(&watch.out);
+        until("each has ended or told the last change", || watches.iter().all(done)).await;
+        from
+    };
+    let running = join_all(watches.iter().map(|watch| watch.run(&socket)));
+    let from = tokio::select! {
+        _ = running => panic!("all have ended"),
+        from = story => from,
+    };
+    for Watch { words, out, err, goes_on, ended, .. } in &watches {
+        assert_eq!(ended.get(), (!goes_on).then_some(Exit::Failed), "{words}: {}", err.text());
+        if words.contains("--json") {
+            let second: Value = serde_json::from_str(out.text().lines().nth(1).unwrap()).unwrap();
+            let gap = &second["gap"];
             assert_eq!((&gap["missed"], &gap["from"]), (&json!(3), &json!(from)));
         } else {
             assert!(err.text().contains("3 are missed here"), "{words}: {}", err.text());
         }
-        assert_eq!(out.text().contains("pve-1"), goes_on, "{words}");
+        assert_eq!(told_last(out), *goes_on, "{words}");
+    }
+}
+
+/// A command that watches, with what it said and how it ended.
+struct Watch {
+    words: &'static str,
+    terminal: Terminal,
+    /// Whether it is to go on over a gap.
+    goes_on: bool,
+    out: Page,
+    err: Page,
+    ended: Cell<Option<Exit>>,
+}
+
+impl Watch {
+    fn of(words: &'static str, terminal: Terminal, goes_on: bool) -> Self {
+        let (out, err) = (Page::default(), Page::default());
+        Self { words, terminal, goes_on, out, err, ended: Cell::default() }
+    }
+
+    async fn run(&self, socket: &Path) {
+        let (out, err) = (Box::new(self.out.clone()), Box::new(self.err.clone()));
+        let json = self.words.contains("--json");
+        let mut console = Console::new(json, out, err, Box::new(std::io::empty()), self.terminal);
+        let command = CommandLine::read(words_of(self.words)).unwrap().command.unwrap();
+        self.ended.set(Some(cli::run(command, socket, &mut console).await));
     }
 }
 

@@ -10,6 +10,7 @@ mod handed_in;
 mod joining;
 mod membership;
 mod over_http;
+mod rights;
 mod settings;
 
 use std::io::{self, Read, Write};

@@ -1,14 +1,10 @@
 //! What HTTP promises to those who speak it themselves.
 
-use std::os::unix::net::UnixStream;
-
-use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::agent::Agent;
-use super::{Reply, exchange, request};
+use super::request;
 
 #[tokio::test]
 async fn every_path_of_the_contract_answers() {
@@ -222,52 +218,4 @@ async fn a_stream_ends_when_its_reader_hangs_up_and_when_the_agent_stops() {
     agent.hang_up().await;
     agent.is_watched_by(0).await;
     assert!(!agent.socket.exists());
-}
-
-#[tokio::test]
-async fn another_user_of_the_host_reads_and_does_not_write() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become someone else.
-    }
-    let agent = Agent::start().await;
-    assert_eq!(as_nobody(&agent, "GET /api/v1/status", "").await.status, 200);
-    let refused = as_nobody(&agent, "POST /api/v1/create", r#"{"name": "lab"}"#).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
-    assert!(refused.json()["hint"].as_str().unwrap().contains("sudo"), "{refused:?}");
-    // What is refused is not read: this body would be malformed.
-    assert_eq!(as_nobody(&agent, "POST /api/v1/leave", "{").await.status, 403);
-    assert_eq!(agent.ask("GET /api/v1/status", "").await.json()["datacenter"], json!(null));
-}
-
-#[tokio::test]
-async fn a_member_of_the_group_writes_and_is_told_as_the_one_who_did() {
-    let groups = std::fs::read_to_string("/etc/group").unwrap();
-    let of_nobody = groups.lines().find(|line| line.split(':').nth(2) == Some("65534"));
-    let Some(group) = of_nobody.and_then(|line| line.split(':').next()) else { return };
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can become someone else.
-    }
-    let agent = Agent::start_for(group).await;
-    assert_eq!(as_nobody(&agent, "POST /api/v1/create", r#"{"name": "lab"}"#).await.status, 200);
-    as_nobody(&agent, "PATCH /api/v1/settings/a", r#"{"set": {"x": 1}}"#).await;
-    let history = agent.ask("GET /api/v1/history/a", "").await.json();
-    let actor = history[0]["actor"].as_str().unwrap();
-    assert!(actor == "nobody" || actor == "uid 65534", "{history}");
-}
-
-/// Sends a request as a user without rights on this host.
-async fn as_nobody(agent: &Agent, line: &str, body: &str) -> Reply {
-    let (socket, request) = (agent.socket.clone(), request(line, &[], body));
-    // A thread of its own, since only the thread that connects becomes someone else.
-    let exchange = move || {
-        let thread = std::thread::spawn(move || {
-            let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
-            set_thread_groups(&[]).unwrap();
-            set_thread_res_gid(gid, gid, gid).unwrap();
-            set_thread_res_uid(uid, uid, uid).unwrap();
-            exchange(UnixStream::connect(socket).unwrap(), &request)
-        });
-        thread.join().unwrap()
-    };
-    tokio::task::spawn_blocking(exchange).await.unwrap()
 }

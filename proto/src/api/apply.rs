@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::{Document, waiting};
 use super::{Method, Operation, Span, Wait, WaitOutcome, Whole, flag};
-use crate::access::Action;
+use crate::access::{Area, Resource, Verb};
 
 /// How large the JSON of one request may be, in bytes.
 pub const APPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Sets the fields that differ from what is given, in all documents or in none: as one commit, which
-/// is on disk with one sync and shows on each other node as a whole. Fields and documents that are
-/// not named stay as they are.
+/// is on disk with one sync, and told on each other node to those who watch when all of it is there. Fields
+/// and documents that are not named stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApplyDocuments {
     /// The documents, each once, as a list of them is told; who wrote a field is not looked at.
     pub documents: Vec<Document>,
-    /// Takes documents away whose paths begin so and that are not named.
+    /// Takes documents away that lie at or below this path and are not named.
     pub prune: Option<String>,
     /// Whether to tell only what would be done.
     #[serde(deserialize_with = "flag")]
@@ -34,16 +34,25 @@ impl Operation for ApplyDocuments {
     type Answer = Whole<Applied>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "apply";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Settings);
     const QUERY: &'static [&'static str] = &["prune", "dry_run", "wait", "timeout"];
     const BODY_BYTES_MAX: usize = APPLY_BYTES_MAX;
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
+
+    fn parts(&self) -> Vec<Resource<'_>> {
+        let named = self.documents.iter().map(|document| document.path.as_str());
+        named.chain(self.prune.as_deref()).map(Resource::Setting).collect()
+    }
 
     fn patience(&self) -> Duration {
         waiting(self.wait, self.timeout)
     }
 
     fn status(output: &Applied) -> u16 {
-        if output.wait.met { 200 } else { 202 }
+        if output.wait.met || output.dry_run { 200 } else { 202 }
     }
 }
 

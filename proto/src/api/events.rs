@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::Fields;
-use super::{Method, Operation, Streamed, flag};
-use crate::access::Action;
+use super::{Item, Method, Operation, Streamed, flag};
+use crate::access::{Area, Resource, Right, Verb};
 
 /// How often a quiet stream says that its agent is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -111,7 +111,11 @@ impl Operation for FollowEvents {
     type Answer = Streamed<Event>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "events";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Events);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// Something that happened.
@@ -132,6 +136,15 @@ pub struct Event {
     pub data: Value,
 }
 
+impl Item for Event {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(
+            Verb::audit(Area::Events)
+                .on(self.node.as_deref().map_or(Resource::Root, Resource::Node)),
+        )
+    }
+}
+
 /// Tells of each change of the settings, from now on or after `last_event_id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -147,7 +160,11 @@ impl Operation for WatchSettings {
     type Answer = Streamed<WatchedChange>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "watch";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// A change of the settings, with what came of it.
@@ -173,6 +190,12 @@ pub struct WatchedChange {
     pub removed: bool,
     /// The document after it; `None` where there is none.
     pub fields: Option<Fields>,
+}
+
+impl Item for WatchedChange {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Settings).on(Resource::Setting(&self.path)))
+    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Listed, Method, Named, Operation, Span, Whole, flag};
-use crate::access::Action;
+use super::{Item, LOOKING_MAX, Listed, Method, Named, Operation, Span, Whole, flag};
+use crate::access::{Area, Resource, Right, Verb};
 
 pub use crate::admission::invitation::{Progress, progress};
 
@@ -132,7 +133,11 @@ impl Operation for CreateInvite {
     type Answer = Whole<CreatedInvite>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "invites";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Root
+    }
 }
 
 /// A new invitation. It is the only time that its secret is told.
@@ -168,7 +173,11 @@ impl Operation for ListInvites {
     type Answer = Listed<Invite>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "invites";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Root
+    }
 }
 
 /// An invitation, without its secret.
@@ -192,6 +201,13 @@ pub struct Invite {
     pub state: String,
 }
 
+impl Item for Invite {
+    fn right(&self) -> Option<Right<'_>> {
+        // Who may list them may see each.
+        None
+    }
+}
+
 /// Makes an invitation void.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +220,11 @@ impl Operation for RevokeInvite {
     type Answer = Whole<Invite>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "invites/{id}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Root
+    }
 }
 
 /// Reads Join Information without using it, and without asking any other host.
@@ -219,7 +239,16 @@ impl Operation for Inspect {
     type Answer = Whole<Inspection>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "inspect";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::DataCenter);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Root
+    }
+
+    /// A token does not stand in a URL, which logs keep; but this only looks.
+    fn patience(&self) -> Duration {
+        LOOKING_MAX
+    }
 }
 
 /// What Join Information says.

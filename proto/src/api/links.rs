@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::members::MemberState;
 use super::{Method, Operation, Whole};
-use crate::access::Action;
+use crate::access::{Area, Resource, Verb};
 
 /// Asks for this node's links, and for the link in use with each member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,11 @@ impl Operation for GetLinks {
     type Answer = Whole<Links>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "links";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// This node's links, and the link in use with each member.
@@ -89,7 +93,11 @@ impl Operation for GetNodeLinks {
     type Answer = Whole<PeerLinks>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "links/{node}";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// Makes these the links of this node, in place of all that it had, over restarts too.
@@ -104,7 +112,11 @@ impl Operation for SetLinks {
     type Answer = Whole<Links>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "links";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// A link as it is asked for.
@@ -146,7 +158,11 @@ impl Operation for ResetLinks {
     type Answer = Whole<Links>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "links";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 #[cfg(test)]

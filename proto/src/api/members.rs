@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Listed, Method, Operation, Whole, flag};
-use crate::access::Action;
+use super::{Item, Listed, Method, Operation, Whole, flag};
+use crate::access::{Area, Resource, Right, Verb};
 use crate::notice::Told;
 
 /// Lists the members, by name.
@@ -18,7 +18,11 @@ impl Operation for ListMembers {
     type Answer = Listed<Member>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "members";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// What is known of a member.
@@ -127,6 +131,12 @@ pub struct Member {
     pub unaccepted: Option<String>,
 }
 
+impl Item for Member {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Member).on(Resource::Node(&self.id)))
+    }
+}
+
 /// What a version says that does not know the word.
 fn yes() -> bool {
     true
@@ -146,7 +156,11 @@ impl Operation for RenameMember {
     type Answer = Whole<Renamed>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "members/{node}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that has another name.
@@ -173,7 +187,11 @@ impl Operation for AcceptMember {
     type Answer = Whole<Accepted>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "members/{node}/accept";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that is accepted.
@@ -203,7 +221,11 @@ impl Operation for RemoveMember {
     type Answer = Whole<Removed>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "members/{node}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Node(&self.node)
+    }
 }
 
 /// A member that was put out.
@@ -228,7 +250,11 @@ impl Operation for ListLag {
     type Answer = Listed<Lag>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "lag";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Member);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// Whether a member holds what this node holds.
@@ -247,6 +273,12 @@ pub struct Lag {
     /// What keeps it from holding the same, where that is known, and what to do.
     #[serde(default)]
     pub message: Option<String>,
+}
+
+impl Item for Lag {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Member).on(Resource::Node(&self.id)))
+    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub use crate::time::HowLong;
 pub use crate::{text, values};
 pub use error::{ApiError, ErrorCode, Exit};
 pub use operation::{
-    Ends, Kind, Large, Listed, Method, Operation, Output, Part, Shape, Streamed, Whole,
+    Ends, Item, Kind, Large, Listed, Method, Operation, Output, Part, Shape, Streamed, Whole,
 };
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};

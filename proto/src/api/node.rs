@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Room;
 use super::{Method, Named, Operation, Whole, flag};
-use crate::access::Action;
+use crate::access::{Area, Resource, Verb};
 
 /// Asks what this node is and how it is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,11 @@ impl Operation for GetStatus {
     type Answer = Whole<Status>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "status";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// What this node is and how it is doing.
@@ -152,7 +156,11 @@ impl Operation for Create {
     type Answer = Whole<Created>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "create";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::DataCenter);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Root
+    }
 }
 
 /// A Data Center that has been founded.
@@ -189,7 +197,11 @@ impl Operation for Join {
     type Answer = Whole<Joined>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "join";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 
     fn patience(&self) -> Duration {
         JOINING_MAX
@@ -226,7 +238,11 @@ impl Operation for Meet {
     type Answer = Whole<Met>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "meet";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 
     fn patience(&self) -> Duration {
         JOINING_MAX
@@ -269,8 +285,12 @@ impl Operation for Leave {
     type Answer = Whole<Departure>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "leave";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
     const QUERY: &'static [&'static str] = &["force"];
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// Gives this host another identity: a new key, with which it is a new node that has to join. A
@@ -287,7 +307,11 @@ impl Operation for ResetIdentity {
     type Answer = Whole<IdentityReset>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "reset";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// A host with another identity than before.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::InTable;
 use super::{BODY_BYTES_MAX, LOOKING_MAX, WRITING_MAX};
-use crate::access::Action;
+use crate::access::{Resource, Right, Verb};
 
 /// The HTTP method of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ impl Method {
         }
     }
 
+    /// Whether it changes nothing.
+    pub const fn only_looks(self) -> bool {
+        matches!(self, Self::Get)
+    }
+
     /// Whether requests carry a JSON object in their body.
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Patch)
@@ -49,20 +54,33 @@ pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
     /// Its path below [`ROOT`](super::ROOT). `{field}` stands for one segment, `{*field}` for all
     /// that follow.
     const PATH: &'static str;
-    /// What the caller must be allowed to do.
-    const ACTION: Action;
+    /// What the caller must be allowed to do, somewhere at least: whoever may do it nowhere is refused
+    /// before the body is read, which says where.
+    const VERB: Verb;
     /// The fields that travel in the query although there is a body.
     const QUERY: &'static [&'static str] = &[];
     /// How large the body may be, in bytes.
     const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 
-    /// How long an answer may take to begin. A client that has waited so long takes the agent for
-    /// one that hangs.
+    /// To what it is to be done. [`Resource::Anywhere`] is for what is [`Listed`] or [`Streamed`], of
+    /// which each item is asked for as well.
+    fn resource(&self) -> Resource<'_>;
+
+    /// Each of the things that it is about, where these are several: then the caller must have the
+    /// right on each of them, too.
+    fn parts(&self) -> Vec<Resource<'_>> {
+        Vec::new()
+    }
+
+    /// The right that the caller must have: [`VERB`](Self::VERB) there.
+    fn right(&self) -> Right<'_> {
+        Self::VERB.on(self.resource())
+    }
+
+    /// How long an answer may take to begin: what only looks is answered from memory. A client that
+    /// has waited so long takes the agent for one that hangs.
     fn patience(&self) -> Duration {
-        match Self::ACTION {
-            Action::Read => LOOKING_MAX,
-            Action::Write => WRITING_MAX,
-        }
+        if Self::METHOD.only_looks() { LOOKING_MAX } else { WRITING_MAX }
     }
 
     /// The HTTP status of this answer. Lists and streams have 200.
@@ -70,7 +88,7 @@ pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
         200
     }
 
-    /// The stamp by which a later write can say what it has seen (HTTP header `ETag`). Lists and
+    /// What the thing is known by, so that a later write can say what it has seen (HTTP header `ETag`). Lists and
     /// streams have none.
     fn stamp(_output: &Output<Self>) -> Option<&str> {
         None
@@ -124,6 +142,12 @@ pub trait Part: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Part for T {}
 
+/// An item of a list or a stream.
+pub trait Item: Part {
+    /// What the caller must have to be shown it; `None` where that is what the call itself took.
+    fn right(&self) -> Option<Right<'_>>;
+}
+
 impl<T: Part> Shape for Whole<T> {
     type Output = T;
     const KIND: Kind = Kind::Whole;
@@ -134,12 +158,12 @@ impl<T: Part> Shape for Large<T> {
     const KIND: Kind = Kind::Large;
 }
 
-impl<T: Part> Shape for Listed<T> {
+impl<T: Item> Shape for Listed<T> {
     type Output = Vec<T>;
     const KIND: Kind = Kind::Listed;
 }
 
-impl<T: Part> Shape for Streamed<T> {
+impl<T: Item> Shape for Streamed<T> {
     type Output = T;
     const KIND: Kind = Kind::Streamed;
 }
@@ -149,4 +173,4 @@ pub trait Ends: Shape {}
 
 impl<T: Part> Ends for Whole<T> {}
 impl<T: Part> Ends for Large<T> {}
-impl<T: Part> Ends for Listed<T> {}
+impl<T: Item> Ends for Listed<T> {}

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Large, Listed, Method, Operation, Span, WAIT_DEFAULT, WRITING_MAX, Wait, WaitOutcome, Whole,
-    flag,
+    Item, Large, Listed, Method, Operation, Span, WAIT_DEFAULT, WRITING_MAX, Wait, WaitOutcome,
+    Whole, flag,
 };
-use crate::access::Action;
+use crate::access::{Area, Resource, Right, Verb};
 
 /// The fields of a document: any JSON value at each name.
 pub type Fields = BTreeMap<String, Value>;
@@ -31,7 +31,11 @@ impl Operation for ListDocuments {
     type Answer = Listed<Document>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "settings";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// A document in a list.
@@ -44,6 +48,12 @@ pub struct Document {
     /// Who wrote each field and when, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, FieldMeta>>,
+}
+
+impl Item for Document {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Settings).on(Resource::Setting(&self.path)))
+    }
 }
 
 /// Who wrote a field, and when.
@@ -72,7 +82,11 @@ impl Operation for GetDocument {
     type Answer = Large<StampedDocument>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "settings/{*path}";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Setting(&self.path)
+    }
 
     fn stamp(output: &StampedDocument) -> Option<&str> {
         Some(&output.etag)
@@ -118,8 +132,12 @@ impl Operation for SetFields {
     type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Patch;
     const PATH: &'static str = "settings/{*path}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Settings);
     const QUERY: &'static [&'static str] = &["wait", "timeout"];
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Setting(&self.path)
+    }
 
     fn patience(&self) -> Duration {
         waiting(self.wait, self.timeout)
@@ -152,7 +170,11 @@ impl Operation for RemoveDocument {
     type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Delete;
     const PATH: &'static str = "settings/{*path}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Setting(&self.path)
+    }
 
     fn patience(&self) -> Duration {
         waiting(self.wait, self.timeout)
@@ -183,8 +205,12 @@ impl Operation for Revert {
     type Answer = Whole<WriteOutcome>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "revert/{*path}";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Settings);
     const QUERY: &'static [&'static str] = &["wait", "timeout"];
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Setting(&self.path)
+    }
 
     fn patience(&self) -> Duration {
         waiting(self.wait, self.timeout)
@@ -236,7 +262,11 @@ impl Operation for GetHistory {
     type Answer = Listed<HistoryEntry>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "history/{*path}";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Setting(&self.path)
+    }
 }
 
 /// One change of a document.
@@ -265,6 +295,13 @@ pub struct HistoryEntry {
     pub current: bool,
 }
 
+impl Item for HistoryEntry {
+    fn right(&self) -> Option<Right<'_>> {
+        // It is of the document that was asked for.
+        None
+    }
+}
+
 /// Lists the conflicts that nobody has settled yet, by path and field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -274,7 +311,11 @@ impl Operation for ListConflicts {
     type Answer = Listed<Conflict>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = "conflicts";
-    const ACTION: Action = Action::Read;
+    const VERB: Verb = Verb::audit(Area::Settings);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::Anywhere
+    }
 }
 
 /// Edits of one field of which none knew of the other. Setting the field again settles it.
@@ -288,6 +329,12 @@ pub struct Conflict {
     pub winner: Edit,
     /// The edits that do not.
     pub losers: Vec<LosingEdit>,
+}
+
+impl Item for Conflict {
+    fn right(&self) -> Option<Right<'_>> {
+        Some(Verb::audit(Area::Settings).on(Resource::Setting(&self.path)))
+    }
 }
 
 /// One edit of one field.
@@ -357,7 +404,11 @@ impl Operation for CompactSettings {
     type Answer = Whole<Compacted>;
     const METHOD: Method = Method::Post;
     const PATH: &'static str = "settings-compact";
-    const ACTION: Action = Action::Write;
+    const VERB: Verb = Verb::modify(Area::Node);
+
+    fn resource(&self) -> Resource<'_> {
+        Resource::ThisNode
+    }
 }
 
 /// What compacting did.

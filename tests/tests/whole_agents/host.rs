@@ -13,7 +13,7 @@ use peerage::links::{LinksHandle, META_LINKS, Wishes};
 use peerage::node::{Node, OwnName};
 use peerage::store::{Disk, Store};
 use peerage::vitals::host::Sample;
-use peerage_proto::access::Caller;
+use peerage_proto::access::{Caller, Process};
 use peerage_proto::api::invites::{CreateInvite, RevokeInvite, Uses};
 use peerage_proto::api::members::{RemoveMember, RenameMember};
 use peerage_proto::api::node::{Create, GetStatus, Join, Leave};
@@ -282,7 +282,8 @@ impl Host {
 
 /// Does what an operator asks.
 async fn obey(agent: &Agent, ask: Ask) -> Answer<Said> {
-    let root = Caller { uid: 0, gid: 0, user: None, groups: Vec::new() };
+    let root = Process { uid: 0, gid: 0, user: None, groups: Vec::new() };
+    let root = Caller::Process(root);
     let root = &root;
     Ok(match ask {
         Ask::Create => {
