@@ -92,18 +92,28 @@ impl<T: Clone + Send + 'static> Feed<T> {
 
     /// Tells of a thing.
     pub fn tell(&self, thing: T, at_ms: u64) {
+        self.tell_all([thing], at_ms);
+    }
+
+    /// Tells of things that happened at once. All of them are kept until the next are told, however
+    /// many they are, so that no follower misses a part of them only since they came together.
+    pub fn tell_all(&self, things: impl IntoIterator<Item = T>, at_ms: u64) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = ring.next;
-        ring.next += 1;
-        ring.bytes += (self.weight)(&thing);
-        ring.things.push_back((number, at_ms, thing));
-        while ring.things.len() > RING_MAX || (ring.bytes > RING_BYTES_MAX && ring.things.len() > 1)
+        let first = ring.next;
+        for thing in things {
+            let number = ring.next;
+            ring.next += 1;
+            ring.bytes += (self.weight)(&thing);
+            ring.things.push_back((number, at_ms, thing));
+        }
+        while ring.oldest() < first && (ring.things.len() > RING_MAX || ring.bytes > RING_BYTES_MAX)
         {
             let Some((_, _, oldest)) = ring.things.pop_front() else { break };
             ring.bytes -= (self.weight)(&oldest);
         }
+        let latest = ring.next - 1;
         drop(ring);
-        self.grown.send_replace(number);
+        self.grown.send_replace(latest);
     }
 
     /// The place of the latest thing.

@@ -1,5 +1,7 @@
 //! What happens, in words: the things that `peerage events` tells.
 
+use std::collections::BTreeMap;
+
 use peerage_proto::id::NodeId;
 use peerage_proto::liveness::{LivenessEvent, State, Why};
 use peerage_proto::replica::SignedChange;
@@ -132,6 +134,23 @@ impl Happening {
             "path": change.path, "fields": touched, "stamp": change.stamp().to_string(),
         });
         Self { kind: "settings", node: Some(on), message, data }
+    }
+
+    /// Many changes that came at once, as one thing for each who asked for some on one node.
+    pub fn of_many_changes<'c>(
+        changes: impl Iterator<Item = &'c SignedChange>,
+        roster: &Roster,
+    ) -> Vec<Self> {
+        let mut counts: BTreeMap<(NodeId, &str), usize> = BTreeMap::new();
+        for change in changes {
+            *counts.entry((change.dot.writer.node, &change.actor.who)).or_default() += 1;
+        }
+        let told = |((node, who), count): ((NodeId, &str), usize)| {
+            let on = roster.name_of(&node);
+            let message = format!("{count} documents: written or removed by {who} on {on}");
+            Self { kind: "settings", node: Some(on), message, data: json!({ "documents": count }) }
+        };
+        counts.into_iter().map(told).collect()
     }
 }
 

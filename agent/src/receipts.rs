@@ -101,6 +101,11 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// Whether there is no change to wait for.
+    pub fn is_empty(&self) -> bool {
+        self.dots.is_empty()
+    }
+
     /// The nodes that sent a receipt of each of the changes so far.
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let waiting = self.receipts.waiting();

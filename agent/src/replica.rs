@@ -373,8 +373,8 @@ struct Group {
 
 impl Group {
     fn is_empty(&self) -> bool {
-        let Outputs { commit, notify, .. } = &self.outputs;
-        self.replies.is_empty() && commit.is_empty() && notify.is_empty()
+        let Outputs { commit, send, notify, .. } = &self.outputs;
+        self.replies.is_empty() && commit.is_empty() && send.is_empty() && notify.is_empty()
     }
 
     /// Answers what was seen once that is on disk, if it is not: while a write of this node is being
@@ -430,6 +430,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         let mut next = Group::default();
         while self.gather(&mut gathered, &mut next).await {
             while !next.is_empty() {
+                self.tell_overdue(&mut next);
                 let group = std::mem::take(&mut next);
                 let (writes, commit) = (group.writes, group.outputs.commit.clone());
                 let outcome = self.commit(&commit, writes, &mut gathered, &mut next).await;
@@ -462,8 +463,11 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
     }
 
-    /// Tells what waited too long for the rest of its commit.
+    /// Tells what waited too long for the rest of its commit, if it is time.
     fn tell_overdue(&mut self, next: &mut Group) {
+        if self.replica.overdue_at().is_none_or(|due| due > self.clock.now().mono) {
+            return;
+        }
         let outputs = self.replica.tell_overdue(self.clock.now());
         if let Some(change) = outputs.notify.first() {
             let (changes, node) = (outputs.notify.len(), change.dot.writer.node.short());
@@ -515,8 +519,9 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
                 match self.transact(decision, actor, receipt, next) {
                     Err(error) => drop(reply.send(Err(error.into()))),
                     Ok(acknowledged) => {
-                        let reply = acknowledgement(reply, acknowledged);
-                        next.answer(reply, writing);
+                        // Also where a document says it already: what says it may not be on disk
+                        // yet, and others may have to be told.
+                        next.replies.push(acknowledgement(reply, acknowledged));
                     }
                 }
             }
@@ -559,7 +564,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         receipt: bool,
         next: &mut Group,
     ) -> Result<Option<Acknowledged>, WriteError> {
-        let decided = self.views.borrow().after(&self.replica, self.replica.undurable_records());
+        let decided = self.views.borrow().after(&self.replica, self.replica.untold_records());
         let Some(edits) = decision(&self.replica, &decided) else { return Ok(None) };
         let touched: Vec<BTreeSet<Field>> = match receipt {
             true => edits.iter().map(|(_, edit)| edit.set.keys().cloned().collect()).collect(),
@@ -629,8 +634,13 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     /// new incarnation: whether the failed commit is on disk after all, nobody can say.
     async fn reload(&mut self) -> Result<(), Arc<str>> {
         let reloaded = self.disk.reload().await;
-        self.replica = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
+        let reloaded = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
+        let before = std::mem::replace(&mut self.replica, reloaded);
+        let untold = self.replica.take_over(&before);
         self.publish(Views::of(&self.replica));
+        if !untold.is_empty() {
+            self.outlet.tell(&untold);
+        }
         self.progress.send_replace(progress(&self.replica));
         Ok(())
     }

@@ -22,9 +22,7 @@ impl Serve<ApplyDocuments> for Agent {
 async fn apply(node: &Node, caller: &Caller, request: ApplyDocuments) -> Answer<Applied> {
     let ApplyDocuments { documents, prune, dry_run, wait, timeout } = request;
     let wanted = documents.into_iter().map(wanted).collect::<Answer<Edits>>()?;
-    if prune.as_ref().is_some_and(|prefix| prefix.starts_with('@')) {
-        return Err(bad_name(&NameError::Reserved));
-    }
+    let prune = prune.map(pruned).transpose()?;
     let decide = move |replica: &Replica, _: &Views| Ok(with_pruned(wanted, prune, replica));
     let (done, wait) = match dry_run {
         false => {
@@ -91,12 +89,22 @@ fn of_document(path: &Path, error: &NameError) -> ApiError {
     ApiError { message: format!("{path}: {}", error.message), ..error }
 }
 
-/// The edits, and the removals of what lies below the prefix and is not among them.
+/// The path at and below which documents are taken away. An empty one would be for all there are.
+fn pruned(prefix: String) -> Answer<String> {
+    let path = Path::setting(prefix.trim_end_matches('/')).map_err(|e| bad_name(&e))?;
+    Ok(path.to_string())
+}
+
+/// The edits, and the removals of what lies at or below the prefix and is not among them.
 fn with_pruned(mut edits: Edits, prune: Option<String>, replica: &Replica) -> Edits {
     let Some(prefix) = prune else { return edits };
     let named: BTreeSet<Path> = edits.iter().map(|(path, _)| path.clone()).collect();
     let there = replica.documents(&prefix).map(|(path, _)| path);
-    let gone = there.filter(|path| !named.contains(*path)).cloned();
+    let is_below = |path: &Path| {
+        let rest = path.as_str().strip_prefix(prefix.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let gone = there.filter(|path| is_below(path) && !named.contains(*path)).cloned();
     let removal = || replica::Edit { remove: true, ..Edit::default() };
     edits.extend(gone.map(|path| (path, removal())).collect::<Vec<_>>());
     edits

@@ -216,6 +216,8 @@ pub(super) async fn transact(
     let transacted = membership.replica.transact(actor, asked, decide).await;
     let ((), Acknowledged { written, receipts }) = transacted.map_err(not_transacted)?;
     let reached = match &receipts {
+        // What says nothing is everywhere.
+        Some(receipts) if receipts.is_empty() => everywhere(&membership.roster(), wait),
         Some(receipts) => reached(&membership, wait, deadline, receipts).await,
         None => here_alone(&membership.roster(), wait),
     };
@@ -233,6 +235,18 @@ fn outcome_of_one((mut written, wait): (Vec<Written>, WaitOutcome)) -> Answer<Wr
         changed: written.change.is_some(),
         wait,
     })
+}
+
+fn everywhere(roster: &Roster, wait: Wait) -> WaitOutcome {
+    let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);
+    WaitOutcome {
+        wanted: wait,
+        reached: of,
+        of,
+        met: true,
+        missing: Vec::new(),
+        reasons: Vec::new(),
+    }
 }
 
 /// What is known of a write for which no receipts were asked.

@@ -9,7 +9,7 @@ use peerage_proto::liveness::{Evidence, State, Why};
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::CloseCode;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{End, Membership, stalls};
@@ -211,6 +211,23 @@ fn catch_up(this: &Arc<Membership>, peer: NodeId) {
     this.spawn(async move {
         let _ = membership.synchronise(peer).await;
     });
+}
+
+/// Runs a session with each member that is reached, whenever there is more for them than is pushed.
+pub(super) async fn spread_what_is_large(this: Arc<Membership>, large: Arc<Notify>) {
+    let room = Arc::new(Semaphore::new(SESSIONS_AT_MEETINGS_MAX));
+    loop {
+        large.notified().await;
+        for peer in this.reached() {
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let membership = this.clone();
+            this.spawn(async move {
+                let _place = place;
+                // What fails here is found by comparing.
+                let _ = membership.synchronise(peer).await;
+            });
+        }
+    }
 }
 
 pub(super) async fn follow_liveness(

@@ -36,7 +36,7 @@ use quinn::{RecvStream, SendStream};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_bytes::ByteBuf;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,7 +64,10 @@ pub use stalls::stalled;
 use addresses::follow_addresses;
 use calling::call_those_put_out;
 use comparing::{compare_digests, tell_vitals};
-use following::{follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings};
+use following::{
+    follow_health, follow_liveness, follow_mesh, follow_roster, follow_standings,
+    spread_what_is_large,
+};
 use inbound::{answer_questions, carry_datagrams, carry_messages, serve_sessions, take_frames};
 use isolation::follow_sight;
 use notices::{OF_A_MEMBER, follow_notices, follow_room};
@@ -83,22 +86,43 @@ struct Out {
     changes: Feed<SignedChange>,
     happenings: Feed<Happening>,
     views: watch::Receiver<Views>,
+    /// Told where there is more for the others than is pushed to them.
+    large: Arc<Notify>,
     clock: Clock,
 }
 
+/// How many bytes of settings are pushed at once. What is more would fill the queue of a peer that is
+/// slower than the disk.
+const PUSH_BYTES_MAX: usize = 1024 * 1024;
+
+/// How many changes that are told at once are events of their own.
+const HAPPENINGS_MAX: usize = 256;
+
 impl Outlet for Out {
     fn push(&mut self, changes: &[SignedChange], receipt: bool) {
-        self.pusher.push(changes, receipt);
+        let settings = || changes.iter().filter(|change| !change.path.is_reserved());
+        if settings().map(|change| change.bytes().len()).sum::<usize>() <= PUSH_BYTES_MAX {
+            return self.pusher.push(changes, receipt);
+        }
+        // Sessions bring it, each at the pace of its peer. What is said of members goes at once.
+        let records = changes.iter().filter(|change| change.path.is_reserved());
+        self.pusher.push(&records.cloned().collect::<Vec<_>>(), receipt);
+        self.large.notify_one();
     }
 
     fn tell(&mut self, changes: &[SignedChange]) {
         let at_ms = self.clock.now().wall_ms;
-        let settings = changes.iter().filter(|change| !change.path.is_reserved());
-        for change in settings {
-            let happening = Happening::of_change(change, &self.views.borrow().roster);
-            self.happenings.tell(happening, at_ms);
-            self.changes.tell(change.clone(), at_ms);
-        }
+        let settings = || changes.iter().filter(|change| !change.path.is_reserved());
+        let views = self.views.borrow();
+        let happenings: Vec<_> = match settings().count() {
+            0 => return,
+            1..=HAPPENINGS_MAX => {
+                settings().map(|change| Happening::of_change(change, &views.roster)).collect()
+            }
+            _ => Happening::of_many_changes(settings(), &views.roster),
+        };
+        self.happenings.tell_all(happenings, at_ms);
+        self.changes.tell_all(settings().cloned(), at_ms);
     }
 }
 
@@ -198,6 +222,7 @@ pub struct Opening {
     clock: Clock,
     look: vitals::host::Look,
     time: watch::Sender<ClockStanding>,
+    large: Arc<Notify>,
 }
 
 /// Takes vitals to peers.
@@ -223,11 +248,12 @@ impl Membership {
         let Parts { key, boot, clock, mesh, replica, .. } = parts;
         let (me, datacenter) = (key.node_id(), replica.datacenter());
         let receipts = Arc::new(Receipts::default());
+        let large = Arc::new(Notify::new());
         let outlet = |views: watch::Receiver<Views>| {
             let outbox = Arc::new(MeshOutbox(mesh.clone()));
             let pusher = Pusher::new(me, outbox, views.clone(), rand::random());
             let (changes, happenings) = (parts.changes.clone(), parts.happenings.clone());
-            Out { pusher, changes, happenings, views, clock }
+            Out { pusher, changes, happenings, views, large: large.clone(), clock }
         };
         let (task, replica) =
             ReplicaTask::new(replica, parts.disk, outlet, receipts.clone(), clock);
@@ -331,6 +357,7 @@ impl Membership {
             clock,
             look: parts.look,
             time,
+            large,
         };
         (this, opening)
     }
@@ -338,7 +365,7 @@ impl Membership {
     /// Begins to talk with the others.
     pub fn open(self: &Arc<Self>, opening: Opening) {
         let Opening { inbound, members, heard, received, happenings, .. } = opening;
-        let Opening { addresses, clock, look, time, .. } = opening;
+        let Opening { addresses, clock, look, time, large, .. } = opening;
         let this = || self.clone();
         self.spawn(carry_datagrams(inbound.datagrams, heard));
         self.spawn(carry_messages(inbound.vitals, received));
@@ -349,6 +376,7 @@ impl Membership {
         self.spawn(follow_liveness(this(), happenings.clone(), clock));
         self.spawn(follow_standings(this()));
         self.spawn(follow_health(this()));
+        self.spawn(spread_what_is_large(this(), large));
         let known = members.subscribe();
         let timekeeper = Timekeeper::new(this(), known, clock, time);
         self.spawn(timekeeper.run(inbound.clocks));

@@ -5,7 +5,7 @@ use peerage_proto::api::settings::{ListConflicts, SetFields};
 use serde_json::{Value, json};
 
 use super::agent::Agent;
-use super::{DEADLINE, Said};
+use super::{DEADLINE, Said, run_on};
 use crate::cli::Terminal;
 
 #[tokio::test]
@@ -59,6 +59,23 @@ async fn a_wait_that_is_not_reached_ends_with_6_and_names_who_is_missing() {
     assert_eq!(agent.run("settings get a x").await.out, "2\n", "it is done here all the same");
 }
 
+/// What stood there already was sent to nobody until something else was written: a second run of the
+/// same command waited in vain.
+#[tokio::test]
+async fn what_stands_there_already_is_confirmed_by_the_others_too() {
+    let (agent, _other) = Agent::pair().await;
+    let file = r#"[{"path": "a", "fields": {"x": 1}}, {"path": "b", "fields": {}}]"#;
+    for _ in 0..2 {
+        let said = agent.run("settings set a x=1 --wait all").await;
+        assert_eq!(said.exit, Exit::Done, "{said:?}");
+        let apply = "settings apply -f - --wait all";
+        let said = agent.run_with(apply, file, Terminal::default()).await;
+        assert_eq!(said.exit, Exit::Done, "{said:?}");
+    }
+    let said = agent.run_with("settings apply -f - --wait all", "[]", Terminal::default()).await;
+    assert_eq!(said.exit, Exit::Done, "{said:?}");
+}
+
 #[tokio::test]
 async fn what_was_exported_can_be_applied_and_writes_only_what_differs() {
     let agent = Agent::founder().await;
@@ -101,7 +118,7 @@ async fn of_a_file_with_one_wrong_document_nothing_is_written() {
     for (wrong, names) in [
         (r#"{"path": "b//c", "fields": {}}"#.to_owned(), "b//c"),
         (r#"{"path": "b", "fields": {"": 1}}"#.to_owned(), "b"),
-        (r#"{"path": "a", "fields": {"x": 3}}"#.to_owned(), "a is to be written twice"),
+        (r#"{"path": "a", "fields": {"x": 3}}"#.to_owned(), "a is named twice"),
         (
             format!(r#"{{"path": "b", "fields": {{"x": {:?}}}}}"#, "x".repeat(1 << 20)),
             "b: its size",
@@ -122,11 +139,11 @@ async fn of_a_file_with_one_wrong_document_nothing_is_written() {
 #[tokio::test]
 async fn what_a_file_does_not_name_is_taken_away_below_a_prefix_where_one_is_given() {
     let agent = Agent::founder().await;
-    for path in ["keep/a", "web/a", "web/b", "web/c"] {
+    for path in ["keep/a", "web/a", "web/b", "web/c", "webmail"] {
         agent.do_it(&format!("settings set {path} x=1")).await;
     }
     let file = r#"[{"path": "web/a", "fields": {"x": 1}}, {"path": "web/d", "fields": {"x": 1}}]"#;
-    let apply = "settings apply -f - --prune web/ --json";
+    let apply = "settings apply -f - --prune web --json";
     let said = agent.run_with(apply, file, Terminal::default()).await.json();
     assert_eq!(
         (&said["changed"], &said["unchanged"], &said["removed"]),
@@ -135,10 +152,13 @@ async fn what_a_file_does_not_name_is_taken_away_below_a_prefix_where_one_is_giv
     assert_eq!(said["paths"], json!(["web/d", "web/b", "web/c"]));
     let left = agent.run("settings list --json").await.json();
     let paths: Vec<_> = left.as_array().unwrap().iter().map(|d| d["path"].clone()).collect();
-    assert_eq!(paths, ["keep/a", "web/a", "web/d"]);
-    let said =
-        agent.run_with("settings apply -f - --prune @member", file, Terminal::default()).await;
-    assert_eq!(said.exit, Exit::Refused, "{said:?}");
+    assert_eq!(paths, ["keep/a", "web/a", "web/d", "webmail"]);
+    for wrong in ["@member", ""] {
+        let words = ["settings", "apply", "-f", "-", "--prune", wrong];
+        let said = run_on(&agent.socket, &words, file, Terminal::default()).await;
+        assert_ne!(said.exit, Exit::Done, "{said:?}");
+    }
+    assert_eq!(agent.run("settings list --json").await.json().as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -332,13 +332,18 @@ fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
 }
 
 /// Whether a change supersedes only in fields that it touches, and nothing that its writer had not
-/// written before.
+/// written before; each writer named once, in their order.
 fn saw_what_it_could(change: &Change) -> bool {
     let before = |dot: &Dot| dot.writer != change.dot.writer || dot.seq < change.dot.seq;
     let touches = |field: &Field| {
         let sets = change.set.contains_key(field) || change.apart.contains_key(field);
         change.remove || sets || change.unset.contains(field)
     };
+    let removals = [Some(&change.removals_seen), change.takes_over.as_ref()];
+    let mut contexts = change.based_on.values().chain(removals.into_iter().flatten());
+    if !contexts.all(|dots| dots.is_sorted_by(|a, b| a.writer < b.writer)) {
+        return false;
+    }
     let seen = change.removals_seen.iter().chain(change.takes_over.iter().flatten());
     change.based_on.keys().all(touches)
         && change.based_on.values().flatten().chain(seen).all(before)

@@ -14,13 +14,16 @@ use serde::{Deserialize, Serialize};
 use super::vector::{Dot, SEQ_MAX, Writer};
 
 /// How many changes one commit may have.
-pub const COMMIT_CHANGES_MAX: usize = 65_536;
+pub const COMMIT_CHANGES_MAX: usize = 16_384;
 
 /// How many bytes the changes of one commit may have together, as they are signed.
 pub const COMMIT_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// How long changes wait for the others of their commit, from the last that came.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// How long they wait from the first that came, whatever comes meanwhile.
+pub(super) const HOLD_ALL_MAX: Duration = Duration::from_secs(600);
 
 /// Which of a writer's changes were written together: the first and the last, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,17 +71,26 @@ pub(super) struct Held(BTreeMap<Writer, BTreeMap<u64, Waiting>>);
 /// The changes of one commit that came so far.
 #[derive(Debug)]
 struct Waiting {
-    /// When the latest of them came (monotonic).
+    /// When the first of them came (monotonic).
+    first: Duration,
+    /// When the latest of them came.
     since: Duration,
     seqs: BTreeSet<u64>,
+}
+
+impl Waiting {
+    /// When they have waited too long.
+    fn due(&self) -> Duration {
+        (self.since + HOLD_MAX).min(self.first + HOLD_ALL_MAX)
+    }
 }
 
 impl Held {
     /// Holds a change back whose commit ends with the number `last`.
     pub(super) fn hold(&mut self, dot: Dot, last: u64, now: Duration) {
         let commits = self.0.entry(dot.writer).or_default();
-        let waiting =
-            commits.entry(last).or_insert_with(|| Waiting { since: now, seqs: BTreeSet::new() });
+        let new = || Waiting { first: now, since: now, seqs: BTreeSet::new() };
+        let waiting = commits.entry(last).or_insert_with(new);
         waiting.since = now;
         waiting.seqs.insert(dot.seq);
     }
@@ -102,12 +114,18 @@ impl Held {
         commits.values_mut().any(|waiting| waiting.seqs.remove(&dot.seq))
     }
 
+    /// Whether a change is held.
+    pub(super) fn holds(&self, dot: &Dot) -> bool {
+        let commits = self.0.get(&dot.writer);
+        commits.is_some_and(|c| c.values().any(|waiting| waiting.seqs.contains(&dot.seq)))
+    }
+
     /// Lets go of the changes that have waited too long.
     pub(super) fn overdue(&mut self, now: Duration) -> Vec<Dot> {
         let mut overdue = Vec::new();
         for (writer, commits) in &mut self.0 {
             commits.retain(|_, waiting| {
-                let waits = now < waiting.since + HOLD_MAX;
+                let waits = now < waiting.due();
                 if !waits {
                     let seqs = waiting.seqs.iter();
                     overdue.extend(seqs.map(|seq| Dot { writer: *writer, seq: *seq }));
@@ -122,7 +140,7 @@ impl Held {
     /// When the first will have waited too long (monotonic); none where none waits.
     pub(super) fn due(&self) -> Option<Duration> {
         let waiting = self.0.values().flat_map(BTreeMap::values);
-        waiting.map(|waiting| waiting.since + HOLD_MAX).min()
+        waiting.map(Waiting::due).min()
     }
 }
 
@@ -172,5 +190,13 @@ mod tests {
         assert!(held.overdue(HOLD_MAX).is_empty());
         assert_eq!(seqs(&held.overdue(HOLD_MAX + HOLD_MAX / 2)), [1, 2]);
         assert_eq!(held.due(), None);
+        // But not for ever.
+        let every = HOLD_MAX * 59 / 60;
+        let times = (0..).map(|n| every * n).take_while(|at| *at < HOLD_ALL_MAX);
+        for (seq, at) in (1..).zip(times) {
+            assert!(held.overdue(at).is_empty());
+            held.hold(dot(seq), 1000, at);
+        }
+        assert!(seqs(&held.overdue(HOLD_ALL_MAX)).len() > 5);
     }
 }

@@ -35,12 +35,13 @@ enum Law {
 /// The fields of the Data Center's own records that are terminal.
 const TERMINAL_FIELDS: [&str; 2] = ["removed", "revoked"];
 
+/// Whether a field of the Data Center's own records is terminal.
+pub(super) fn is_terminal(field: &Field) -> bool {
+    TERMINAL_FIELDS.contains(&field.as_str())
+}
+
 fn law(path: &Path, field: &Field) -> Law {
-    if path.is_reserved() && TERMINAL_FIELDS.contains(&field.as_str()) {
-        Law::Terminal
-    } else {
-        Law::LastWriterWins
-    }
+    if path.is_reserved() && is_terminal(field) { Law::Terminal } else { Law::LastWriterWins }
 }
 
 /// One side of a conflict: a change, and what it says of the field in question.
@@ -274,7 +275,11 @@ impl Document {
     /// The latest of the removals that hide a change: it did not know of them, and is not later.
     fn hidden_by(&self, change: &SignedChange) -> Option<Stamp> {
         let later = self.tombs.siblings.range(change.stamp()..).rev();
-        let knew = |dot: &Dot| change.removals_seen.iter().any(|seen| seen.stands_for(dot));
+        let knew = |dot: &Dot| {
+            let seen = &change.removals_seen;
+            let found = seen.binary_search_by_key(&dot.writer, |seen| seen.writer);
+            found.is_ok_and(|at| seen[at].stands_for(dot))
+        };
         later.filter(|(_, dot)| !knew(dot)).map(|(stamp, _)| *stamp).next()
     }
 

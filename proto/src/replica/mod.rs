@@ -249,6 +249,8 @@ pub struct Replica {
     undurable_records: BTreeSet<Dot>,
     /// Merged, not yet told, for others of their commits are not here.
     held: Held,
+    /// Those of them that are changes of the Data Center's own records.
+    held_records: BTreeSet<Dot>,
 }
 
 impl Replica {
@@ -272,6 +274,7 @@ impl Replica {
             undurable: BTreeSet::new(),
             undurable_records: BTreeSet::new(),
             held: Held::default(),
+            held_records: BTreeSet::new(),
         }
     }
 
@@ -309,8 +312,12 @@ impl Replica {
             let seen = self.vector.seen(writer);
             let from = seen.saturating_sub(COMMIT_CHANGES_MAX as u64);
             for (seq, change) in log.range(from..) {
-                if let Some(commit) = change.commit.filter(|commit| commit.last > seen) {
-                    self.held.hold(Dot { writer: *writer, seq: *seq }, commit.last, now.mono);
+                let dot = Dot { writer: *writer, seq: *seq };
+                if let Some(commit) = waits_for(change).filter(|commit| commit.last > seen) {
+                    self.held.hold(dot, commit.last, now.mono);
+                    if change.path.is_reserved() {
+                        self.held_records.insert(dot);
+                    }
                 }
             }
         }
@@ -491,7 +498,8 @@ impl Replica {
         let depth = edit.set.values().map(codec::json_depth).max().unwrap_or(0);
         let of = || path.to_string();
         bounded(of, "the nesting of a value", depth, codec::JSON_DEPTH_MAX)?;
-        let fields = document.fields().count() + edit.set.len();
+        let shown = document.fields().filter(|(field, _, _)| !edit.set.contains_key(*field));
+        let fields = shown.count() + edit.set.len();
         bounded(of, "the number of its fields", fields, FIELDS_MAX)?;
         let size = document.size_with(&edit.set, &edit.unset);
         bounded(of, "its size in bytes", size, DOCUMENT_BYTES_MAX)?;
@@ -523,8 +531,9 @@ impl Replica {
             return Outputs::default();
         }
         if self.arrived(&change.dot) {
-            let shown = (alone && self.held.release(&change.dot)).then_some(change);
-            return Outputs { notify: shown.into_iter().collect(), ..Outputs::default() };
+            let shown = (alone && self.held.release(&change.dot)).then_some(change.dot);
+            let notify = self.told(&shown.into_iter().collect::<Vec<_>>());
+            return Outputs { notify, ..Outputs::default() };
         }
         let document = self.documents.get(&change.path);
         let has_superseded = |d: &Document| d.has_superseded_what_is_left_out_of(&change);
@@ -560,15 +569,22 @@ impl Replica {
     /// The changes that are told now since others of their commits are here.
     fn completed(&mut self, writer: Writer) -> Vec<SignedChange> {
         let dots = self.held.complete(writer, self.vector.seen(&writer));
-        // One that history has let go meanwhile is superseded by what was told.
+        self.told(&dots)
+    }
+
+    /// Changes that are held no more. One that history has let go meanwhile is superseded by what was
+    /// told.
+    fn told(&mut self, dots: &[Dot]) -> Vec<SignedChange> {
+        for dot in dots {
+            self.held_records.remove(dot);
+        }
         dots.iter().filter_map(|dot| self.change(dot).cloned()).collect()
     }
 
     /// Tells the changes that have waited for others of their commits for [`HOLD_MAX`].
     pub fn tell_overdue(&mut self, now: Now) -> Outputs {
         let overdue = self.held.overdue(now.mono);
-        let notify = overdue.iter().filter_map(|dot| self.change(dot).cloned()).collect();
-        Outputs { notify, ..Outputs::default() }
+        Outputs { notify: self.told(&overdue), ..Outputs::default() }
     }
 
     /// When [`tell_overdue`](Self::tell_overdue) has something to tell (monotonic); none where
@@ -628,8 +644,13 @@ impl Replica {
             self.undurable_records.insert(dot);
         }
 
-        match change.commit.filter(|_| !alone) {
-            Some(commit) => self.held.hold(dot, commit.last, now.mono),
+        match waits_for(&change).filter(|_| !alone) {
+            Some(commit) => {
+                self.held.hold(dot, commit.last, now.mono);
+                if path.is_reserved() {
+                    self.held_records.insert(dot);
+                }
+            }
             None => outputs.notify.push(change.clone()),
         }
         self.keep(change);
@@ -755,9 +776,30 @@ impl Replica {
         self.undurable.len()
     }
 
-    /// The Data Center's own records of which a change was merged that is not on disk yet.
-    pub fn undurable_records(&self) -> impl Iterator<Item = &Path> + Clone {
-        self.undurable_records.iter().filter_map(|dot| Some(&self.change(dot)?.path))
+    /// The Data Center's own records of which a change was merged that was not told yet: it is not on
+    /// disk, or others of its commit are not here.
+    pub fn untold_records(&self) -> impl Iterator<Item = &Path> + Clone {
+        let paths = self.undurable_records.iter().chain(&self.held_records);
+        paths.filter_map(|dot| Some(&self.change(dot)?.path))
+    }
+
+    /// Goes on from an earlier copy of the same replica, whose last commit failed: what that one had
+    /// told is not told again. Answers with what it had not told, and can be told now.
+    pub fn take_over(&mut self, before: &Self) -> Vec<SignedChange> {
+        let mut untold = Vec::new();
+        for (writer, log) in &before.log {
+            for seq in log.keys() {
+                let dot = Dot { writer: *writer, seq: *seq };
+                let was_told = !before.held.holds(&dot) && !before.undurable.contains(&dot);
+                if was_told {
+                    self.held.release(&dot);
+                    self.held_records.remove(&dot);
+                } else if !self.held.holds(&dot) {
+                    untold.extend(self.change(&dot).cloned());
+                }
+            }
+        }
+        untold
     }
 
     /// The bytes of all changes kept, until what was forgotten is so on disk.
@@ -796,6 +838,13 @@ impl Replica {
     pub fn change(&self, dot: &Dot) -> Option<&SignedChange> {
         self.log.get(&dot.writer)?.get(&dot.seq)
     }
+}
+
+/// The commit for which a change waits until it is told; none where it was written alone, or is for
+/// ever, such as a removal: that counts as soon as it is heard.
+fn waits_for(change: &Change) -> Option<CommitRange> {
+    let is_final = change.path.is_reserved() && change.set.keys().any(document::is_terminal);
+    change.commit.filter(|_| !is_final)
 }
 
 fn bounded(

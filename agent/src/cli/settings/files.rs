@@ -1,5 +1,6 @@
 //! `export` and `apply`: all documents as one JSON text, and back.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use clap::Args;
 use peerage_proto::api::apply::{APPLY_BYTES_MAX, Applied, ApplyDocuments};
 use peerage_proto::api::settings::{Document, ListDocuments};
 use peerage_proto::api::values::SentError;
-use peerage_proto::api::{ApiError, ErrorCode, text, values};
+use peerage_proto::api::{ApiError, ErrorCode, composed, text, values};
 
 use super::super::source::read_text;
 use super::write::reached;
@@ -33,7 +34,8 @@ pub struct ApplyArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Take documents away whose paths begin so and that the file does not name
+    /// Take documents away that lie at or below this path and that the file does not name: `web` for
+    /// web and web/a, not for webmail
     #[arg(long, value_name = "PREFIX")]
     prune: Option<String>,
     /// Write so many documents at a time, where the file is too large for one write: each part is
@@ -48,20 +50,28 @@ pub struct ApplyArgs {
 pub(super) async fn apply(args: ApplyArgs, client: &Client, console: &mut Console) -> Outcome {
     let ApplyArgs { file, dry_run, prune, parts, wait: WaitArgs { wait, timeout } } = args;
     let documents = read(&file, console)?;
-    let parts = parts.map_or(vec![&documents[..]], |n| documents.chunks(n.get()).collect());
-    let mut all: Option<Applied> = None;
-    for part in parts {
-        let request = ApplyDocuments {
-            documents: part.to_vec(),
-            prune: prune.clone(),
-            dry_run,
-            wait,
-            timeout: Some(timeout),
-        };
-        let size = serde_json::to_vec(&request).map_or(0, |json| json.len());
+    let chunks: Vec<&[Document]> = match parts {
+        Some(n) if !documents.is_empty() => documents.chunks(n.get()).collect(),
+        _ => vec![&documents],
+    };
+    named_once(&documents)?;
+    let request = |part: &[Document]| ApplyDocuments {
+        documents: part.to_vec(),
+        prune: prune.clone(),
+        dry_run,
+        wait,
+        timeout: Some(timeout),
+    };
+    // Before the first is written.
+    for part in &chunks {
+        let size = serde_json::to_vec(&request(part)).map_or(0, |json| json.len());
         if size > APPLY_BYTES_MAX {
             return Err(too_large(size).into());
         }
+    }
+    let mut all: Option<Applied> = None;
+    for part in chunks {
+        let request = request(part);
         let done = console.attend("applying", client.call(&request)).await;
         let done = done.map_err(|error| match &all {
             Some(before) => stopped_after(before, error),
@@ -76,15 +86,32 @@ pub(super) async fn apply(args: ApplyArgs, client: &Client, console: &mut Consol
     if console.wants_json() {
         console.json(&applied)?;
     } else {
-        let verb = if dry_run { "would change" } else { "changed" };
-        for path in &applied.paths {
-            console.say(format!("{path}: {verb}"));
+        let (changed, removed) = applied.paths.split_at(applied.changed.min(applied.paths.len()));
+        let verbs = match dry_run {
+            true => ["would change", "would be taken away"],
+            false => ["changed", "taken away"],
+        };
+        for (paths, verb) in [changed, removed].into_iter().zip(verbs) {
+            paths.iter().for_each(|path| console.say(format!("{path}: {verb}")));
         }
         console.say(told(&applied));
     }
     match dry_run {
         true => Ok(()),
-        false => reached(&told(&applied), &applied.wait),
+        false => reached("what was applied", &applied.wait),
+    }
+}
+
+/// Refuses a file that names a document twice: in two parts the later one would win.
+fn named_once(documents: &[Document]) -> Result<(), ApiError> {
+    let mut named = BTreeSet::new();
+    match documents.iter().find(|document| !named.insert(composed(&document.path))) {
+        None => Ok(()),
+        Some(twice) => {
+            let message = format!("{} is named twice", twice.path);
+            Err(ApiError::new(ErrorCode::BadRequest, message)
+                .hint("put all fields of a document together"))
+        }
     }
 }
 
@@ -94,6 +121,7 @@ fn together(before: Applied, after: Applied) -> Applied {
         changed: before.changed + after.changed,
         unchanged: before.unchanged + after.unchanged,
         removed: before.removed + after.removed,
+        // No part takes anything away, so these are all of one kind.
         paths: [before.paths, after.paths].concat(),
         // A part that reached fewer is what counts.
         wait: if before.wait.met { after.wait } else { before.wait },
@@ -122,8 +150,10 @@ fn told(applied: &Applied) -> String {
 }
 
 fn too_large(size: usize) -> ApiError {
-    let (size, most) = (size / 1_000_000, APPLY_BYTES_MAX / 1_000_000);
-    let message = format!("these documents are {size} MB, and {most} MB can be written at once");
+    let mb = |bytes: usize| bytes as f64 / 1e6;
+    let (size, most) = (mb(size), mb(APPLY_BYTES_MAX));
+    let message =
+        format!("these documents are {size:.1} MB, and {most:.1} MB can be written at once");
     ApiError::new(ErrorCode::TooLarge, message).hint(
         "`--parts 1000` writes them in parts of so many documents; each part is then written whole \
          or not at all",
