@@ -75,7 +75,10 @@ fn links_that_make_no_sense_are_refused_and_change_nothing() {
     let agent = Agent::start("pve-1");
     let before = agent.client().get("links").unwrap();
     for (words, says) in [
-        (&["here"][..], "ADDRESS:PORT"),
+        (&["10.0.0.300"][..], "four numbers from 0 to 255"),
+        (&["pve_1..lan:4747"], "nothing before one of its dots"),
+        (&["pve-1.lan:x"], "does not end with a port"),
+        (&["a.lan", "b.lan", "c.lan", "d.lan", "e.lan"], "at most 4 of these"),
         (&["fe80::1"], "one cable"),
         (&["0.0.0.0"], "nobody can be found"),
         (&["10.0.1.5@0"], "from 1 (the best) to 255"),

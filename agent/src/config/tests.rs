@@ -197,7 +197,10 @@ fn links_are_taken_by_priority_and_equal_ones_as_they_stand() {
     assert_eq!(links, ["10.0.2.5:99@1 (storage)", "pve-1.example.org@2", "[2001:db8::5]:99@2"]);
     assert_eq!(source, file.display().to_string());
     let shown = config.shown().iter().find(|shown| shown.key == "link").unwrap();
-    assert_eq!(shown.value, ["10.0.1.5@2", "10.0.2.5:99@1 (storage)", "[2001:db8::5]:99@2"]);
+    assert_eq!(
+        shown.value,
+        ["pve-1.example.org@2", "10.0.2.5:99@1 (storage)", "[2001:db8::5]:99@2"]
+    );
     assert_eq!(shown.source, source);
 }
 

@@ -136,9 +136,10 @@ async fn look_after(pool: Arc<Pool>, peer: Arc<Peer>) {
 
 /// Looks until what is large and on its way arrives, or stands still: then since when.
 async fn stands_still(pool: &Pool, peer: &Peer) -> Option<Instant> {
-    let (mut watch, start) = (Watch::default(), Instant::now());
+    let waits_since = || Some(Instant::from_std(Gauge::of(&peer.connection)?.waits_since()?));
+    let (mut watch, start) = (Watch::default(), waits_since()?);
     loop {
-        let since = Instant::from_std(Gauge::of(&peer.connection)?.waits_since()?);
+        let since = waits_since()?;
         let wait = Wait { since: since.saturating_duration_since(start) };
         let (now, heard) = (start.elapsed(), peer.packets_heard());
         if watch.look(now, Some(wait), heard, pool.bulk_patience(peer)) {

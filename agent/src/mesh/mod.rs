@@ -11,7 +11,8 @@
 //! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
 //! `hello` asks the gate; `pool` owns who is connected, `succession` which of two connections
 //! counts; `peer` is what leaves by a connection, [`Router`] where what arrives goes; `bulk` sees
-//! that nothing large arrives, and `gauge` looks into QUIC for it; `ways` are the addresses of a node, `doubt` sees that one does not answer, `tending` changes it, `detour`
+//! that nothing large arrives, and `gauge` looks into QUIC for it; `ways` are the addresses of a
+//! node, `doubt` sees that one does not answer, `tending` changes it, `detour`
 //! and `relay` lead through others.
 
 mod accept;
@@ -218,11 +219,6 @@ impl Mesh {
             Some(peer) => peer.bulk.held().await,
             None => std::future::pending().await,
         }
-    }
-
-    /// Whether what is large is held back from a peer now.
-    pub fn is_held_back(&self, peer: NodeId) -> bool {
-        self.pool.peer(peer).is_some_and(|peer| peer.bulk.is_held())
     }
 
     /// The IP addresses that these stand for now, as far as it is known where their names lead; what
