@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use peerage_proto::id::NodeId;
 use peerage_proto::liveness::State;
 use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, Start};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::membership::Membership;
@@ -88,7 +89,8 @@ pub async fn lives(membership: &Membership, peer: NodeId) -> Option<String> {
     {
         return Some(place(membership, status.path));
     }
-    let addresses = membership.mesh.known(&membership.roster().member(&peer)?.places());
+    let places = membership.roster().member(&peer)?.places();
+    let addresses = membership.mesh.found(&places).await;
     let look = |at| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
     let mut looks: FuturesUnordered<_> =
         addresses.into_iter().take(LOOKED_AT_MAX).map(look).collect();
@@ -133,7 +135,11 @@ async fn elsewhere(
     if !matches!(standing.state, State::Alive | State::Suspect) {
         return None;
     }
-    let addresses = membership.mesh.known(&membership.roster().member(&peer)?.places());
+    let places = membership.roster().member(&peer)?.places();
+    let addresses = membership.mesh.found(&places);
+    // Its hello waits meanwhile.
+    let addresses = timeout(PROOF_OF_LIFE, addresses).await;
+    let addresses = addresses.unwrap_or_else(|_| membership.mesh.known(&places));
     let own = membership.mesh.known(&hello.addresses);
     let is_this_boot = standing.boot.is_none_or(|boot| boot == hello.boot);
     let others = other_places(&addresses, is_this_boot, &own, remote);

@@ -59,6 +59,7 @@ use tokio::sync::broadcast;
 use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::links::NAMES_MAX;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
 pub use accept::JoinDoor;
@@ -225,6 +226,14 @@ impl Mesh {
     /// is not known is looked up meanwhile.
     pub fn known(&self, addresses: &[Address]) -> Vec<SocketAddr> {
         self.pool.dialler.names.known(addresses)
+    }
+
+    /// The same, once it is known where the names lead, or after a moment without an answer.
+    pub async fn found(&self, addresses: &[Address]) -> Vec<SocketAddr> {
+        let names = addresses.iter().filter_map(Address::name).take(NAMES_MAX);
+        let looks = names.map(|name| self.names().resolve(name));
+        futures_util::future::join_all(looks).await;
+        self.known(addresses)
     }
 
     /// Where names lead.

@@ -4,6 +4,7 @@
 //! stays until the new one stands. There is one such task for each peer that needs it, and none for
 //! a peer that answers on its best path.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use quinn::Connection;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 
@@ -131,18 +133,23 @@ impl Pool {
             return Want::Wider;
         }
         let addresses = route.whereabouts.addresses(self.addresses.of(peer.id));
-        let addresses = self.dialler.names.known(&addresses);
-        let better = better_than(path, peer.dialled, addresses);
-        if better.is_empty() {
+        let names = &self.dialler.names;
+        let better = better_than(path, peer.dialled, names.known(&addresses));
+        // A name that leads nowhere now may lead to a direct path later.
+        let unknown =
+            |at: &&Address| at.name().is_some() && names.known(slice::from_ref(at)).is_empty();
+        let unknown = addresses.iter().filter(|_| !path.is_direct()).filter(unknown);
+        let direct = better.iter().map(|address| Way::Direct(*address, None));
+        let ways: Vec<Way> = direct.chain(unknown.cloned().map(Way::from)).collect();
+        if ways.is_empty() {
             return Want::Nothing;
         }
-        let wait_max = if route.whereabouts.is_proven(&better) || !path.is_direct() {
-            BETTERMENT_WAIT_MAX
-        } else {
-            UNPROVEN_WAIT_MAX
+        let is_near = !path.is_direct() && !better.is_empty();
+        let wait_max = match is_near || route.whereabouts.is_proven(&better) {
+            true => BETTERMENT_WAIT_MAX,
+            false => UNPROVEN_WAIT_MAX,
         };
-        let direct = |address| Way::Direct(address, None);
-        Want::Better { ways: better.into_iter().map(direct).collect(), wait_max }
+        Want::Better { ways, wait_max }
     }
 
     /// The peer and what its path wants; `None` where it wants nothing, and then nobody looks
