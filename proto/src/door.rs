@@ -17,8 +17,8 @@ pub const PER_SOURCE: Allowance = Allowance { per_second: 100.0, burst: 300.0 };
 /// reached has an allowance of the same size for itself.
 pub const IN_ALL: Allowance = Allowance { per_second: 400.0, burst: 1000.0 };
 
-/// Handshakes that each source may begin though strangers have used up what there is for all: whoever
-/// comes for the first time comes in.
+/// Handshakes that each source may begin though strangers have used up what there is for all: a
+/// source that has hardly come yet comes in, as long as [`FIRST_IN_ALL`] lasts.
 pub const FIRST_PER_SOURCE: Allowance = Allowance { per_second: 0.1, burst: 4.0 };
 
 /// How many of these there may be of all sources together.
@@ -176,7 +176,8 @@ impl Handshakes {
 /// Places for callers that have not shown who they are. Where all are taken, a newcomer is given the
 /// oldest place of the sources that hold most, unless its own source holds as many. So many sources
 /// that hold one place each keep nobody out: each is left the time that it takes to fill all places
-/// anew, which [`IN_ALL`] bounds from below.
+/// anew. Of strangers, no more come in a second than [`IN_ALL`] and [`FIRST_IN_ALL`] let begin
+/// together (500), and after a calm their bursts at once; so members have places of their own.
 #[derive(Debug)]
 pub struct Places {
     most: usize,

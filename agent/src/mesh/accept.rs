@@ -58,7 +58,7 @@ pub(super) struct Door {
     start: Instant,
     handshakes: Mutex<Handshakes>,
     unproven: Arc<Waiting>,
-    /// For callers from where members are reached, when strangers hold all places.
+    /// For callers from where members are reached: strangers take none of these away.
     of_members: Arc<Waiting>,
     silent: Arc<Waiting>,
     joins: Arc<Joins>,
@@ -92,12 +92,15 @@ impl Door {
         if !self.handshakes().begin(source, &is_members, self.start.elapsed()) {
             return None;
         }
-        let place = self.unproven.take(source);
-        place.or_else(|| if is_members() { self.of_members.take(source) } else { None })
+        // A place among strangers is given away soon where they are many, so a member takes none of
+        // these where it can have another.
+        let alone = if is_members() { self.of_members.take(source) } else { None };
+        alone.or_else(|| self.unproven.take(source))
     }
 
     fn is_crowded(&self, address: IpAddr) -> bool {
-        self.unproven.lock().places.taken() >= UNPROVEN_TRUSTED_MAX
+        let taken = |waiting: &Waiting| waiting.lock().places.taken();
+        taken(&self.unproven) + taken(&self.of_members) >= UNPROVEN_TRUSTED_MAX
             || self.handshakes().is_crowded(address.into())
     }
 
@@ -358,6 +361,26 @@ mod tests {
         assert!(strangers[0].hold(std::future::pending::<()>()).await.is_none(), "it is told");
         drop((strangers, newcomer));
         assert_eq!(door.unproven.lock().places.taken(), 0);
+    }
+
+    /// Its place was among those that newcomers take away: at 500 handshakes a second each was
+    /// given to another within half a second, and a member that had just started was sent away.
+    #[tokio::test]
+    async fn strangers_of_many_sources_take_no_place_of_a_member() {
+        let door = Door::new();
+        let enter = |n: usize, is_member| {
+            let address = IpAddr::from([10, 1, (n / 256) as u8, (n % 256) as u8]);
+            door.enter(address, || is_member)
+        };
+        let mut strangers: Vec<_> = (0..UNPROVEN_MAX / 2).map(|n| enter(n, false)).collect();
+        let early = enter(2_000, true).unwrap();
+        strangers.extend((UNPROVEN_MAX / 2..UNPROVEN_MAX).map(|n| enter(n, false)));
+        let late = enter(2_001, true).unwrap();
+        strangers.extend((UNPROVEN_MAX..3 * UNPROVEN_MAX).map(|n| enter(n, false)));
+        assert!(strangers.iter().all(Option::is_some), "each stranger comes for the first time");
+        assert!(early.hold(async {}).await.is_some() && late.hold(async {}).await.is_some());
+        drop((early, late));
+        assert_eq!(door.of_members.lock().places.taken(), 0);
     }
 
     #[tokio::test]

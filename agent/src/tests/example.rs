@@ -39,6 +39,7 @@ impl Examples {
             "token" => json!(self.token),
             "id" => json!(self.invite),
             "links" => json!([{"address": "127.0.0.1"}]),
+            "documents" => json!([{"path": "storage/nas1", "fields": {"size": 3}}]),
             "identity" => json!(true),
             "follow" => json!(false),
             _ => return None,

@@ -63,7 +63,7 @@ pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
     const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 
     /// To what it is to be done. [`Resource::Anywhere`] is for what is [`Listed`] or [`Streamed`], of
-    /// which each item is asked for as well.
+    /// which each item is asked for as well, and for what has [`parts`](Self::parts).
     fn resource(&self) -> Resource<'_>;
 
     /// Each of the things that it is about, where these are several: then the caller must have the
