@@ -13,6 +13,8 @@ async fn held_back(world: &World) -> (Node, Node) {
     let heard = async {
         while !a.mesh.is_held_back(b.id) {
             a.mesh.send_datagram(b.id, Bytes::from_static(b"ping"));
+            // The other way takes all, as where both look at each other.
+            b.mesh.send_datagram(a.id, Bytes::from_static(b"ping"));
             let _ = timeout(Duration::from_millis(50), b.datagrams.recv()).await;
         }
     };
