@@ -21,7 +21,8 @@ const MORE_BYTES: f64 = 60e6;
 /// Lines that strangers may leave in the log of an agent, whatever they do.
 const LINES_MAX: usize = 20;
 
-/// How many connections of the strangers an attack has had before it is held out against.
+/// How many connections of the strangers an attack has had at least before it is held out against;
+/// from many addresses, as many as there are addresses, so that all places have been taken.
 const CONNECTIONS: u64 = 150;
 
 /// How large a packet of a handshake is at most.
@@ -38,8 +39,9 @@ fn hold_out(attack: Attack, sources: usize) {
     let lines = fleet[0].log().lines().count();
     // All that Join Information names.
     let strangers = [0, 1].map(|index| UnderWay::begin(attack, sources, &fleet[index]));
+    let enough = CONNECTIONS.max(sources as u64);
     for strangers in &strangers {
-        until("it is under way", LATER, || strangers.connections(), |begun| *begun >= CONNECTIONS);
+        until("it is under way", LATER, || strangers.connections(), |begun| *begun >= enough);
     }
 
     let newcomer = Agent::start("pve-3");

@@ -1,18 +1,20 @@
 //! Peers to which nothing large gets through. The rule is `peerage_proto::bulk`.
 //!
-//! Where something large stands still, all that is large is taken back: streams are reset, and no new
-//! ones begin. What is small then has packets of its own and arrives, so that the peer is not held to
-//! be dead, and a trial now and then shows when something large arrives again. What was taken back
-//! is repaired by a session, as after a connection that was lost.
+//! Where something large stands still, all that is on its way is taken back: streams are reset. From
+//! then on nothing large is sent, and what is small leaves one at a time, on a stream of its own, so
+//! that no packet becomes large of several small ones that were lost before. Thus the peer is not held
+//! to be dead, and it gets receipts and small changes. A trial now and then shows when something large
+//! arrives again. What was taken back or not sent is repaired by a session then, as after a
+//! connection that was lost.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::SendStream;
-use tokio::sync::watch;
+use quinn::{Connection, SendStream};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use peerage_proto::bulk::{Trials, Wait, Watch};
@@ -29,6 +31,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A message up to this size leaves in a packet that is not full.
 pub(super) const SMALL_BYTES_MAX: usize = 1000;
 
+/// While what is large is held back, a message or frame up to this size is sent nevertheless: QUIC
+/// may put it into one packet with others that are as small, and the packet is not full.
+pub(super) const ALONE_BYTES_MAX: usize = 500;
+
+/// How many bytes of frames may wait to be sent so.
+pub(super) const ALONE_WAITING_MAX: usize = 64 * 1024;
+
 /// How much a trial of something large sends: several full packets, of whatever size.
 const LARGE_TRIAL_BYTES: usize = 4 * 1024;
 
@@ -41,6 +50,10 @@ pub(super) struct Bulk {
     held: watch::Sender<bool>,
     /// Since when, where that was told.
     told: watch::Sender<Option<Instant>>,
+    /// Who sends something while what is large is held back: one at a time.
+    turn: Arc<Mutex<()>>,
+    /// How long that may take to arrive, in milliseconds.
+    alone_ms: AtomicU64,
 }
 
 impl Bulk {
@@ -64,6 +77,16 @@ impl Bulk {
         self.until(false).await;
     }
 
+    /// A turn to send something small while what is large is held back, if it is free now.
+    pub(super) fn try_turn(&self) -> Option<OwnedMutexGuard<()>> {
+        self.turn.clone().try_lock_owned().ok()
+    }
+
+    /// Waits for such a turn.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
+    }
+
     async fn until(&self, held: bool) {
         // The sender is in `self`.
         let _ = self.held.subscribe().wait_for(|now| *now == held).await;
@@ -76,7 +99,29 @@ pub(super) fn take_back(stream: &mut SendStream) {
     let _ = stream.reset(StreamCode::TooSlow.number().into());
 }
 
-/// Waits until what a stream was given has arrived, or takes it back with all that is large.
+/// Sends something small on a stream of its own while what is large is held back, for which the
+/// caller has a turn, and takes it back where it does not arrive in time. Whether it arrived.
+pub(super) async fn send_alone(
+    connection: &Connection,
+    bulk: &Bulk,
+    kind: StreamKind,
+    bytes: Bytes,
+) -> bool {
+    let patience = Duration::from_millis(bulk.alone_ms.load(Ordering::Relaxed));
+    let Ok(Ok(mut stream)) = timeout(patience, connection.open_uni()).await else { return false };
+    let sent = async {
+        stream.write_all_chunks(&mut [kind_byte(kind), bytes]).await.is_ok()
+            && stream.finish().is_ok()
+            && stream.stopped().await.is_ok()
+    };
+    let arrived = timeout(patience, sent).await.unwrap_or(false);
+    if !arrived {
+        take_back(&mut stream);
+    }
+    arrived
+}
+
+/// Waits until what a stream was given has arrived, or takes it back when what is large is held back.
 pub(super) async fn see_through(mut stream: SendStream, bulk: &Bulk) {
     tokio::select! {
         _ = stream.stopped() => {}
@@ -161,7 +206,12 @@ async fn hold_back(pool: &Arc<Pool>, peer: &Arc<Peer>, since: Instant) {
             gauge.forget();
         }
     };
+    let allow = |patience: Duration| {
+        let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        bulk.alone_ms.store(ms, Ordering::Relaxed);
+    };
     small_only(true);
+    allow(pool.bulk_patience(peer) * 2);
     bulk.held.send_replace(true);
     pool.counters.stalls.add(1);
     tracing::debug!(peer = %peer.id.short(), path = %peer.path(), "nothing large gets through");
@@ -169,8 +219,10 @@ async fn hold_back(pool: &Arc<Pool>, peer: &Arc<Peer>, since: Instant) {
     let mut closed = pin!(peer.connection.closed());
     loop {
         let patience = pool.bulk_patience(peer);
+        allow(patience * 2);
         let (mut small, mut large) = (false, false);
         let trial = async {
+            let _turn = bulk.turn().await;
             small = peer.try_out(1, patience * 2).await;
             large = small && peer.try_out(LARGE_TRIAL_BYTES, patience).await;
         };

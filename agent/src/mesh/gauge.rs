@@ -36,6 +36,8 @@ pub(super) struct Gauge {
     /// When the first was sent after the last that was confirmed.
     waits_since: Mutex<Option<Instant>>,
     confirmed: AtomicU64,
+    /// Whether anything was lost since then.
+    lost: AtomicBool,
     /// Whether what is large was taken back, so that only what is small is left to send.
     small_only: AtomicBool,
 }
@@ -70,7 +72,23 @@ impl Gauge {
 
     fn sent(&self, now: Instant, bytes: u64) {
         if bytes >= LARGE_BYTES {
-            self.lock().get_or_insert(now);
+            self.lock().get_or_insert_with(|| {
+                self.lost.store(false, Ordering::Relaxed);
+                now
+            });
+        }
+    }
+
+    fn lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// So much is on its way after some was confirmed. QUIC tells the size of what it sends for all
+    /// packets together that it hands to the kernel at once, so several small ones look like a large
+    /// one. Where all that was sent has been confirmed, nothing waits.
+    fn left(&self, in_flight: u64) {
+        if in_flight == 0 && !self.lost.load(Ordering::Relaxed) {
+            self.forget();
         }
     }
 
@@ -116,6 +134,7 @@ impl Controller for GaugedCubic {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.gauge.left(in_flight);
         self.cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -126,6 +145,7 @@ impl Controller for GaugedCubic {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
+        self.gauge.lost();
         self.cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
     }
 
@@ -177,5 +197,24 @@ mod tests {
         assert_eq!(gauge.waits_since(), Some(start + Duration::from_secs(1)));
         gauge.arrived(LARGE_BYTES);
         assert_eq!((gauge.waits_since(), gauge.confirmed()), (None, 1));
+    }
+
+    /// Two datagrams of 1,000 bytes that left together counted as a full packet that never arrived.
+    #[test]
+    fn small_packets_that_left_together_do_not_wait_once_all_is_confirmed() {
+        let (gauge, start) = (Gauge::default(), Instant::now());
+        gauge.sent(start, 2_000);
+        gauge.arrived(1_000);
+        gauge.left(1_000);
+        assert_eq!(gauge.waits_since(), Some(start));
+        gauge.arrived(1_000);
+        gauge.left(0);
+        assert_eq!((gauge.waits_since(), gauge.confirmed()), (None, 0));
+
+        // What was lost is on its way no longer, and has not arrived either.
+        gauge.sent(start, 2_000);
+        gauge.lost();
+        gauge.left(0);
+        assert_eq!(gauge.waits_since(), Some(start));
     }
 }

@@ -171,11 +171,13 @@ impl Mesh {
     }
 
     /// Queues a frame for the peer's push stream, at most [`StreamKind::frame_bytes_max`] of
-    /// [`StreamKind::Push`]. Frames of one connection arrive in order and without gaps. Answers
-    /// `false` where the frame was dropped: the node rests after a failed dial, nothing large gets
-    /// through to it, or it is more than [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is
-    /// closed. Frames on a connection that ends are lost; [`Event::Connected`] says when to repair,
-    /// and so does [`Event::Released`].
+    /// [`StreamKind::Push`]. Frames of one connection arrive in order and without gaps, as long as
+    /// what is large gets through to the peer. Where it does not, what is on its way is taken back, and
+    /// only small frames are sent, as far as there is room for them and they arrive. Answers `false`
+    /// where the frame was dropped: the node rests after a failed dial, the frame is held back, or
+    /// the node is more than [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is closed. Frames
+    /// on a connection that ends are lost; [`Event::Connected`] says when to repair, and
+    /// [`Event::Released`] does for those that were held back or taken back.
     pub fn push(&self, peer: NodeId, frame: Bytes) -> bool {
         self.pool.send(peer, Outgoing::Frame(frame))
     }

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use quinn::{Connection, SendStream, WriteError};
+use quinn::{Connection, ConnectionError, SendStream, WriteError};
 use tokio::sync::Notify;
 
 use peerage_proto::wire::{CloseCode, StreamKind};
 
-use super::bulk::{Bulk, take_back};
+use super::bulk::{ALONE_BYTES_MAX, ALONE_WAITING_MAX, Bulk, send_alone, take_back};
 use super::frames::{PREFIX_BYTES, put_frame};
 use super::peer::{OpenError, kind_byte};
 use super::report::Counters;
@@ -63,15 +63,36 @@ impl Outbox {
         if std::mem::replace(&mut queue.has_writer, true) { Put::Queued } else { Put::First }
     }
 
-    /// All that waits, up to [`BATCH_BYTES`] and at least one frame, as one buffer.
-    fn batch(&self, buffer: &mut BytesMut) {
+    /// Whether a frame may be sent while what is large is held back, and has room to wait for that.
+    pub(super) fn has_room_for_small(&self, frame: &Bytes) -> bool {
+        let size = PREFIX_BYTES + frame.len();
+        size <= ALONE_BYTES_MAX && self.bytes() + size <= ALONE_WAITING_MAX
+    }
+
+    /// All that waits, up to `most` bytes and at least one frame, as one buffer; how many frames that are.
+    fn batch(&self, buffer: &mut BytesMut, most: usize) -> u64 {
         let mut queue = self.lock();
+        let mut count = 0;
         while let Some(frame) = queue.frames.pop_front() {
             put_frame(buffer, &frame);
+            count += 1;
             let next = queue.frames.front().map_or(0, Bytes::len);
-            if buffer.len() + PREFIX_BYTES + next > BATCH_BYTES {
+            if buffer.len() + PREFIX_BYTES + next > most {
                 break;
             }
+        }
+        count
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().frames.is_empty()
+    }
+
+    /// Returns when more may have come.
+    async fn comes(&self, connection: &Connection) -> Result<(), ConnectionError> {
+        tokio::select! {
+            () = self.more.notified() => Ok(()),
+            error = connection.closed() => Err(error),
         }
     }
 
@@ -84,13 +105,19 @@ impl Outbox {
         self.lock().bytes -= count;
     }
 
-    /// Forgets all that waits, and a write of so many bytes; how many frames waited.
-    fn forget(&self, in_write: usize) -> u64 {
+    /// Forgets a write that has not ended, and all that waits but small frames, as many as may wait
+    /// while what is large is held back; how many of those that waited are forgotten.
+    fn keep_small(&self) -> u64 {
         let mut queue = self.lock();
-        let waiting = queue.frames.drain(..).map(|frame| PREFIX_BYTES + frame.len());
-        let (count, bytes) = waiting.fold((0, in_write), |(n, sum), size| (n + 1, sum + size));
-        queue.bytes -= bytes;
-        count
+        let (before, mut kept) = (queue.frames.len(), 0);
+        queue.frames.retain(|frame| {
+            let size = PREFIX_BYTES + frame.len();
+            let keeps = size <= ALONE_BYTES_MAX && kept + size <= ALONE_WAITING_MAX;
+            kept += if keeps { size } else { 0 };
+            keeps
+        });
+        queue.bytes = kept;
+        (before - queue.frames.len()) as u64
     }
 
     /// Bytes that wait, or are being written.
@@ -103,32 +130,63 @@ impl Outbox {
     }
 }
 
-/// Writes what comes to a push stream; `in_write` tells how much is in a write that has not ended.
+/// Writes what comes to a push stream.
 async fn write(
     connection: &Connection,
     outbox: &Outbox,
     stream: &mut SendStream,
-    in_write: &mut usize,
 ) -> Result<Infallible, OpenError> {
     stream.write_chunk(kind_byte(StreamKind::Push)).await?;
     let mut buffer = BytesMut::new();
     loop {
-        outbox.batch(&mut buffer);
+        outbox.batch(&mut buffer, BATCH_BYTES);
         if buffer.is_empty() {
-            tokio::select! {
-                () = outbox.more.notified() => continue,
-                error = connection.closed() => return Err(error.into()),
-            }
+            outbox.comes(connection).await?;
+            continue;
         }
         let batch = buffer.split().freeze();
-        *in_write = batch.len();
+        let size = batch.len();
         stream.write_chunk(batch).await?;
-        outbox.written(std::mem::take(in_write));
+        outbox.written(size);
     }
 }
 
+/// While what is large is held back: sends the small frames that come, a few at a time, each time on
+/// a stream of their own. They stay in order, since one such stream ends before the next begins;
+/// what does not arrive is dropped.
+async fn write_small(
+    connection: &Connection,
+    outbox: &Outbox,
+    bulk: &Bulk,
+    counters: &Counters,
+) -> Result<(), OpenError> {
+    let mut buffer = BytesMut::new();
+    while bulk.is_held() {
+        if outbox.is_empty() {
+            tokio::select! {
+                () = bulk.released() => {}
+                come = outbox.comes(connection) => come?,
+            }
+            continue;
+        }
+        let _turn = bulk.turn().await;
+        let count = outbox.batch(&mut buffer, ALONE_BYTES_MAX);
+        let batch = buffer.split().freeze();
+        let size = batch.len();
+        if !send_alone(connection, bulk, StreamKind::Push, batch).await {
+            counters.frames_dropped.add(count);
+        }
+        outbox.written(size);
+        if let Some(error) = connection.close_reason() {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
 /// Writes the outbox to the push stream until the connection ends. Where what is large is held back
-/// the stream is reset, with all that has not arrived, and another one is begun afterwards.
+/// the stream is reset, with all that has not arrived; small frames leave on streams of their own
+/// then, and another push stream is begun afterwards.
 pub(super) async fn write_frames(
     connection: Connection,
     outbox: Arc<Outbox>,
@@ -137,21 +195,17 @@ pub(super) async fn write_frames(
 ) {
     let written: Result<Infallible, OpenError> = async {
         loop {
+            counters.frames_dropped.add(if bulk.is_held() { outbox.keep_small() } else { 0 });
+            write_small(&connection, &outbox, &bulk, &counters).await?;
             let mut stream = connection.open_uni().await?;
             let _ = stream.set_priority(PUSH_PRIORITY);
-            let mut in_write = 0;
             let held = tokio::select! {
                 biased;
                 () = bulk.held() => Ok(()),
-                Err(error) = write(&connection, &outbox, &mut stream, &mut in_write) => Err(error),
+                Err(error) = write(&connection, &outbox, &mut stream) => Err(error),
             };
             held?;
             take_back(&mut stream);
-            counters.frames_dropped.add(outbox.forget(in_write));
-            tokio::select! {
-                () = bulk.released() => {}
-                error = connection.closed() => return Err(error.into()),
-            }
         }
     }
     .await;

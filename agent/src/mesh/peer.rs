@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
-use super::bulk::{Bulk, SMALL_BYTES_MAX, see_through};
+use super::bulk::{ALONE_BYTES_MAX, Bulk, SMALL_BYTES_MAX, see_through, send_alone};
 use super::detour::Detours;
 use super::doubt::Watch;
 use super::gauge::Gauge;
@@ -108,28 +108,49 @@ impl Peer {
         }
     }
 
-    /// Sends a message on a stream of its own, or drops it where too many are under way, or where it
-    /// is large and such are held back.
-    pub(super) fn send_message(&self, kind: StreamKind, bytes: Bytes) {
-        let is_large = bytes.len() > SMALL_BYTES_MAX;
-        if is_large && self.bulk.is_held() {
-            return self.counters.messages_dropped.add(1);
+    /// Sends something small on a stream of its own while what is large is held back. Answers `false`
+    /// where it is not small, or where something else is on its way.
+    fn send_alone(&self, kind: StreamKind, bytes: Bytes) -> bool {
+        if bytes.len() > ALONE_BYTES_MAX {
+            return false;
         }
+        let Some(turn) = self.bulk.try_turn() else { return false };
+        let (connection, bulk) = (self.connection.clone(), self.bulk.clone());
+        detach(async move {
+            let _turn = turn;
+            if !send_alone(&connection, &bulk, kind, bytes).await {
+                tracing::debug!(?kind, "something small did not arrive");
+            }
+        });
+        true
+    }
+
+    /// Sends a message on a stream of its own, or drops it where too many are under way. While what is
+    /// large is held back one small message is sent at a time, and others are dropped.
+    pub(super) fn send_message(&self, kind: StreamKind, bytes: Bytes) {
+        if self.bulk.is_held() {
+            let is_sent = self.send_alone(kind, bytes);
+            let count =
+                if is_sent { &self.counters.messages_out } else { &self.counters.messages_dropped };
+            return count.add(1);
+        }
+        let is_large = bytes.len() > SMALL_BYTES_MAX;
         let Ok(permit) = self.messages.clone().try_acquire_owned() else {
             return self.counters.messages_dropped.add(1);
         };
         self.counters.messages_out.add(1);
         let (connection, bulk) = (self.connection.clone(), self.bulk.clone());
         detach(async move {
-            let _permit = permit;
+            let mut permit = Some(permit);
             let sent: Result<(), OpenError> = async {
                 let mut stream = connection.open_uni().await?;
                 stream.write_all_chunks(&mut [kind_byte(kind), bytes]).await?;
                 // The stream is ours and open, so this only marks its end.
                 let _ = stream.finish();
-                if is_large {
-                    see_through(stream, &bulk).await;
+                if !is_large {
+                    permit.take();
                 }
+                see_through(stream, &bulk).await;
                 Ok(())
             }
             .await;
@@ -142,9 +163,12 @@ impl Peer {
     /// Sends a message about a detour, or drops it where too many are under way, and answers
     /// `false`.
     pub(super) fn send_detour(&self, message: Vec<u8>) -> bool {
-        if message.len() > SMALL_BYTES_MAX && self.bulk.is_held() {
-            self.counters.carried_dropped.add(1);
-            return false;
+        if self.bulk.is_held() {
+            let is_sent = self.send_alone(StreamKind::Detour, message.into());
+            if !is_sent {
+                self.counters.carried_dropped.add(1);
+            }
+            return is_sent;
         }
         let Ok(permit) = self.packets.clone().try_acquire_owned() else {
             self.counters.carried_dropped.add(1);
@@ -183,10 +207,10 @@ impl Peer {
         self.outbox.bytes()
     }
 
-    /// Queues a frame for the push stream. Where what is large is held back it is dropped, and where
-    /// the outbox is full the connection is closed: the answer is `false`.
+    /// Queues a frame for the push stream. Where what is large is held back it is dropped unless it is
+    /// small and few wait, and where the outbox is full the connection is closed: the answer is `false`.
     pub(super) fn push(&self, frame: Bytes) -> bool {
-        if self.bulk.is_held() {
+        if self.bulk.is_held() && !self.outbox.has_room_for_small(&frame) {
             self.counters.frames_dropped.add(1);
             return false;
         }

@@ -56,7 +56,8 @@ pub struct Session {
     pub recv: RecvStream,
 }
 
-/// A frame of a peer's push stream. Those of one connection come in order and without gaps.
+/// A frame of a peer's push stream. Those of one stream come in order and without gaps; the peer
+/// begins another stream where it took one back.
 #[derive(Debug)]
 pub struct Frame {
     /// Who sent it.

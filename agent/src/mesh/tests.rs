@@ -3,6 +3,7 @@
 mod cuts;
 mod detours;
 mod named;
+mod narrow;
 mod paths;
 
 use std::collections::{HashMap, HashSet};

@@ -1,6 +1,6 @@
 //! A network that can be cut while meshes run on it: single addresses, and single directions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,6 +25,8 @@ struct State {
     addresses: HashSet<SocketAddr>,
     /// From port, to port.
     directions: HashSet<(u16, u16)>,
+    /// The largest packet that passes from port to port.
+    widths: HashMap<(u16, u16), usize>,
 }
 
 impl Cuts {
@@ -44,6 +46,11 @@ impl Cuts {
         self.state.lock().unwrap().directions.insert((from.port(), to.port()));
     }
 
+    /// Nothing larger than so many bytes of UDP passes from one node to the other.
+    pub(super) fn narrow_one_way(&self, from: SocketAddr, to: SocketAddr, bytes: usize) {
+        self.state.lock().unwrap().widths.insert((from.port(), to.port()), bytes);
+    }
+
     /// Nothing passes between the two.
     pub(super) fn cut_between(&self, a: SocketAddr, b: SocketAddr) {
         self.cut_one_way(a, b);
@@ -58,10 +65,12 @@ impl Cuts {
     fn swallow(&self, from_port: u16, transmit: &Transmit<'_>) -> bool {
         let to = canonical(transmit.destination);
         let from = transmit.src_ip.map(|ip| SocketAddr::new(ip, from_port));
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len());
         let state = self.state.lock().unwrap();
         state.addresses.contains(&to)
             || from.is_some_and(|from| state.addresses.contains(&from))
             || state.directions.contains(&(from_port, to.port()))
+            || state.widths.get(&(from_port, to.port())).is_some_and(|width| size > *width)
     }
 }
 
