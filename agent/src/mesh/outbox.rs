@@ -195,7 +195,6 @@ pub(super) async fn write_frames(
 ) {
     let written: Result<Infallible, OpenError> = async {
         loop {
-            counters.frames_dropped.add(if bulk.is_held() { outbox.keep_small() } else { 0 });
             write_small(&connection, &outbox, &bulk, &counters).await?;
             let mut stream = connection.open_uni().await?;
             let _ = stream.set_priority(PUSH_PRIORITY);
@@ -206,6 +205,7 @@ pub(super) async fn write_frames(
             };
             held?;
             take_back(&mut stream);
+            counters.frames_dropped.add(outbox.keep_small());
         }
     }
     .await;
