@@ -272,7 +272,7 @@ impl Replica {
             }
             let for_repairs = reserved || after <= limit + self.limits.reserve_bytes;
             let adds = |change: &&SignedChange| {
-                !change.set.is_empty() && !(for_repairs && self.repairs(change))
+                !(change.set.is_empty() || for_repairs && self.repairs(change))
             };
             if let Some(change) = of_kind().find(adds) {
                 return Err(WriteError::Full(Box::new(Full {
