@@ -1,7 +1,7 @@
 //! What follows from changes of who belongs, who is connected, and who is alive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
@@ -213,21 +213,49 @@ fn catch_up(this: &Arc<Membership>, peer: NodeId) {
     });
 }
 
-/// Runs a session with each member that is reached, whenever there is more for them than is pushed.
+/// Runs a session with each member that is reached, whenever there is more for them than is pushed;
+/// with each one at a time, and one more where there was news meanwhile.
 pub(super) async fn spread_what_is_large(this: Arc<Membership>, large: Arc<Notify>) {
     let room = Arc::new(Semaphore::new(SESSIONS_AT_MEETINGS_MAX));
+    // With whom a session is due or under way, and whether there was news since it began.
+    let under_way: Arc<Due> = Arc::default();
     loop {
         large.notified().await;
         for peer in this.reached() {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
-            let membership = this.clone();
+            if locked(&under_way).insert(peer, true).is_some() {
+                continue;
+            }
+            let (membership, room, under_way) = (this.clone(), room.clone(), under_way.clone());
             this.spawn(async move {
-                let _place = place;
-                // What fails here is found by comparing.
-                let _ = membership.synchronise(peer).await;
+                while is_due(&under_way, peer) {
+                    let Ok(_place) = room.acquire().await else { return };
+                    // What fails here is found by comparing.
+                    let _ = membership.synchronise(peer).await;
+                }
             });
         }
     }
+}
+
+type Due = Mutex<BTreeMap<NodeId, bool>>;
+
+/// Whether a session with a member is due, which begins then; if not, none is under way any more.
+fn is_due(due: &Due, peer: NodeId) -> bool {
+    let mut due = locked(due);
+    match due.get_mut(&peer) {
+        Some(news @ true) => {
+            *news = false;
+            true
+        }
+        _ => {
+            due.remove(&peer);
+            false
+        }
+    }
+}
+
+fn locked(due: &Due) -> MutexGuard<'_, BTreeMap<NodeId, bool>> {
+    due.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) async fn follow_liveness(
