@@ -104,7 +104,7 @@ fn the_links_of_the_example_config_are_taken_as_they_stand() {
     show.args(["config", "show", "--json", "--config"]).arg(file.path());
     let shown = Ran::run(&mut show, "").exits(0).json();
     let links = shown.as_array().unwrap().iter().find(|setting| setting["key"] == "link").unwrap();
-    assert_eq!(links["value"], json!(["10.0.1.5@1 (storage)", "[2001:db8::5]:4747@2"]));
+    assert_eq!(links["value"], json!(["10.0.1.5@1 (storage)", "pve-1.example.org:4747@2"]));
 }
 
 /// A bound that is below what an agent may take would kill a sound one, and again after each start.
