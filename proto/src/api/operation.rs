@@ -119,7 +119,7 @@ pub enum Kind {
     Streamed,
 }
 
-/// One thing, which is small: a few kilobytes.
+/// One thing, which is small, or is told whatever its size, since it was done.
 #[derive(Debug)]
 pub struct Whole<T>(PhantomData<T>);
 

@@ -70,7 +70,7 @@ pub struct Stamp {
 }
 
 impl fmt::Display for Stamp {
-    /// The form of history, ETag and `revert`: the time, then the first digits of node and
+    /// The form of history and `revert`: the time, then the first digits of node and
     /// incarnation. It tells the changes of one document apart; it does not read back alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Writer { node, incarnation } = self.writer;

@@ -95,7 +95,8 @@ impl Held {
         waiting.seqs.insert(dot.seq);
     }
 
-    /// Lets go of the changes whose commits are here, of a writer whose changes up to `seen` are.
+    /// All changes of a writer up to the number `seen` are here: lets go of those whose commits are
+    /// complete by that.
     pub(super) fn complete(&mut self, writer: Writer, seen: u64) -> Vec<Dot> {
         let Some(commits) = self.0.get_mut(&writer) else { return Vec::new() };
         let mut complete = Vec::new();

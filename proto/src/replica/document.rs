@@ -444,8 +444,9 @@ impl Document {
         kept.map(|(_, kept)| &kept.change)
     }
 
-    /// The changes that were there just after one of them, and those that came later: by what that
-    /// one saw and what saw it, and by the stamps between what is concurrent.
+    /// Parts the changes into those that came before or with one of them, and those that came after
+    /// it. What one change saw came before it; of changes that did not see each other the earlier
+    /// stamp came first.
     fn parted_at(&self, until: &SignedChange) -> (Vec<&SignedChange>, Vec<&SignedChange>) {
         let changes = self.history.values().map(|kept| &kept.change);
         changes.partition(|change| {

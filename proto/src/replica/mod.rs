@@ -122,8 +122,8 @@ pub struct Outputs {
     pub commit: Commit,
     /// To be pushed to other nodes.
     pub send: Vec<SignedChange>,
-    /// What is new here, for those who watch and for what is read out of documents. A change of which
-    /// the rest of its commit is not here yet comes with that.
+    /// What is new here, for those who watch and for what is read out of documents. A change whose
+    /// commit is not complete here is told together with the last change that was missing.
     pub notify: Vec<SignedChange>,
     /// Whether a change was not taken, for it lacks a value that shows as far as is known here. No
     /// honest node sends one: first it sends what superseded the value.
