@@ -4,6 +4,7 @@
 //! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
 //! task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
+mod handle;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,18 +13,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::replica::{
-    Actor, Commit, Dot, Edit, FORGOTTEN_MAX, Field, Outputs, Path, Replica, Room, SignedChange,
-    StoreOp, Vector, WriteError, Written,
+    Actor, Commit, Dot, Field, Outputs, Path, Replica, SignedChange, StoreOp, WriteError,
 };
-use peerage_proto::skew::ClockOff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use crate::clock::Clock;
-use crate::receipts::{Expected, Receipts};
+use crate::receipts::Receipts;
 
+pub use handle::{
+    Acknowledged, Closed, Edits, Progress, ReplicaHandle, Untransacted, WriteFailure,
+};
 pub use views::{View, Views};
+
+use handle::{Decision, Deferred, Request};
 
 /// How many requests wait for the replica before those who ask are held up.
 const REQUESTS_MAX: usize = 1024;
@@ -48,316 +52,6 @@ pub trait Outlet: Send + 'static {
 
     /// Tells those on this node who watch.
     fn tell(&mut self, changes: &[SignedChange]);
-}
-
-/// Why a write did not take place.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum WriteFailure {
-    /// A rule said no.
-    #[error(transparent)]
-    Rule(#[from] WriteError),
-    /// The clock that would stamp it is wrong.
-    #[error("{0}, and nothing is written with a clock that is so wrong")]
-    Clock(ClockOff),
-    /// The disk did not take it.
-    #[error("it could not be put on disk: {0}")]
-    Disk(Arc<str>),
-    /// The node is on its way out of the Data Center, or the agent stops; whether it was written
-    /// before that, nobody can say.
-    #[error("this node is just leaving the Data Center, or its agent stops")]
-    Stopping,
-}
-
-/// How far the replica is: what the other nodes are told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// The digest of what is on disk.
-    pub digest: String,
-    /// What is taken, and what may be.
-    pub room: Room,
-}
-
-type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
-type Query = Box<dyn FnOnce(&Replica) -> Deferred + Send>;
-
-/// What is to be written together: to each document once.
-pub type Edits = Vec<(Path, Edit)>;
-
-/// Decides what is to be written; nothing where it is not to be.
-type Decision = Box<dyn FnOnce(&Replica, &Views) -> Option<Edits> + Send>;
-
-/// Writes that are on this node's disk.
-#[derive(Debug)]
-pub struct Acknowledged {
-    /// What became of each, in their order.
-    pub written: Vec<Written>,
-    /// The receipts of the other nodes, where they were asked for.
-    pub receipts: Option<Expected>,
-}
-
-impl Acknowledged {
-    /// Whether anything was written.
-    pub fn changed(&self) -> bool {
-        self.written.iter().any(|written| written.change.is_some())
-    }
-}
-
-/// Why a transaction did not take place. Nothing was written.
-#[derive(Debug)]
-pub enum Untransacted<E> {
-    /// It was decided so.
-    Decided(E),
-    /// It could not be written.
-    Failed(WriteFailure),
-}
-
-impl<E> From<WriteFailure> for Untransacted<E> {
-    fn from(failure: WriteFailure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-enum Request {
-    Transact {
-        decision: Decision,
-        actor: Actor,
-        receipt: bool,
-        /// Told nothing where the decision was not to write.
-        reply: oneshot::Sender<Result<Option<Acknowledged>, WriteFailure>>,
-    },
-    Merge {
-        changes: Vec<SignedChange>,
-        relay: bool,
-        /// Whether they are shown for what each of them proves, whatever is here of its commit.
-        proof: bool,
-        reply: oneshot::Sender<Result<bool, WriteFailure>>,
-    },
-    Absorb {
-        vector: Vector,
-        reply: oneshot::Sender<Result<(), WriteFailure>>,
-    },
-    Compact {
-        reply: oneshot::Sender<Result<u64, WriteFailure>>,
-    },
-    Query(Query),
-}
-
-/// How the rest of the agent speaks with the replica. Cheap to clone.
-#[derive(Clone)]
-pub struct ReplicaHandle {
-    requests: mpsc::Sender<Request>,
-    views: watch::Receiver<Views>,
-    progress: watch::Receiver<Progress>,
-    /// Why nothing is to be written, while that is so.
-    refusing: watch::Sender<Option<ClockOff>>,
-    /// Whether the node is on its way out, so that nothing more is to be written.
-    closed: watch::Sender<bool>,
-}
-
-/// Keeps a replica closed to writes while it lives.
-#[derive(Debug)]
-pub struct Closed(watch::Sender<bool>);
-
-impl Drop for Closed {
-    fn drop(&mut self) {
-        self.0.send_replace(false);
-    }
-}
-
-impl ReplicaHandle {
-    /// Writes to a document; returns when it is on this node's disk. With `receipt` the other nodes
-    /// are asked to say when they have it; also where the document says it already.
-    ///
-    /// # Errors
-    /// [`WriteFailure`], and nothing was written.
-    pub async fn write(
-        &self,
-        path: Path,
-        edit: Edit,
-        actor: Actor,
-        receipt: bool,
-    ) -> Result<Acknowledged, WriteFailure> {
-        self.check_open()?;
-        self.write_by_any_clock(path, edit, actor, receipt).await
-    }
-
-    /// Decides what to write where nothing comes in between, and writes it as one commit: all of it
-    /// or nothing. The decision sees what was decided before it, on disk or not yet, and its answer
-    /// is given once all of that is; `receipt` as for [`write`](Self::write).
-    ///
-    /// # Errors
-    /// [`Untransacted`], and nothing was written.
-    pub async fn transact<T: Send + 'static, E: Send + 'static>(
-        &self,
-        actor: Actor,
-        receipt: bool,
-        decide: impl FnOnce(&Replica, &Views) -> Result<(T, Edits), E> + Send + 'static,
-    ) -> Result<(T, Acknowledged), Untransacted<E>> {
-        self.check_open()?;
-        let (tell, told) = oneshot::channel();
-        let decision: Decision = Box::new(move |replica, views| {
-            let (answer, edits) = match decide(replica, views) {
-                Ok((answer, edits)) => (Ok(answer), Some(edits)),
-                Err(refusal) => (Err(refusal), None),
-            };
-            // Who asked may have hung up; what was decided is written all the same.
-            let _ = tell.send(answer);
-            edits
-        });
-        let acknowledged = self.perform(decision, actor, receipt).await?;
-        match (told.await, acknowledged) {
-            (Ok(Ok(answer)), Some(acknowledged)) => Ok((answer, acknowledged)),
-            (Ok(Err(refusal)), _) => Err(Untransacted::Decided(refusal)),
-            _ => Err(WriteFailure::Stopping.into()),
-        }
-    }
-
-    async fn perform(
-        &self,
-        decision: Decision,
-        actor: Actor,
-        receipt: bool,
-    ) -> Result<Option<Acknowledged>, WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Transact { decision, actor, receipt, reply }).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?
-    }
-
-    /// Whether this node may write now.
-    fn check_open(&self) -> Result<(), WriteFailure> {
-        if self.is_closed() {
-            return Err(WriteFailure::Stopping);
-        }
-        let refusing = *self.refusing.borrow();
-        refusing.map_or(Ok(()), |off| Err(WriteFailure::Clock(off)))
-    }
-
-    /// Refuses all further writes by this node because of its clock, or, with `None`, takes them
-    /// again. What comes from elsewhere is merged as ever.
-    pub fn refuse_writes(&self, clock: Option<ClockOff>) {
-        self.refusing.send_replace(clock);
-    }
-
-    /// Refuses all further writes by this node but its leaving, until the guard is dropped: what is
-    /// acknowledged from here on would be lost with it. What comes from elsewhere is merged as ever.
-    #[must_use]
-    pub fn close(&self) -> Closed {
-        self.closed.send_replace(true);
-        Closed(self.closed.clone())
-    }
-
-    /// Whether the node is on its way out.
-    pub fn is_closed(&self) -> bool {
-        *self.closed.borrow()
-    }
-
-    /// As [`ReplicaHandle::write`], for what must be possible with a wrong clock too: to leave.
-    ///
-    /// # Errors
-    /// [`WriteFailure`], and nothing was written.
-    pub async fn write_by_any_clock(
-        &self,
-        path: Path,
-        edit: Edit,
-        actor: Actor,
-        receipt: bool,
-    ) -> Result<Acknowledged, WriteFailure> {
-        let decision: Decision = Box::new(move |_, _| Some(vec![(path, edit)]));
-        let acknowledged = self.perform(decision, actor, receipt).await?;
-        acknowledged.ok_or(WriteFailure::Stopping)
-    }
-
-    /// Merges changes from elsewhere; returns when they are on this node's disk, with whether all
-    /// were taken ([`Outputs::untaken`]).
-    ///
-    /// # Errors
-    /// [`WriteFailure`]; they will come again by anti-entropy.
-    pub async fn merge(
-        &self,
-        changes: Vec<SignedChange>,
-        relay: bool,
-    ) -> Result<bool, WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Merge { changes, relay, proof: false, reply }).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?
-    }
-
-    /// As [`ReplicaHandle::merge`], of changes that are shown for what each of them proves: who
-    /// belongs is read anew at once, though others of their commits may never come.
-    ///
-    /// # Errors
-    /// [`WriteFailure`].
-    pub async fn merge_proof(
-        &self,
-        changes: Vec<SignedChange>,
-        relay: bool,
-    ) -> Result<bool, WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Merge { changes, relay, proof: true, reply }).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?
-    }
-
-    /// Takes over a peer's vector at the end of a session; returns when it is on disk.
-    ///
-    /// # Errors
-    /// [`WriteFailure`].
-    pub async fn absorb(&self, vector: Vector) -> Result<(), WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        self.ask(Request::Absorb { vector, reply }).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?
-    }
-
-    /// Forgets the history of the settings; returns how many changes that were, once they are
-    /// forgotten on this node's disk.
-    ///
-    /// # Errors
-    /// [`WriteFailure`]; what was forgotten before stays so.
-    pub async fn compact(&self) -> Result<u64, WriteFailure> {
-        let mut forgotten = 0;
-        loop {
-            let (reply, outcome) = oneshot::channel();
-            self.ask(Request::Compact { reply }).await?;
-            let step = outcome.await.map_err(|_| WriteFailure::Stopping)??;
-            forgotten += step;
-            // What others supersede meanwhile is not waited for.
-            if step < FORGOTTEN_MAX as u64 {
-                return Ok(forgotten);
-            }
-        }
-    }
-
-    /// Looks at the replica. What a read shows of this node's own writes is on its disk.
-    ///
-    /// # Errors
-    /// [`WriteFailure::Stopping`], or [`WriteFailure::Disk`] where a write that it had seen failed.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Replica) -> T + Send + 'static,
-    ) -> Result<T, WriteFailure> {
-        let (reply, outcome) = oneshot::channel();
-        let query: Query = Box::new(move |replica| {
-            let answer = query(replica);
-            Box::new(move |committed| {
-                let _ = reply.send(committed.clone().map(|()| answer));
-            })
-        });
-        self.ask(Request::Query(query)).await?;
-        outcome.await.map_err(|_| WriteFailure::Stopping)?.map_err(WriteFailure::Disk)
-    }
-
-    /// What is read out of the documents, as of the last commit.
-    pub fn views(&self) -> watch::Receiver<Views> {
-        self.views.clone()
-    }
-
-    /// How far the replica is, as of the last commit.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
-    }
-
-    async fn ask(&self, request: Request) -> Result<(), WriteFailure> {
-        self.requests.send(request).await.map_err(|_| WriteFailure::Stopping)
-    }
 }
 
 /// What was decided and waits for its commit.
@@ -746,7 +440,7 @@ mod tests {
         };
         let (first, second) = tokio::join!(admit(1), admit(2));
         let (first, acknowledged) = first.expect("nobody had the name");
-        assert!(acknowledged.changed());
+        assert!(acknowledged.written[0].change.is_some());
         assert!(matches!(second, Err(Untransacted::Decided(holder)) if holder == first));
         assert_eq!(replica.views().borrow().roster.current().count(), 1);
     }
@@ -770,6 +464,6 @@ mod tests {
         assert_eq!(views.borrow_and_update().roster.current().count(), 3);
         let nothing = replica.transact(actor(), false, |_, _| Ok::<_, ()>((7, Edits::new()))).await;
         let (answer, acknowledged) = nothing.unwrap();
-        assert!(answer == 7 && !acknowledged.changed() && !views.has_changed().unwrap());
+        assert!(answer == 7 && acknowledged.written.is_empty() && !views.has_changed().unwrap());
     }
 }

@@ -123,11 +123,6 @@ impl Trials {
         let doublings = self.count.saturating_sub(TRIALS_QUICK).min(8);
         (TRIAL_WAIT * 2u32.pow(doublings)).min(TRIAL_WAIT_MAX)
     }
-
-    /// Since when nothing large gets through, where that was told.
-    pub fn told(&self) -> Option<Duration> {
-        self.told.then_some(self.since)
-    }
 }
 
 #[cfg(test)]
@@ -186,7 +181,6 @@ mod tests {
         assert!(!trials.failed(ms(2_000), true));
         assert!(!trials.failed(ms(3_000), true), "too soon");
         assert!(trials.failed(ms(5_000), true));
-        assert_eq!(trials.told(), Some(ms(0)));
         assert!(!trials.failed(ms(9_000), true), "once");
     }
 
@@ -197,7 +191,6 @@ mod tests {
             assert!(!trials.failed(ms(at * 1_000), false));
             assert!(!trials.failed(ms(at * 1_000 + 500), at % 3 == 0));
         }
-        assert_eq!(trials.told(), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
 use peerage_proto::wire::WIRE_VERSION;
 use quinn::Connection;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -78,6 +79,7 @@ impl UnderWay {
     pub fn begin_at(attack: Attack, sources: usize, agent: &Agent, address: SocketAddr) -> Self {
         let id = agent.status()["node"]["id"].as_str().map(str::parse);
         let node: NodeId = id.expect("a node has an id").expect("the id reads");
+        allow_sockets();
         let (stop, stopped) = watch::channel(false);
         let begun = Arc::new(AtomicU64::new(0));
         let count = begun.clone();
@@ -170,6 +172,14 @@ fn made_up() -> JoinRequest {
         wall_ms: 1_800_000_000_000,
         replace: false,
     }
+}
+
+/// Lets this process have as many sockets as the host allows it: the usual bound of a shell is 1,024,
+/// and strangers of several tests at once have more.
+fn allow_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, all).expect("a process may have what its hard limit says");
 }
 
 /// The address of one stranger of many; the first is [`STRANGERS_AT`].

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use peerage_proto::access::Caller;
 use peerage_proto::api::apply::{Applied, ApplyDocuments};
 use peerage_proto::api::settings::Document;
-use peerage_proto::api::{ApiError, ErrorCode};
-use peerage_proto::replica::{self, Edit, Field, NameError, Path, Replica};
+use peerage_proto::api::{ApiError, WaitOutcome};
+use peerage_proto::replica::{Edit, Path, Replica, WriteError, Written};
 
 use super::failure::{bad_name, member, not_written};
 use super::{Agent, Answer, Serve, settings};
@@ -22,48 +22,60 @@ impl Serve<ApplyDocuments> for Agent {
 async fn apply(node: &Node, caller: &Caller, request: ApplyDocuments) -> Answer<Applied> {
     let ApplyDocuments { documents, prune, dry_run, wait, timeout } = request;
     let wanted = documents.into_iter().map(wanted).collect::<Answer<Edits>>()?;
-    let prune = prune.map(pruned).transpose()?;
-    let decide = move |replica: &Replica, _: &Views| Ok(with_pruned(wanted, prune, replica));
+    // An empty path would be for all documents that there are.
+    let prune = prune.map(|path| Path::setting(path.trim_end_matches('/'))).transpose();
+    let prune = prune.map_err(|e| bad_name(&e))?;
     let (done, wait) = match dry_run {
         false => {
+            let decide =
+                move |replica: &Replica, _: &Views| Ok(with_pruned(wanted, prune, replica));
             let (written, wait) = settings::transact(node, caller, wait, timeout, decide).await?;
-            let done = written.into_iter().map(|written| {
-                let removed = written.change.as_ref().is_some_and(|change| change.remove);
-                (written.path, written.change.is_some(), removed)
+            let done = written.into_iter().map(|Written { path, change, .. }| Done {
+                path,
+                changed: change.is_some(),
+                removed: change.is_some_and(|change| change.remove),
             });
             (done.collect(), wait)
         }
         true => {
             let membership = member(node)?;
             let (actor, now) = (caller.actor(), node.now());
-            let views = membership.replica.views().borrow().clone();
             let look = membership.replica.read(move |replica| {
-                let edits = decide(replica, &views)?;
-                let said: Vec<_> = edits.iter().map(|(path, e)| (path.clone(), e.remove)).collect();
-                let would = replica.would_write(edits, &actor, now);
-                let would = would.map_err(|rule| not_written(WriteFailure::Rule(rule)))?;
-                Ok::<Vec<Done>, ApiError>(
-                    said.into_iter().zip(would).map(|((p, r), would)| (p, would, r)).collect(),
-                )
+                let edits = with_pruned(wanted, prune, replica);
+                let would = |(path, edit): &(Path, Edit)| Done {
+                    path: path.clone(),
+                    changed: false,
+                    removed: edit.remove,
+                };
+                let mut done: Vec<Done> = edits.iter().map(would).collect();
+                let changed = replica.would_write(edits, &actor, now)?;
+                done.iter_mut().zip(changed).for_each(|(done, changed)| done.changed = changed);
+                Ok::<_, WriteError>(done)
             });
-            let done = look.await.map_err(not_written)??;
+            let done = look.await.map_err(not_written)?;
+            let done = done.map_err(|rule| not_written(WriteFailure::Rule(rule)))?;
             (done, settings::here_alone(&membership.roster(), wait))
         }
     };
     Ok(applied(done, dry_run, wait))
 }
 
-/// A document, whether it was changed, and whether that took it away.
-type Done = (Path, bool, bool);
+/// What became of a document.
+struct Done {
+    path: Path,
+    changed: bool,
+    /// Whether the change took it away.
+    removed: bool,
+}
 
-fn applied(done: Vec<Done>, dry_run: bool, wait: peerage_proto::api::WaitOutcome) -> Applied {
-    let removed = done.iter().filter(|(_, changed, removed)| *changed && *removed).count();
-    let changed = done.iter().filter(|(_, changed, _)| *changed).count() - removed;
+fn applied(done: Vec<Done>, dry_run: bool, wait: WaitOutcome) -> Applied {
+    let changes = || done.iter().filter(|done| done.changed);
+    let removed = changes().filter(|done| done.removed).count();
     Applied {
-        changed,
-        unchanged: done.len() - changed - removed,
+        changed: changes().count() - removed,
+        unchanged: done.len() - changes().count(),
         removed,
-        paths: done.iter().filter(|(_, c, _)| *c).map(|(path, ..)| path.to_string()).collect(),
+        paths: changes().map(|done| done.path.to_string()).collect(),
         dry_run,
         wait,
     }
@@ -72,40 +84,19 @@ fn applied(done: Vec<Done>, dry_run: bool, wait: peerage_proto::api::WaitOutcome
 /// What makes a document say what is given.
 fn wanted(document: Document) -> Answer<(Path, Edit)> {
     let path = Path::setting(&document.path).map_err(|e| bad_name(&e))?;
-    let mut edit = Edit::default();
-    for (name, value) in document.fields {
-        let field = Field::named(&name).map_err(|error| of_document(&path, &error))?;
-        if edit.set.insert(field, value).is_some() {
-            // As texts they differ: one is written with an accent, one with the letter that has it.
-            let message = format!("{path}: {name:?} is given twice, in two ways of writing it");
-            return Err(ApiError::new(ErrorCode::BadRequest, message));
-        }
-    }
-    Ok((path, edit))
+    let set = settings::named(document.fields)
+        .map_err(|error| ApiError { message: format!("{path}: {}", error.message), ..error })?;
+    Ok((path, Edit { set, ..Edit::default() }))
 }
 
-fn of_document(path: &Path, error: &NameError) -> ApiError {
-    let error = bad_name(error);
-    ApiError { message: format!("{path}: {}", error.message), ..error }
-}
-
-/// The path at and below which documents are taken away. An empty one would be for all there are.
-fn pruned(prefix: String) -> Answer<String> {
-    let path = Path::setting(prefix.trim_end_matches('/')).map_err(|e| bad_name(&e))?;
-    Ok(path.to_string())
-}
-
-/// The edits, and the removals of what lies at or below the prefix and is not among them.
-fn with_pruned(mut edits: Edits, prune: Option<String>, replica: &Replica) -> Edits {
-    let Some(prefix) = prune else { return edits };
-    let named: BTreeSet<Path> = edits.iter().map(|(path, _)| path.clone()).collect();
-    let there = replica.documents(&prefix).map(|(path, _)| path);
-    let is_below = |path: &Path| {
-        let rest = path.as_str().strip_prefix(prefix.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let gone = there.filter(|path| is_below(path) && !named.contains(*path)).cloned();
-    let removal = || replica::Edit { remove: true, ..Edit::default() };
-    edits.extend(gone.map(|path| (path, removal())).collect::<Vec<_>>());
+/// The edits, and the removals of what lies at or below the path and is not among them.
+fn with_pruned(mut edits: Edits, prune: Option<Path>, replica: &Replica) -> Edits {
+    let Some(prune) = prune else { return edits };
+    let named: BTreeSet<&Path> = edits.iter().map(|(path, _)| path).collect();
+    let there = replica.documents(prune.as_str()).map(|(path, _)| path);
+    let gone = there.filter(|path| path.is_at_or_below(&prune) && !named.contains(*path));
+    let removal = |path: &Path| (path.clone(), Edit { remove: true, ..Edit::default() });
+    let removals: Edits = gone.map(removal).collect();
+    edits.extend(removals);
     edits
 }

@@ -108,14 +108,7 @@ async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOu
         return Err(ApiError::new(ErrorCode::BadRequest, "no field to set or to unset was given"));
     }
     let mut edit = replica::Edit { if_tag: if_match, ..replica::Edit::default() };
-    for (name, value) in set {
-        let field = Field::named(&name).map_err(|e| bad_name(&e))?;
-        if let Some(_other) = edit.set.insert(field, value) {
-            // As texts they differ: one is written with an accent, one with the letter that has it.
-            let message = format!("the field {name:?} is set twice, in two ways of writing it");
-            return Err(ApiError::new(ErrorCode::BadRequest, message));
-        }
-    }
+    edit.set = named(set)?;
     for name in unset {
         let field = Field::named(&name).map_err(|e| bad_name(&e))?;
         if edit.set.contains_key(&field) {
@@ -125,6 +118,20 @@ async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOu
         edit.unset.insert(field);
     }
     write(node, caller, &path, edit, wait, timeout).await
+}
+
+/// The fields of a document, each by its one name.
+pub(super) fn named(fields: Fields) -> Answer<BTreeMap<Field, Value>> {
+    let mut named = BTreeMap::new();
+    for (name, value) in fields {
+        let field = Field::named(&name).map_err(|e| bad_name(&e))?;
+        if named.insert(field, value).is_some() {
+            // As texts they differ: one is written with an accent, one with the letter that has it.
+            let message = format!("the field {name:?} is set twice, in two ways of writing it");
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
+    }
+    Ok(named)
 }
 
 impl Serve<RemoveDocument> for Agent {

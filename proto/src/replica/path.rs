@@ -123,6 +123,13 @@ impl Path {
     pub fn begins_with(&self, prefix: &str) -> bool {
         self.0.starts_with(&*composed(prefix))
     }
+
+    /// Whether it is that path or lies below it, part by part: `web/a` lies below `web`, and `webmail`
+    /// does not.
+    pub fn is_at_or_below(&self, other: &Self) -> bool {
+        let rest = self.as_str().strip_prefix(other.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 impl FromStr for Path {
@@ -286,6 +293,14 @@ mod tests {
             assert!(Path::setting(bad).is_err(), "{bad}");
         }
         assert!(Path::setting(&"a".repeat(513)).is_err());
+    }
+
+    #[test]
+    fn what_lies_at_or_below_a_path_has_all_its_parts() {
+        let path = |text: &str| text.parse::<Path>().unwrap();
+        for (text, is) in [("web", true), ("web/a", true), ("webmail", false), ("we", false)] {
+            assert_eq!(path(text).is_at_or_below(&path("web")), is, "{text}");
+        }
     }
 
     #[test]
