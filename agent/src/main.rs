@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use peerage::again::{self, ON_STDIN};
 use peerage::cli::config::{ConfigCommand, Setting};
 use peerage::cli::{self, AgentArgs, Command, CommandLine, Console, DemoArgs};
-use peerage::config::{self, Config, ConfigError, Environment, Flags};
+use peerage::daemon::again::{self, ON_STDIN};
+use peerage::host::config::{self, Config, ConfigError, Environment, Flags};
+use peerage::host::log;
 use peerage::store::StoreError;
-use peerage::{daemon, demo, log};
+use peerage::{daemon, demo};
 use peerage_proto::api::{ApiError, ErrorCode, Exit, text};
 use serde_json::Value;
 

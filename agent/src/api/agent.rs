@@ -5,7 +5,7 @@ use std::sync::Arc;
 use peerage_proto::api::{ApiError, ErrorCode};
 
 use super::Answer;
-use crate::links::LinksHandle;
+use crate::host::links::LinksHandle;
 use crate::node::Node;
 
 /// What the operations of one node are served with.

@@ -7,12 +7,12 @@ use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::replica::{Full, NameError, WriteError};
 use peerage_proto::roster::ResolveError;
 
-use crate::events::NoPlace;
-use crate::joining::JoinError;
+use crate::admission::join::JoinError;
+use crate::feed::NoPlace;
 use crate::membership::Membership;
+use crate::membership::timekeeping::CLOCK_HINT;
 use crate::node::{MeetError, NAMELESS_HINT, Node, NodeError, TWIN_HINT};
 use crate::replica::{Untransacted, WriteFailure};
-use crate::timekeeping::CLOCK_HINT;
 
 /// The membership, for whoever asks for a Data Center's things.
 ///

@@ -18,8 +18,8 @@ use peerage_proto::time::HowLong;
 
 use super::failure::{member, not_transacted, not_written};
 use super::{Agent, Answer, List, Serve, members};
-use crate::clock::rfc3339;
-use crate::links::{Origin, OwnLinks, default_route_addresses};
+use crate::host::clock::rfc3339;
+use crate::host::links::{Origin, OwnLinks, default_route_addresses};
 use crate::membership::Membership;
 use crate::node::Node;
 use crate::replica::Views;

@@ -14,7 +14,7 @@ use peerage_proto::links::{Link, LinkError, Priority, in_order};
 
 use super::failure::{member, standalone, unresolved};
 use super::{Agent, Answer, Serve, members};
-use crate::links::{LinksError, LinksHandle, Origin};
+use crate::host::links::{LinksError, LinksHandle, Origin};
 use crate::mesh::PeerStatus;
 use crate::node::Node;
 

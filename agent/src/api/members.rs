@@ -21,13 +21,13 @@ use tokio::time::Instant;
 use super::agent::to_the_end;
 use super::failure::{member, not_transacted, unresolved};
 use super::{Agent, Answer, List, Serve, reach};
-use crate::clock::rfc3339;
-use crate::happening::reason;
+use crate::feed::reason;
+use crate::host::clock::rfc3339;
+use crate::membership::timekeeping::member_warning;
 use crate::membership::{Membership, name_clash, stalled};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 use crate::replica::Views;
-use crate::timekeeping::member_warning;
 
 /// How long a removal waits for those alive, the removed node among them, to hear of it.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,8 +55,8 @@ struct View<'a> {
     node: &'a Node,
     membership: &'a Membership,
     roster: &'a Roster,
-    standings: crate::liveness::Standings,
-    vitals: crate::vitals::AllVitals,
+    standings: crate::membership::liveness::Standings,
+    vitals: crate::membership::vitals::AllVitals,
     sight: Sight,
 }
 

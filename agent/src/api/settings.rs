@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::failure::{bad_name, member, not_transacted, not_written};
 use super::{Agent, Answer, Due, List, Serve};
-use crate::clock::rfc3339;
+use crate::host::clock::rfc3339;
 use crate::membership::{Membership, stalled};
 use crate::node::Node;
 use crate::replica::{Acknowledged, Edits, Views};
@@ -268,7 +268,7 @@ async fn reached(
     membership: &Arc<Membership>,
     wait: Wait,
     deadline: Instant,
-    receipts: &crate::receipts::Expected,
+    receipts: &crate::replica::receipts::Expected,
 ) -> WaitOutcome {
     let roster = membership.roster();
     let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);

@@ -16,7 +16,7 @@ use peerage_proto::skew::{Estimate, Level};
 use super::agent::to_the_end;
 use super::failure::{member, not_turned, not_written};
 use super::{Agent, Answer, Serve, members, room};
-use crate::clock::rfc3339;
+use crate::host::clock::rfc3339;
 use crate::node::{Meeting, Node, NodeError};
 
 impl Serve<GetStatus> for Agent {

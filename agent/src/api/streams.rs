@@ -12,9 +12,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::failure::no_place;
 use super::settings::{Says, bytes_of, fields_of, says, written_change};
 use super::{Agent, Answer, Due, Items, Serve, Step};
-use crate::clock::rfc3339;
-use crate::events::{Following, Next, Numbered};
-use crate::happening::Happening;
+use crate::feed::Happening;
+use crate::feed::{Following, Next, Numbered};
+use crate::host::clock::rfc3339;
 use crate::node::Node;
 
 /// How many items wait for a reader; each holds on to the changes that say a whole document.
@@ -137,7 +137,7 @@ async fn watched(node: &Node, numbered: Numbered<SignedChange>) -> Due<WatchedCh
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Feed;
+    use crate::feed::Feed;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_is_told_of_little_is_told_its_place_now_and_then() {

@@ -14,16 +14,16 @@ use peerage_proto::wire::StreamKind;
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::info;
 
-use crate::clock::Clock;
-use crate::gate::NodeGate;
-use crate::links::NetworkLook;
+use crate::door::gate::NodeGate;
+use crate::door::seed::serve_joiners;
+use crate::host::clock::Clock;
+use crate::host::links::NetworkLook;
+use crate::membership::vitals::host::Look;
 use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Places, Router, Underlay};
 use crate::node::{KeyPlace, META_BOOT, META_PORT, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
-use crate::seed::serve_joiners;
 use crate::store::{Image, Store, StoreError, Write};
-use crate::vitals::host::Look;
 
 /// How many of what arrives may wait for those who take it.
 const DATAGRAMS_MAX: usize = 1024;

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{End, Membership, stalls};
-use crate::clock::Clock;
-use crate::events::Feed;
-use crate::happening::Happening;
+use crate::feed::Feed;
+use crate::feed::Happening;
+use crate::host::clock::Clock;
 use crate::mesh::{self, DialError, DisconnectReason};
 
 /// How long a peer that was put out stays connected, to hear so.

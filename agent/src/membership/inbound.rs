@@ -9,11 +9,11 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::Membership;
-use crate::liveness::Heard;
+use crate::membership::liveness::Heard;
+use crate::membership::vitals::Received;
 use crate::mesh::{Datagram, Frame, Mesh, Message, Session};
 use crate::replica::WriteFailure;
-use crate::sync::{Outbox, SyncError, take_push};
-use crate::vitals::Received;
+use crate::replica::sync::{Outbox, SyncError, take_push};
 
 /// How many pushed frames are verified and merged at once.
 const PUSHES_AT_ONCE: usize = 32;

@@ -10,7 +10,7 @@ use peerage_proto::liveness::State;
 use peerage_proto::notice::{self, NoticeKind};
 
 use super::Membership;
-use crate::liveness::Standings;
+use crate::membership::liveness::Standings;
 
 /// How often this host's network is looked at while it seems to be cut off.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{self, Roster};
 
 use super::Membership;
-use crate::vitals::circle::CIRCLE_MAX;
+use crate::membership::vitals::circle::CIRCLE_MAX;
 
 /// What to do where the settings are short of room.
 const MAKE_ROOM: &str = "take away what is not needed: `peerage settings unset PATH`; `peerage \

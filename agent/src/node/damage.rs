@@ -21,8 +21,8 @@ use serde_json::json;
 use super::mending::{META_BOOT, META_PORT, mend};
 use super::renewal::reset_stopped;
 use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Notice, TWIN_HINT};
-use crate::links::META_LINKS;
-use crate::past::Past;
+use crate::admission::past::Past;
+use crate::host::links::META_LINKS;
 use crate::store::suite::{Placed, records};
 use crate::store::{Folder, Home, Label, StoreError, Write};
 

@@ -8,7 +8,7 @@ use peerage_proto::replica::{Commit, Limits, Replica, SignedChange, Vector};
 use tracing::error;
 
 use super::Node;
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::replica::Disk;
 use crate::store::{Image, Store, StoreError, Write};
 

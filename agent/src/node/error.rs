@@ -7,7 +7,7 @@ use peerage_proto::replica::WriteError;
 use peerage_proto::roster::NameError;
 
 use super::MeetError;
-use crate::joining::JoinError;
+use crate::admission::join::JoinError;
 use crate::replica::WriteFailure;
 use crate::store::StoreError;
 

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use tokio::time::{Instant, timeout};
 
 use super::{LEFT_HINT, Node, NodeError, Notice};
-use crate::clock::rfc3339;
+use crate::host::clock::rfc3339;
 use crate::membership::Membership;
 
 /// How long a node that leaves waits for those alive to confirm that they heard.

@@ -18,8 +18,8 @@ use tracing::warn;
 use super::{
     LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Notice, REMOVED_HINT, TWIN_HINT,
 };
-use crate::links::META_LINKS;
-use crate::past::Past;
+use crate::admission::past::Past;
+use crate::host::links::META_LINKS;
 use crate::store::{About, Home, Image, StoreError, Trace, Write};
 
 /// Under which names the store keeps what is the agent's own.

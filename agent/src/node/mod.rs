@@ -33,19 +33,19 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::clock::{Clock, rfc3339};
-use crate::events::Feed;
-use crate::happening::Happening;
-use crate::joining::{Dialler, Joiner};
-use crate::links::NetworkLook;
-use crate::machine::machine;
+use crate::admission::join::{Dialler, Joiner};
+use crate::admission::past::Past;
+use crate::feed::Feed;
+use crate::feed::Happening;
+use crate::host::clock::{Clock, rfc3339};
+use crate::host::links::NetworkLook;
+use crate::host::machine::machine;
+use crate::membership::vitals::host::Look;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
 use crate::notices::Notices;
-use crate::past::Past;
 use crate::replica::WriteFailure;
 use crate::store::{Image, Store, StoreError, Write};
-use crate::vitals::host::Look;
 
 pub use error::NodeError;
 pub use leaving::Farewell;

@@ -19,7 +19,7 @@ use tracing::warn;
 use super::{
     LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Node, NodeError, Notice,
 };
-use crate::clock::{Clock, rfc3339};
+use crate::host::clock::{Clock, rfc3339};
 use crate::store::{Folder, Home, NewKey, SetAside, StoreError, Write};
 
 /// Why what a node had is put aside, in the name of the backup.

@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
-use crate::events::Feed;
-use crate::happening::Happening;
+use crate::feed::Feed;
+use crate::feed::Happening;
+use crate::host::clock::Clock;
 
 pub use descriptors::watch_descriptors;
 pub use disk::watch_disk;
@@ -121,7 +121,7 @@ impl Notices {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::events::Next;
+    use crate::feed::Next;
 
     /// Notices of a node `pve-1`, and what it tells.
     pub(crate) fn notices() -> (Notices, Feed<Happening>) {

@@ -8,8 +8,9 @@ use peerage_proto::replica::{
 use peerage_proto::skew::ClockOff;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Views;
-use crate::receipts::Expected;
+use super::receipts::Expected;
+use super::views::Views;
+
 /// Why a write did not take place.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteFailure {

@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 use super::{DEADLINE, Reply, Said, exchange, request, run_on, until};
 use crate::api::{self, Form, Rights, Serve};
 use crate::cli::Terminal;
-use crate::clock::Clock;
 use crate::daemon::{Ground, assemble};
+use crate::host::clock::Clock;
+use crate::host::links::{LinksHandle, Wishes};
 use crate::http::{self, Socket};
-use crate::links::{LinksHandle, Wishes};
+use crate::membership::vitals::host::Sample;
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, Node, OwnName};
 use crate::store::{Image, MemoryDisk, Store};
-use crate::vitals::host::Sample;
 
 /// The layer of the configuration that names an agent's link.
 pub(super) const LAYER: &str = "/etc/peerage/peerage.toml";

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use peerage::api::{Agent, Answer, Serve};
-use peerage::clock::Clock;
 use peerage::daemon::{Ground, assemble};
-use peerage::links::{LinksHandle, META_LINKS, Wishes};
+use peerage::host::clock::Clock;
+use peerage::host::links::{LinksHandle, META_LINKS, Wishes};
+use peerage::membership::vitals::host::Sample;
 use peerage::node::{Node, OwnName};
 use peerage::store::{Disk, Store};
-use peerage::vitals::host::Sample;
 use peerage_proto::access::{Caller, Process};
 use peerage_proto::api::invites::{CreateInvite, RevokeInvite, Uses};
 use peerage_proto::api::members::{RemoveMember, RenameMember};

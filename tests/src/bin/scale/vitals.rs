@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use peerage::vitals::{INBOX_LEN, Received, VitalsHandle};
+use peerage::membership::vitals::{INBOX_LEN, Received, VitalsHandle};
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::vitals::Vitals;
 use peerage_tests::process::cpu_seconds;
@@ -97,7 +97,7 @@ async fn run(size: usize, cell: &mut dyn FnMut(&str, String, Option<f64>)) {
     let (teller, vitals) = &nodes[0];
     let told = tokio::time::Instant::now();
     vitals.tell(|own| own.load1 = Some(7.7));
-    let knows = |all: &peerage::vitals::AllVitals| {
+    let knows = |all: &peerage::membership::vitals::AllVitals| {
         all.get(teller).is_some_and(|vital| vital.vitals.load1 == Some(7.7))
     };
     let mut knowing = 0;

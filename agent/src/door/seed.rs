@@ -17,12 +17,12 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::admission::{Admitter, Presence, Refusals, Surroundings, refuse_as_standalone};
-use crate::clock::Clock;
+use crate::door::twins;
+use crate::host::clock::Clock;
 use crate::membership::Membership;
 use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router, read_frame, write_frame};
 use crate::node::Node;
 use crate::repeats::Lines;
-use crate::twins;
 
 /// How long a member that is to be replaced is called.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,8 +4,6 @@
 //! often other members used an invitation, and whether the joiner can be dialled back. Nothing is
 //! written before the joiner says that it is ready.
 
-mod dialling_back;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,16 +29,14 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::clock::Clock;
+use crate::admission::past::Past;
+use crate::host::clock::Clock;
 use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
-use crate::past::Past;
 use crate::repeats::Lines;
 use crate::replica::{Edits, ReplicaHandle, Untransacted, Views, WriteFailure};
 use crate::resolver::Resolver;
 
-pub use dialling_back::DIAL_BACK_TIMEOUT;
-
-use dialling_back::reach;
+use super::dialling_back::reach;
 
 /// How long a stranger may take to say what it wants, and to take in a refusal: few are served at
 /// once.

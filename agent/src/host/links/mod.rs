@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::store::{Store, StoreError, Write};
 
 pub use interfaces::{HostAddress, default_route_addresses, host_addresses, host_network};

@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 ///
 /// `kept` is what the folder says already. The number of this start alone is in no hurry: no number
 /// of a start is taken twice without it, since the clock gives the least.
-pub async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>) {
+pub(super) async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>) {
     let mut memberships = node.memberships();
     let settled = sleep(SETTLED);
     tokio::pin!(settled);

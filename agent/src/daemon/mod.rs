@@ -1,6 +1,10 @@
 //! The agent as a process: the composition root. It sees every part, and no part sees it.
 
+pub mod again;
 mod assembly;
+mod label;
+pub mod signals;
+mod supervision;
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -23,19 +27,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::again::{again, with_token};
 use crate::api::{Agent, Rights};
-use crate::clock::Clock;
-use crate::config::{self, Config, JoinSource, Listen};
+use crate::daemon::again::{again, with_token};
+use crate::daemon::signals::{Reload, Signals};
+use crate::door::unattended;
+use crate::host::clock::Clock;
+use crate::host::config::{self, Config, JoinSource, Listen};
+use crate::host::links::{LinksHandle, META_LINKS, Wishes, host_network, warn_of_names};
 use crate::http;
-use crate::links::{LinksHandle, META_LINKS, Wishes, host_network, warn_of_names};
+use crate::membership::vitals::host::Sample;
 use crate::mesh::Underlay;
 use crate::node::{KeyPlace, META_PORT, OwnName, mend, reset_stopped};
 use crate::notices::watch_descriptors;
-use crate::signals::{Reload, Signals};
 use crate::store::{Folder, Home, Image};
-use crate::vitals::host::Sample;
-use crate::{label, supervision, unattended};
 
 pub use assembly::{Ground, assemble};
 

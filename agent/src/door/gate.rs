@@ -12,13 +12,13 @@ use peerage_proto::wire::{Hello, Refusal, RefusalCode};
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use crate::clock::Clock;
-use crate::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, take_in};
+use crate::admission::past::Past;
+use crate::door::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, take_in};
+use crate::door::twins;
+use crate::host::clock::Clock;
 use crate::membership::{End, Membership};
 use crate::mesh::{Gate, Verdict};
-use crate::past::Past;
 use crate::repeats::Lines;
-use crate::twins;
 
 /// The gate of one agent, in a Data Center or not.
 #[derive(Clone)]

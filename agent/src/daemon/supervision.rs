@@ -16,7 +16,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// Says that the agent is ready, then reports until it is aborted. The watchdog is fed only while
 /// the replica answers: an agent that hangs is restarted.
-pub async fn report(node: Arc<Node>) {
+pub(super) async fn report(node: Arc<Node>) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
@@ -43,7 +43,7 @@ pub async fn report(node: Arc<Node>) {
 }
 
 /// Says that the agent stops.
-pub fn stopping() {
+pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 

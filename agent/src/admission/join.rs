@@ -25,7 +25,7 @@ use serde_bytes::ByteBuf;
 use tokio::time::{Instant, timeout};
 
 use crate::admission::binding;
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::mesh::{read_frame, too_narrow, write_frame};
 use crate::store::{Store, StoreError};
 

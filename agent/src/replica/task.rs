@@ -4,9 +4,6 @@
 //! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
 //! task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
-mod handle;
-mod views;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
@@ -19,15 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
-use crate::clock::Clock;
-use crate::receipts::Receipts;
+use crate::host::clock::Clock;
+use crate::replica::receipts::Receipts;
 
-pub use handle::{
-    Acknowledged, Closed, Edits, Progress, ReplicaHandle, Untransacted, WriteFailure,
+use super::handle::{
+    Acknowledged, Decision, Deferred, Progress, ReplicaHandle, Request, WriteFailure,
 };
-pub use views::{View, Views};
-
-use handle::{Decision, Deferred, Request};
+use super::views::Views;
 
 /// How many requests wait for the replica before those who ask are held up.
 const REQUESTS_MAX: usize = 1024;
@@ -368,41 +363,6 @@ fn progress(replica: &Replica) -> Progress {
     Progress { digest: replica.digest(), room: replica.room() }
 }
 
-/// Replicas that tests run without a disk.
-#[cfg(test)]
-pub(crate) mod memory {
-    use super::*;
-
-    struct NoDisk;
-
-    impl Disk for NoDisk {
-        async fn commit(&self, _: &Commit) -> Result<(), Arc<str>> {
-            Ok(())
-        }
-
-        async fn reload(&self) -> Result<Replica, Arc<str>> {
-            Err("nothing was kept".into())
-        }
-    }
-
-    struct Nobody;
-
-    impl Outlet for Nobody {
-        fn push(&mut self, _: &[SignedChange], _: bool) {}
-
-        fn tell(&mut self, _: &[SignedChange]) {}
-    }
-
-    /// The handle to a task over a replica of which everything was committed.
-    pub(crate) fn serve(replica: Replica, clock: Clock) -> ReplicaHandle {
-        let receipts = Arc::new(Receipts::default());
-        let (task, handle) =
-            ReplicaTask::new(replica, Arc::new(NoDisk), |_| Nobody, receipts, clock);
-        tokio::spawn(task.run());
-        handle
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use peerage_proto::id::{DataCenterId, NodeId};
@@ -411,6 +371,8 @@ mod tests {
     use peerage_proto::roster::{NodeName, Roster, member_path};
 
     use super::*;
+    use crate::replica::handle::{Edits, Untransacted};
+    use crate::replica::memory;
 
     fn actor() -> Actor {
         Actor { who: "root".into(), via: "test".into() }

@@ -16,8 +16,8 @@ use rand::RngExt;
 use tokio::io::AsyncReadExt;
 use tracing::info;
 
-use crate::config::JoinSource;
-use crate::joining::JoinError;
+use crate::admission::join::JoinError;
+use crate::host::config::JoinSource;
 use crate::node::{Node, NodeError};
 
 /// The waits between attempts.

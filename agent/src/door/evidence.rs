@@ -12,8 +12,8 @@ use peerage_proto::wire::{Refusal, RefusalCode};
 use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
+use crate::admission::past::PROOF_CHANGES_MAX;
 use crate::membership::{Grounds, Membership};
-use crate::past::PROOF_CHANGES_MAX;
 use crate::replica::ReplicaHandle;
 
 /// Merges the admissions of a proof, each of which must be written by a current member. The roster
@@ -208,7 +208,7 @@ mod tests {
     use peerage_proto::replica::{Actor, Edit, Limits, Replica};
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::host::clock::Clock;
     use crate::replica::memory;
 
     fn key(n: u8) -> Keypair {

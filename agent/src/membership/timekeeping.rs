@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, info};
 
-use crate::clock::Clock;
+use crate::host::clock::Clock;
 use crate::membership::{Lent, Membership};
 use crate::mesh::{self, Mesh, PeerStatus, Session, read_frame, write_answer};
 

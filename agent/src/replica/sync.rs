@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::mesh::{FrameError, read_frame, write_frame};
-use crate::receipts::Receipts;
+use crate::replica::receipts::Receipts;
 use crate::replica::{ReplicaHandle, Views, WriteFailure};
 
 /// How long a session waits for the peer's next frame.
@@ -245,7 +245,7 @@ mod tests {
     use serde_bytes::ByteBuf;
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::host::clock::Clock;
     use crate::replica::memory;
 
     #[derive(Default)]
