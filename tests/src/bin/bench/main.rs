@@ -1,6 +1,6 @@
 //! The bench: prints one table of what peerage costs and how fast it is, at several sizes.
 //!
-//! `cargo run --release -p peerage-tests --bin bench -- [--nodes 3,10,32] [--rows join,idle]
+//! `cargo run --profile dist -p peerage-tests --bin bench -- [--nodes 3,10,32] [--rows join,idle]
 //! [--runs 5]`. Agents are processes of the binary of the same profile, all on this machine, so
 //! that N agents share its cores: what is told for many is an upper bound.
 

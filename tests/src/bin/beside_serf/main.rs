@@ -1,7 +1,7 @@
 //! peerage beside HashiCorp Serf: the same questions to both, in turn, in one run, on the same
 //! hosts in network namespaces.
 //!
-//! `cargo run --release -p peerage-tests --bin beside_serf -- [--nodes 10,32,64] [--rows join,idle]
+//! `cargo run --profile dist -p peerage-tests --bin beside_serf -- [--nodes 10,32,64] [--rows join,idle]
 //! [--runs 5] [--loss-seconds 300]`. It needs root and Debian's packages `serf`, `nftables` and
 //! `iproute2`. Serf runs with its defaults, its lan profile among them. Both sides are asked in the
 //! same way: over a connection that stays open, how many members they believe to be there.

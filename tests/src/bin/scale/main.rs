@@ -1,7 +1,7 @@
 //! The bench of large Data Centers: how long until all see all, what each node then costs, and how
 //! that grows.
 //!
-//! `cargo run --release -p peerage-tests --bin scale -- [--nodes 100,200,300] [--at-once 4]
+//! `cargo run --profile dist -p peerage-tests --bin scale -- [--nodes 100,200,300] [--at-once 4]
 //! [--window 60]`
 //! measures agents as processes that share this machine. With [--simulated 10,32,100,300,1000] the
 //! cores run in this one process on a simulated network, and the table ends with the exponent by
