@@ -1,4 +1,4 @@
-//! Whoever asks.
+//! The caller: the process, user or member that asks an agent for something.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeId, UserId};
 use crate::replica::Actor;
 
-/// Whoever asks an agent for something, as the agent knows it.
+/// A process, a user or a member that asks an agent for something, as the agent knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Caller {
@@ -15,8 +15,8 @@ pub enum Caller {
     Process(Process),
     /// A user of the Data Center, who has proven it to this agent.
     User(User),
-    /// A member asks for one of these, who asked it. A call is never forwarded twice, so what it
-    /// asks for is not itself a call that was forwarded.
+    /// A member that forwards the call of a process or of a user. No call is forwarded twice, so
+    /// [`Asker`] has no variant for a forwarded call.
     Forwarded(Forwarded),
 }
 
@@ -36,21 +36,21 @@ pub struct Process {
 /// A user of the Data Center.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Who it is; it never changes.
+    /// The user's id, which never changes.
     pub id: UserId,
-    /// What it is called.
+    /// The user's name.
     pub name: String,
-    /// What it was known by.
+    /// How the user proved who it is.
     pub by: Proof,
 }
 
-/// What a user is known by.
+/// How a user proves to an agent who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// The ticket of a session.
     Session,
-    /// The API token of this id.
+    /// An API token, which has this id.
     Token(String),
     /// A code that is good once.
     Code,
@@ -59,9 +59,9 @@ pub enum Proof {
 /// A call that a member forwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarded {
-    /// The member.
+    /// The member that forwards the call.
     pub by: NodeId,
-    /// Who asked it. A process is one of that member's host.
+    /// The process or user that asked that member. A process runs on that member's host.
     pub asker: Asker,
 }
 
@@ -76,7 +76,7 @@ pub enum Asker {
 }
 
 impl Caller {
-    /// Who asked, and by which door, as it is written down with a change: `socket`, `session`,
+    /// The caller, and the way it came in, as a change records them: `socket`, `session`,
     /// `token ID`, `code`, or `node ID` where a member forwarded the call.
     pub fn actor(&self) -> Actor {
         let via = match self {
@@ -88,7 +88,8 @@ impl Caller {
     }
 }
 
-/// What history and events call it: its name, and where it was forwarded by whom.
+/// The caller's name as history and events show it. For a forwarded call they also show the member
+/// that forwarded it.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,7 +109,7 @@ impl fmt::Display for Asker {
     }
 }
 
-/// The name where there is one, else `uid 1000`.
+/// The user's name; where the host knows none, `root` or `uid 1000`.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.user {

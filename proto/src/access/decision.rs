@@ -8,7 +8,7 @@ use super::right::Right;
 
 /// Decides whether the caller has this right.
 ///
-/// It costs no memory; the reason becomes words where it is displayed.
+/// It allocates no memory: the reason is written as text only when the decision is displayed.
 pub fn decide<'a>(policy: &'a Policy, caller: &'a Caller, right: Right<'a>) -> Decision<'a> {
     let refused = Decision::Refused(Refusal { policy, caller, right });
     let Caller::Process(process) = caller else { return refused };
@@ -23,12 +23,12 @@ pub fn decide<'a>(policy: &'a Policy, caller: &'a Caller, right: Right<'a>) -> D
     held.next().map_or(refused, |grant| Decision::Allowed(Ground::Granted(grant)))
 }
 
-/// What was decided. Displayed it is the reason, in words.
+/// The result of [`decide`]. Its `Display` text is the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision<'a> {
     /// The caller has the right.
     Allowed(Ground<'a>),
-    /// The caller has it not.
+    /// The caller does not have the right.
     Refused(Refusal<'a>),
 }
 
@@ -55,7 +55,7 @@ pub enum Ground<'a> {
     Root,
     /// The agent's own user may do all.
     AgentsUser,
-    /// It was granted.
+    /// This grant gives the right.
     Granted(&'a Grant),
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Ground<'_> {
     }
 }
 
-/// A refusal. Displayed it says to the one who was refused what is missing.
+/// A refusal. Its `Display` text tells the caller which right is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal<'a> {
     policy: &'a Policy,
@@ -78,7 +78,7 @@ pub struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// What would help.
+    /// What the caller can do to get the right.
     pub fn hint(&self) -> String {
         match self.caller {
             Caller::Process(process) => self.hint_for(process),

@@ -1,16 +1,17 @@
-//! What was granted to whom.
+//! The policy: which role was granted to whom, and on which path.
 
 use std::fmt;
 
 use super::caller::Process;
 use super::right::{Deed, Right, Verb};
 
-/// What [`decide`](super::decide) goes by. It is made anew when any of it changes.
+/// The rules that [`decide`](super::decide) applies. The agent makes a new policy when a part of it
+/// changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// How this host's users are told apart.
     pub host: Host,
-    /// What was granted. Rights are the union of what is granted to all that a caller is.
+    /// The grants. A caller has the rights of all grants whose subject includes it.
     pub grants: Vec<Grant>,
 }
 
@@ -23,7 +24,7 @@ pub struct Host {
     pub group: String,
     /// The id of that group; `None` where the host has no such group.
     pub group_id: Option<u32>,
-    /// The names of the users that the host lists as its members.
+    /// The names of the users that the host lists as members of that group.
     pub members: Vec<String>,
 }
 
@@ -42,18 +43,19 @@ impl Host {
 /// A role, granted to a subject on a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// To whom.
+    /// Who gets the role.
     pub subject: Subject,
-    /// What.
+    /// The role.
     pub role: Role,
-    /// Where: `/`, `/settings/storage`.
+    /// The path that it is granted on, such as `/` or `/settings/storage`.
     pub path: String,
-    /// Whether below that path, too.
+    /// Whether the grant also holds below that path.
     pub propagate: bool,
 }
 
 impl Grant {
-    /// What a host's users may where nobody says otherwise: the group everything, the others look.
+    /// The grants of a host for which no others were made: the group may do everything, all other
+    /// users may look.
     pub fn defaults() -> Vec<Self> {
         let all = |subject, role| Self { subject, role, path: "/".into(), propagate: true };
         vec![
@@ -62,7 +64,7 @@ impl Grant {
         ]
     }
 
-    /// Whether it gives this right to whom it is granted.
+    /// Whether this grant gives the right to its subject.
     pub fn gives(&self, right: Right<'_>) -> bool {
         self.role.has(right.verb) && right.on.lies_at(&self.path, self.propagate)
     }
@@ -75,7 +77,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// To whom something is granted.
+/// Who a role is granted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// The members of one group of this host, `local:group`.
@@ -85,7 +87,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Whether a process of this host is one of them.
+    /// Whether the subject includes this process of the host.
     pub fn includes(self, process: &Process, host: &Host) -> bool {
         match self {
             Self::LocalGroup => host.has_in_group(process),
@@ -108,15 +110,15 @@ impl fmt::Display for Subject {
 pub enum Role {
     /// Looks at everything, and changes nothing.
     Auditor,
-    /// Everything.
+    /// Has every verb.
     Administrator,
 }
 
 impl Role {
-    /// All there are, the smallest first.
+    /// All roles, the one with the fewest verbs first.
     pub const ALL: [Self; 2] = [Self::Auditor, Self::Administrator];
 
-    /// Whether a verb is one of it.
+    /// Whether the role contains the verb.
     pub fn has(self, verb: Verb) -> bool {
         match self {
             Self::Auditor => verb.deed == Deed::Audit,

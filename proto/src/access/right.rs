@@ -79,7 +79,7 @@ impl Verb {
         Self { area, deed: Deed::Modify }
     }
 
-    /// The right to do this there.
+    /// The right to use this verb on a resource.
     pub const fn on(self, on: Resource<'_>) -> Right<'_> {
         Right { verb: self, on }
     }
@@ -91,27 +91,29 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What something is done to: a place in the tree of paths. It borrows what the request or the item
-/// says, so that asking costs no memory.
+/// What a verb is used on: a place in the tree of paths. It borrows the name from the request or
+/// the item, so that a decision allocates no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource<'a> {
     /// `/`: the Data Center.
     Root,
-    /// `/nodes/ID`. A request names a node by its name, its id or the beginning of its id, and that
-    /// is what stands here. Grants name nodes by id: whoever holds the roster, the agent's `api`,
-    /// resolves the name before it asks where a grant names a node.
+    /// `/nodes/ID`, with the text that the request names the node by: its name, its id or the
+    /// beginning of its id. Grants name nodes by id. Where a grant names a node, the agent's `api`,
+    /// which holds the roster, therefore resolves that text before it asks for a decision.
     Node(&'a str),
-    /// The node that is asked. The agent resolves it to its own id, as a name.
+    /// The node that received the request. Where a grant names a node, the agent resolves this to
+    /// its own id, just as it resolves a name.
     ThisNode,
     /// `/settings/PATH`.
     Setting(&'a str),
-    /// Wherever the caller has the verb. This is asked for a list or a stream, of which each item is
-    /// asked for as well, and before a body is read that says what it is about.
+    /// Any place where the caller has the verb. An agent asks this before it answers with a list or
+    /// a stream, whose items it then checks one by one, and before it reads a body that names the
+    /// resource.
     Anywhere,
 }
 
 impl Resource<'_> {
-    /// Whether it lies at this path of a grant or, where that goes on below, under it.
+    /// Whether the resource lies at this path of a grant or, where `below` is set, under the path.
     pub fn lies_at(&self, path: &str, below: bool) -> bool {
         let mut path = path.split('/').filter(|segment| !segment.is_empty());
         let (folder, name, rest) = match *self {
@@ -121,7 +123,7 @@ impl Resource<'_> {
             Self::Node(name) => ("nodes", name, false),
             Self::Setting(name) => ("settings", name, true),
         };
-        // The name of a node is one segment, whatever is in it.
+        // The name of a node is one segment, even if it contains a slash.
         let names = name.split(move |c| rest && c == '/');
         let mut own = std::iter::once(folder).chain(names);
         loop {
@@ -147,12 +149,12 @@ impl fmt::Display for Resource<'_> {
     }
 }
 
-/// A verb on a resource: what an operation, or to be shown an item, takes.
+/// A verb on a resource. A caller needs it for an operation, or to be shown an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Right<'a> {
-    /// What is done.
+    /// What the caller wants to do.
     pub verb: Verb,
-    /// To what.
+    /// What the caller wants to do it to.
     pub on: Resource<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! What is decided for whom, and in which words.
+//! Tests of the decisions for each kind of caller, and of the texts that give the reason.
 
 use crate::id::{NodeId, UserId};
 use crate::replica::Actor;
@@ -82,7 +82,7 @@ fn a_grant_holds_at_its_path_and_below_it_where_it_propagates() {
         ("/settings/storage/nas1", true, setting("storage"), false),
         ("/nodes/a", true, Resource::Node("a"), true),
         ("/nodes/a", true, Resource::Node("b"), false),
-        // A name with a slash in it is no node's, and lies below nobody's.
+        // No node has a name with a slash, so such a name does not lie below a node's path either.
         ("/nodes/a", true, Resource::Node("a/b"), false),
         ("/nodes", true, Resource::ThisNode, true),
         ("/nodes/a", true, Resource::ThisNode, false),

@@ -1,6 +1,6 @@
 //! What joiner and member say to each other, in this order, on one stream of the join protocol:
-//! request, verdict, the whole state, "ready", admission. Nothing is written on either side before
-//! the joiner is ready; a joiner that then crashes is admitted already and asks again.
+//! request, verdict, the whole state, "ready", admission. Neither side writes anything before the
+//! joiner is ready. A joiner that crashes after that is already admitted and asks again.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -17,7 +17,7 @@ pub enum JoinerFrame {
     /// The first frame.
     #[serde(rename = "request")]
     Request(JoinRequest),
-    /// All of the state has come and holds together.
+    /// The joiner has read the whole state, and its disk has room for it.
     #[serde(rename = "ready")]
     Ready,
 }
@@ -25,10 +25,10 @@ pub enum JoinerFrame {
 /// What the member that was asked says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum MemberFrame {
-    /// No, and why. The last frame.
+    /// The member refuses, with the reason. The last frame.
     #[serde(rename = "refused")]
     Refused(Refusal),
-    /// The request stands; the state follows.
+    /// The member accepts the request so far; the state follows.
     #[serde(rename = "welcome")]
     Welcome {
         /// The name of the member that was asked.
@@ -38,10 +38,10 @@ pub enum MemberFrame {
     /// Part of the state.
     #[serde(rename = "changes")]
     Changes(Vec<ByteBuf>),
-    /// The end of the state, and the vector that holds with it.
+    /// The end of the state: up to which change the member has seen each writer.
     #[serde(rename = "done")]
     Done(Vector),
-    /// The joiner is a member, by these changes. The last frame.
+    /// The joiner is a member now: these changes admit it. The last frame.
     #[serde(rename = "admitted")]
     Admitted(Vec<ByteBuf>),
 }
@@ -52,7 +52,7 @@ pub struct UsesQuestion {
     /// The invitation.
     #[serde(rename = "i")]
     pub invite: InviteId,
-    /// Who is about to be admitted.
+    /// The joiner that is about to be admitted.
     #[serde(rename = "j")]
     pub joiner: NodeId,
 }
@@ -60,19 +60,19 @@ pub struct UsesQuestion {
 /// The answer to a [`UsesQuestion`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsesAnswer {
-    /// Whom it admitted, as far as the asked knows.
+    /// The nodes that the invitation has admitted, as far as the answering member knows.
     #[serde(rename = "a", default)]
     pub admitted: Vec<NodeId>,
-    /// Whom the asked, or one who asked it lately, is about to admit.
+    /// The nodes that the answering member, or a member that asked it lately, is about to admit.
     #[serde(rename = "p", default)]
     pub pending: Vec<NodeId>,
-    /// Whether it was called back.
+    /// Whether the invitation was revoked.
     #[serde(rename = "r", default)]
     pub revoked: bool,
 }
 
-/// How many nodes an invitation may list in an answer: more are cut, for then it is used up anyway
-/// or has no bound.
+/// How many nodes each list of an answer holds at most. Further nodes are left out: an invitation
+/// with more is used up anyway, or has no bound.
 pub const LISTED_MAX: usize = 64;
 
 macro_rules! frame {

@@ -11,7 +11,7 @@ const FINAL: u8 = 9;
 /// Why a joiner is not let in. Both sides are as they were before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
-    /// The request does not read, or says what no request says.
+    /// The request cannot be decoded, or has a value that no valid request has.
     #[error("the request does not read: {0}")]
     Malformed(String),
     /// The terms are not what the issuer signed, or the proof fails.
@@ -20,16 +20,17 @@ pub enum Refusal {
     /// The member that was asked belongs to another Data Center, or to none.
     #[error("wrong Data Center: the Join Information is for {wanted}, the node that answered {}", elsewhere(.found.as_deref(), .ended.as_deref()))]
     WrongDataCenter {
-        /// The name in the terms.
+        /// The Data Center's name in the terms of the invitation.
         wanted: String,
-        /// That of the member's; none where it is standalone.
+        /// The name of the member's Data Center; none where the node that answered is standalone.
         found: Option<String>,
-        /// How it came to be out of the one in the terms, where it was in it last: `was removed
-        /// from North by root on pve-1`. A version before this field says nothing.
+        /// How the node that answered came out of the Data Center in the terms, if that was its
+        /// last one: `was removed from North by root on pve-1`. A version before this field does
+        /// not send it.
         #[serde(default)]
         ended: Option<String>,
     },
-    /// The issuer is nobody here, or was removed.
+    /// The issuer is not known as a member here, or is a member no more.
     #[error("the Join Information was issued by {issuer}, which {}", if *.removed { "was removed from the Data Center" } else { "is not known as a member here (yet)" })]
     Issuer {
         /// Its name.
@@ -53,22 +54,23 @@ pub enum Refusal {
         /// The member that was asked.
         member: String,
     },
-    /// Past its time.
+    /// The invitation has expired.
     #[error("the Join Information expired {} ago", .ago)]
     Expired {
-        /// Since when, as `2h 5m`.
+        /// How long ago it expired, such as `2 h 5 min`.
         ago: String,
     },
-    /// Called back.
+    /// The invitation was revoked.
     #[error("the Join Information was revoked")]
     Revoked,
-    /// It has admitted, or is just admitting, as many as it may.
+    /// The invitation has admitted, or is just admitting, as many nodes as it may.
     #[error("the Join Information is used up: it admits {uses}, and did")]
     UsedUp {
-        /// How many it admits.
+        /// How many nodes the invitation admits.
         uses: u32,
     },
-    /// Only the issuer may confirm, and it does not answer.
+    /// The invitation is strict, so that only its issuer may confirm an admission, and the issuer
+    /// does not answer.
     #[error("the Join Information is strict, and its issuer {issuer} cannot be asked now")]
     IssuerSilent {
         /// The issuer's name.
@@ -82,7 +84,7 @@ pub enum Refusal {
         /// The beginning of the holder's id.
         holder: String,
     },
-    /// The name is to be taken over from a member that is there.
+    /// The joiner asks to take the name over from a member that is still there.
     #[error("{name} ({holder}) is not gone: {why}, at {}", .addresses.join(", "))]
     NotGone {
         /// The name.
@@ -91,10 +93,10 @@ pub enum Refusal {
         holder: String,
         /// What is known of it.
         why: String,
-        /// Where it is.
+        /// The addresses at which that member is reached.
         addresses: Vec<String>,
     },
-    /// The name is to be taken over from a member that is away, and may be back before long.
+    /// The joiner asks to take the name over from a member that is away and may soon be back.
     #[error("{name} ({holder}) may not be gone: {why}")]
     MaybeGone {
         /// The name.
@@ -112,7 +114,7 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
-    /// Not a name.
+    /// The text is not a valid name of a node.
     #[error("{0}")]
     BadName(String),
     /// The joiner's clock is wrong, or the member's.
@@ -141,63 +143,65 @@ pub enum Refusal {
     Copy {
         /// The name of that member.
         name: String,
-        /// Where it is, as it stands in a sentence.
+        /// Where that member is, worded as a part of a sentence.
         place: String,
     },
-    /// The joiner's key was put out.
+    /// The node with the joiner's key was removed from the Data Center.
     #[error("this node was removed from the Data Center by {who} on {by}, and its key stays out")]
     Removed {
-        /// The member on which it was asked.
+        /// The member on which the removal was asked for.
         by: String,
-        /// Who asked.
+        /// Who asked for the removal.
         who: String,
     },
-    /// The two do not speak one protocol.
+    /// The joiner and the member speak different versions of the protocol.
     #[error(
         "the versions do not go together: this node speaks protocol {joiner}, {member} speaks {found}"
     )]
     Version {
-        /// The joiner's.
+        /// The version that the joiner speaks.
         joiner: u16,
         /// The member that was asked.
         member: String,
-        /// Its protocol.
+        /// The version that the member speaks.
         found: u16,
     },
-    /// The dial-back failed.
+    /// The member could not dial the joiner back.
     #[error("{member} cannot reach this node at {}: {cause}", .addresses.join(", "))]
     Unreachable {
         /// The member that tried.
         member: String,
-        /// What it tried.
+        /// The addresses that the member tried.
         addresses: Vec<String>,
-        /// What came of it.
+        /// Why no attempt succeeded.
         cause: String,
     },
-    /// The member that was asked could not do it now.
+    /// The member that was asked cannot admit the joiner now.
     #[error("{0}")]
     Busy(String),
 }
 
 impl Refusal {
-    /// Whether another member may still admit: only the one that was asked stands in the way, or it
-    /// judged by its own clock, which may be the wrong one.
+    /// Whether another member may still admit the joiner: the cause lies with the member that was
+    /// asked, or that member judged by its own clock, which may be wrong.
     pub fn is_of_this_member(&self) -> bool {
         self.weight() < FINAL
     }
 
-    /// How much it tells, beside those of other members to the same request: where none admits, the
-    /// operator is shown the weightiest. One that is of the one member weighs less than any other.
+    /// How much this refusal tells compared with refusals of other members to the same request. If
+    /// no member admits the joiner, the operator is shown the refusal with the highest weight. A
+    /// refusal that concerns only the asked member weighs less than one that every member would
+    /// repeat.
     pub fn weight(&self) -> u8 {
         match self {
             Self::WrongDataCenter { .. } => 0,
             Self::Busy(_) => 1,
             Self::SeedClockOff { .. } | Self::SeedUnaccepted { .. } => 2,
-            // Another may have heard of its admission, or of its acceptance.
+            // Another member may have heard already that the issuer was admitted or accepted.
             Self::Issuer { removed: false, .. } | Self::IssuerUnaccepted { .. } => 3,
             Self::IssuerSilent { .. } => 4,
             Self::ClockOff { .. } => 5,
-            // By a clock that is near the joiner's.
+            // The member's clock is near the joiner's, else it would have refused with `ClockOff`.
             Self::Expired { .. } => 6,
             Self::MaybeGone { .. } => 7,
             Self::Issuer { removed: true, .. } => 8,
@@ -249,7 +253,7 @@ impl Refusal {
         }
     }
 
-    /// The way out.
+    /// What the operator can do about it.
     pub fn hint(&self) -> String {
         match self {
             Self::Malformed(_) | Self::Version { .. } => {
@@ -345,7 +349,7 @@ impl Refusal {
     }
 }
 
-/// Where a node belongs that does not belong where it was looked for.
+/// Says which Data Center the node that answered belongs to, if it is not the one in the terms.
 fn elsewhere(found: Option<&str>, ended: Option<&str>) -> String {
     match (ended, found) {
         (Some(ended), None) => format!("{ended}, and belongs to none now"),

@@ -1,8 +1,8 @@
 //! A joiner's request, and what the member that was asked decides on it.
 //!
-//! The verdict is a pure function of the roster, the request and the time. What it cannot know (how
-//! many admissions other members have under way, whether the joiner can be dialled back) the shell
-//! finds out between [`judge`] and the admission.
+//! The verdict is a pure function of the roster, the request and the time. Between [`judge`] and
+//! the admission the shell finds out what this function cannot know: how many admissions other
+//! members have under way, and whether the joiner can be dialled back.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct JoinRequest {
     pub proof: Vec<u8>,
     /// The name that it asks for.
     pub name: String,
-    /// Where it says that it is reached.
+    /// The addresses at which it says that it is reached.
     pub addresses: Vec<Address>,
     /// Its version of peerage.
     pub version: String,
@@ -82,7 +82,7 @@ pub fn prove(
     key.sign(Domain::Joining, &proven(terms, joiner, name, binding))
 }
 
-/// A request that stands so far.
+/// A request that [`judge`] found nothing against.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
     /// The invitation.
@@ -91,7 +91,8 @@ pub struct Judged {
     pub name: NodeName,
     /// Whether it is a member already; then the invitation need not hold any more.
     pub already: bool,
-    /// The member whose place it takes, if that one is gone: the shell finds out.
+    /// The member whose name the joiner takes over. The shell still has to check that this member
+    /// is gone.
     pub replaces: Option<NodeId>,
 }
 
@@ -110,7 +111,7 @@ pub struct Judge<'a> {
     pub wire_version: u16,
     /// Its clock, in milliseconds since 1970.
     pub wall_ms: u64,
-    /// How far that is off, where it is known to be wrong.
+    /// How far this clock is off, where it is known to be wrong.
     pub clock_off: Option<ClockOff>,
 }
 
@@ -160,7 +161,8 @@ pub fn judge(
     if u128::from(ahead_ms.unsigned_abs()) > CLOCK_SKEW_MAX.as_millis() {
         return Err(Refusal::ClockOff { ahead_ms, member: judge.name.to_owned() });
     }
-    // Who was let in before a crash is let in again, whatever became of the invitation since.
+    // A joiner that was admitted and then crashed is let in again, whatever became of its
+    // invitation since.
     if let Some(member) = roster.member(&joiner).filter(|m| m.is_current()) {
         let name = member.given_name.parse().map_err(|_| Refusal::NotProven)?;
         return Ok(Judged { terms: terms.clone(), name, already: true, replaces: None });
@@ -181,8 +183,9 @@ fn judge_terms(
 ) -> Result<(NodeName, Option<NodeId>), Refusal> {
     match roster.member(&terms.issuer).map(|m| &m.standing) {
         Some(Standing::Member) => {}
-        // What it issued while it belonged holds on, and that is on record. Whatever else it signs
-        // gives no way back in without a member's token.
+        // The issuer has left. Invitations that it issued as a member are on record and stay valid.
+        // Any other terms that it signs do not count, or it could let itself in again without a
+        // member's token.
         Some(Standing::Left(_)) if is_on_record(terms, roster) => {}
         standing => {
             let removed = standing.is_some();
@@ -218,7 +221,7 @@ fn judge_terms(
     }
 }
 
-/// Whether a pattern of an invitation goes with a name; as between names, the case does not count.
+/// Whether an invitation's pattern matches a name. Case does not count, as between two names.
 fn admits_name(pattern: &str, name: &str) -> bool {
     WildMatch::new_case_insensitive(pattern).matches(name)
 }
@@ -233,7 +236,7 @@ fn is_unaccepted(roster: &Roster, id: &NodeId) -> bool {
     roster.member(id).is_some_and(|member| member.unaccepted.is_some())
 }
 
-/// Checks that an invitation which admitted so many may admit one more.
+/// Checks that an invitation which has admitted so many nodes may admit one more.
 ///
 /// # Errors
 /// [`Refusal::UsedUp`].
@@ -421,8 +424,8 @@ mod tests {
         assert_eq!(code(other_name), "not_proven");
     }
 
-    /// Its clock was two hours ahead. To it the joiner's clock was wrong and the string expired, and
-    /// the joiner was told so.
+    /// A member's clock was two hours ahead. It took the joiner's clock for wrong and the string
+    /// for expired, and told the joiner so.
     #[test]
     fn a_member_whose_own_clock_is_wrong_blames_neither_the_joiner_nor_the_string() {
         let mut scene = Scene::new();
@@ -463,7 +466,8 @@ mod tests {
         assert_eq!(scene.judged(3, "pve-3").unwrap_err().code(), "issuer");
     }
 
-    /// A node that left signed itself a new invitation and was in again, with no member's word.
+    /// A node that left signed a new invitation for itself and joined again without the consent of
+    /// any member.
     #[test]
     fn of_an_issuer_that_left_only_what_is_on_record_holds() {
         let mut scene = Scene::new();
@@ -477,7 +481,8 @@ mod tests {
         assert_eq!(scene.judged(2, "pve-2").unwrap_err().code(), "issuer");
     }
 
-    /// Of two that came by an invitation for one, the later: it invites, and is asked to admit.
+    /// Two nodes came in by an invitation for one use. The later one issues an invitation of its
+    /// own, and is asked to admit a joiner.
     #[test]
     fn who_came_beyond_the_uses_lets_nobody_in_until_it_is_accepted() {
         let mut scene = Scene::new();
