@@ -1,8 +1,8 @@
-//! What goes with a node that leaves: the last copy of what nobody else holds.
+//! What is lost when a node leaves: changes that no other node holds.
 //!
-//! A node that leaves puts aside what it has, and is asked for it by nobody any more. Where another
-//! member has just confirmed that all of it is on its disk, nothing is lost. Where none has, the
-//! operator is told what there is, and has to say that it may go.
+//! A node that leaves puts its data aside, and no other node asks it for that data any more. If
+//! another member has just confirmed that all of it is on its own disk, nothing is lost. If no
+//! member has, the operator is told what would be lost, and has to confirm.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,14 +19,14 @@ const NAMED_MAX: usize = 5;
 pub enum Lacking {
     /// There is no other member.
     Last,
-    /// There are others, and none is reached.
+    /// There are other members, and this node reaches none of them.
     Unreached {
         /// Their names.
         away: Vec<String>,
     },
-    /// Others are reached, and none of them confirmed it in time.
+    /// This node reaches other members, and none of them confirmed in time that it holds the data.
     Unconfirmed {
-        /// The names of those that were asked.
+        /// The names of the members that were asked.
         asked: Vec<String>,
     },
 }
@@ -36,17 +36,17 @@ pub enum Lacking {
 pub struct Loss {
     /// The Data Center's name.
     pub datacenter: String,
-    /// Why.
+    /// Why it would be lost.
     pub lacking: Lacking,
     /// How many documents the node holds.
     pub documents: usize,
-    /// The documents of these with changes that were seen on no other node.
+    /// Those of these documents with changes that were seen on no other node.
     pub unseen: BTreeSet<Path>,
 }
 
 impl Loss {
-    /// What would be lost if the node whose replica this is left now; `None` where another member
-    /// has `confirmed` that it holds it all. `reached` are the members that can be asked, and `seen`
+    /// What would be lost if the node with this replica left now; `None` where another member has
+    /// `confirmed` that it holds all of it. `reached` are the members that can be asked, and `seen`
     /// is what any other node was ever known to hold.
     pub fn of(
         replica: &Replica,
@@ -66,7 +66,7 @@ impl Loss {
             (false, false) => Lacking::Unconfirmed { asked: names(&mut reached.iter().copied()) },
         };
         let (unseen, _) = replica.delta(seen);
-        // What another node wrote is on its own disk.
+        // Changes that another node wrote are on the disk of that node.
         let own = unseen.iter().filter(|change| change.dot.writer.node == me);
         let unseen = own.map(|change| &change.path).filter(|path| !path.is_reserved());
         Some(Self {
@@ -77,7 +77,7 @@ impl Loss {
         })
     }
 
-    /// What to do.
+    /// What the operator can do.
     pub fn hint(&self) -> String {
         let first = match self.lacking {
             Lacking::Last => "`peerage settings export > FILE` keeps the settings",
@@ -178,7 +178,7 @@ mod tests {
     fn who_leaves_as_the_last_is_told_that_the_data_center_goes_with_it() {
         let mut last = member_of(1);
         set(&mut last, "storage/nas1");
-        // Nobody is left who could have confirmed anything.
+        // No member is left that could have confirmed anything.
         let loss = Loss::of(&last, &[], true, &Vector::default()).expect("all is lost");
         assert_eq!(
             loss.to_string(),

@@ -1,10 +1,10 @@
 //! Links: the addresses at which a node is reached, and the order in which the others try them.
 //!
-//! An operator gives links with priorities, 1 the best; of those with one priority the one that was
-//! named first is tried first. A link is an IP address or a DNS name, which others look up when they
-//! dial. What other hosts cannot dial is refused here, where it is written, and an IPv4 address that
-//! stands in IPv6 clothes (`::ffff:192.0.2.7`) is taken as what it is, so that the two never pass for
-//! different places.
+//! An operator gives links with priorities, of which 1 is the best. Among links with the same
+//! priority, the one that was named first is tried first. A link is an IP address or a DNS name,
+//! which other nodes look up when they dial. This module refuses an address that other hosts cannot
+//! dial. It turns an IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) into the IPv4 address, so that
+//! the two never count as different places.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,76 +18,80 @@ use crate::address::{Address, Host, HostName, HostNameError};
 /// How many addresses of a node are kept.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// How many of them may be names: each is looked up by every other node.
+/// How many of these addresses may be names. Every other node has to look each of them up.
 pub const NAMES_MAX: usize = 4;
 
 /// How long a link's name may be.
 pub const LINK_NAME_BYTES_MAX: usize = 63;
 
-/// After a change of a host's own addresses, how long the next is held back: at first, and at most.
+/// For how long the next change of a host's own addresses is held back after one was told: at
+/// first, and at most.
 pub const HOLD_MIN: Duration = Duration::from_secs(2);
 /// See [`HOLD_MIN`].
 pub const HOLD_MAX: Duration = Duration::from_secs(300);
 
-/// After how long without a change the hold is short again. Longer than [`HOLD_MAX`], or an
-/// interface that comes and goes for ever would never be held longer.
+/// After this time without a change the hold is [`HOLD_MIN`] again. It must be longer than
+/// [`HOLD_MAX`]: otherwise the hold would be reset each time, even for an interface that comes and
+/// goes for ever.
 const CALM_AFTER: Duration = Duration::from_secs(900);
 
 /// Why links are not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// Neither an address nor a name.
+    /// The text is neither an address nor a name.
     #[error(
         "an address or a DNS name was expected, such as 192.0.2.7, [2001:db8::7]:4747 or \
          pve-1.example.org:4747, not {0:?}"
     )]
     NoAddress(String),
-    /// No address, and not a name either.
+    /// The text is no IP address, and no valid DNS name either.
     #[error("{text:?} is neither an IP address nor a DNS name: {why}")]
     NoName {
         /// What was given.
         text: String,
-        /// What is wrong with it as a name.
+        /// Why it is not a valid name.
         why: HostNameError,
     },
-    /// Nothing that is a port stands where a port should.
+    /// The text has no valid port where a port should be.
     #[error("{0:?} does not end with a port: that is a number from 1 to 65535")]
     NoPort(String),
-    /// An address that stands for none, or for many.
+    /// The address stands for no host, or for many.
     #[error("{0:?} is no address of a host: nobody can be found there")]
     Nowhere(String),
-    /// An address that no network routes, and that peerage makes up for ways through other members.
+    /// No network routes the address. peerage itself makes up addresses of this range for paths
+    /// through other members.
     #[error(
         "{0:?} is of 240.0.0.0/4, which is reserved and routed nowhere (RFC 1112, section 4): give \
          an address that other hosts can reach"
     )]
     Reserved(String),
-    /// An address that means something else on each host.
+    /// The address means another host on each cable.
     #[error(
         "{0:?} holds on one cable only, and other hosts cannot tell on which: give an address of \
          the network instead"
     )]
     LinkLocal(String),
-    /// Not a priority.
+    /// The number is not a priority.
     #[error(
         "a priority is a number from {best} (the best) to {last}, not {0}",
         best = Priority::BEST,
         last = Priority::LAST
     )]
     Priority(String),
-    /// Not a name.
+    /// The text is not a name of a link.
     #[error("{0:?} cannot name a link: take 1 to 63 characters, none of them control characters")]
     Name(String),
-    /// One place twice.
+    /// The same place is given twice.
     #[error("{0} is given twice")]
     Twice(Place),
-    /// None.
+    /// No link is given.
     #[error("no link is given")]
     None,
-    /// Too many.
+    /// More than [`ADDRESSES_MAX`] links are given.
     #[error("{0} links are given; a node has at most {ADDRESSES_MAX}")]
     TooMany(usize),
-    /// Too many that every other node would have to look up.
+    /// More than [`NAMES_MAX`] of the links are names, which every other node would have to look
+    /// up.
     #[error("{0} of the links are names; a node has at most {NAMES_MAX} of these")]
     TooManyNames(usize),
 }
@@ -96,14 +100,14 @@ pub enum LinkError {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Place {
-    /// The host; an IP address is never IPv4 in IPv6 clothes.
+    /// The host; an IP address is never an IPv4-mapped IPv6 address.
     pub host: Host,
     /// The port; `None` is the one that the agent listens on.
     pub port: Option<u16>,
 }
 
 impl Place {
-    /// The place, where the agent listens on this port.
+    /// The address of the place, if the agent listens on this port.
     pub fn with_port(&self, port: u16) -> Address {
         let port = self.port.unwrap_or(port);
         match &self.host {
@@ -112,7 +116,7 @@ impl Place {
         }
     }
 
-    /// A name, with a port or without.
+    /// Reads a name, with a port or without.
     fn named(text: &str) -> Result<Self, LinkError> {
         let is_ipv6 = text.contains(['[', ']']) || text.matches(':').count() > 1;
         if text.is_empty() || is_ipv6 {
@@ -144,7 +148,7 @@ impl FromStr for Place {
         let (ip, port) = match (bare.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
             (Ok(ip), _) => (ip, None),
             (_, Ok(address)) => (address.ip(), Some(address.port())),
-            // The name of an interface behind an address, which only link-local ones need.
+            // The name of an interface follows the address, which only link-local addresses need.
             _ if text.contains('%') => return Err(LinkError::LinkLocal(cut(text))),
             _ => return Self::named(text),
         };
@@ -192,12 +196,12 @@ impl From<Place> for String {
 pub struct Priority(u8);
 
 impl Priority {
-    /// What is preferred to all else, and what a link has where nobody says.
+    /// The best priority. It is also the default.
     pub const BEST: u8 = 1;
-    /// What is taken when nothing else works.
+    /// The last priority: such a link is used when no other works.
     pub const LAST: u8 = u8::MAX;
 
-    /// The priority of the link that stands here in an order, counted from 0.
+    /// The priority of the link at this position of an order, counted from 0.
     pub fn of_place(index: usize) -> Self {
         Self(u8::try_from(index.saturating_add(1)).unwrap_or(Self::LAST))
     }
@@ -242,17 +246,17 @@ impl fmt::Display for Priority {
 /// A link as an operator gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Where.
+    /// Where the node is reached.
     pub address: Place,
     /// How much it is preferred.
     #[serde(default)]
     pub priority: Priority,
-    /// What its operator calls it.
+    /// The operator's name for the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// As `ADDRESS@PRIORITY`, with the name behind it.
+/// Prints as `ADDRESS@PRIORITY`, followed by the name.
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.address, self.priority)?;
@@ -260,8 +264,8 @@ impl fmt::Display for Link {
     }
 }
 
-/// Checks all links of a node together, and puts the best first; those of one priority keep the
-/// order in which they were given.
+/// Checks all links of a node together, and puts the best first. Links with the same priority keep
+/// the order in which they were given.
 ///
 /// # Errors
 /// [`LinkError`].
@@ -291,20 +295,21 @@ pub fn in_order(mut links: Vec<Link>) -> Result<Vec<Link>, LinkError> {
     Ok(links)
 }
 
-/// Whether an address is of 240.0.0.0/4, where no host is: QUIC knows ways through other members by
-/// made-up addresses of it.
+/// Whether an address is of 240.0.0.0/4, where no host is. peerage makes up such addresses to give
+/// QUIC an address for a path through another member.
 pub fn is_reserved(ip: IpAddr) -> bool {
     matches!(ip.to_canonical(), IpAddr::V4(ip) if ip.octets()[0] >= 240)
 }
 
-/// The address as it is compared and shown: IPv4 as IPv4, and without what means something on one
-/// host only.
+/// The address as it is compared and shown: an IPv4-mapped address as IPv4, and without the flow
+/// label and the scope, which mean something on one host only.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     (address.ip().to_canonical(), address.port()).into()
 }
 
-/// Whether a host can be found at an IP address that its name leads to: not at one that stands for no
-/// host, for many, or for another one on each cable, nor at a reserved one.
+/// Whether a host can be found at an IP address that its name leads to. This is not so for an
+/// address that stands for no host, for many hosts or for another host on each cable, nor for a
+/// reserved one.
 pub fn leads_to_a_host(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let link_local = match ip {
@@ -314,9 +319,9 @@ pub fn leads_to_a_host(ip: IpAddr) -> bool {
     !(ip.is_unspecified() || ip.is_multicast() || link_local || is_reserved(ip))
 }
 
-/// The best `count` addresses in their order. Where all of them are IP addresses of one family the
-/// last of them gives way to the best of the other family, so that a host that has only that one
-/// finds a way. A name may lead to either.
+/// The best `count` addresses in their order. If all of them are IP addresses of one family, the
+/// last one is replaced by the best address of the other family, so that a host that has only the
+/// other family can reach the node, too. A name may lead to either family.
 pub fn best_of(addresses: &[Address], count: usize) -> Vec<Address> {
     let is_ipv6 = |address: &Address| address.ip().map(|ip| ip.is_ipv6());
     let mut best: Vec<Address> = addresses.iter().take(count).cloned().collect();
@@ -330,7 +335,8 @@ pub fn best_of(addresses: &[Address], count: usize) -> Vec<Address> {
     best
 }
 
-/// The addresses whose hosts `first` names before all others, in its order; else as they were.
+/// The addresses, with those whose IP address is in `first` moved to the front, in the order of
+/// `first`. The others keep their order.
 pub fn promoted(addresses: &[Address], first: &[IpAddr]) -> Vec<Address> {
     let place = |address: &Address| {
         let ip = address.ip()?.ip();
@@ -341,8 +347,9 @@ pub fn promoted(addresses: &[Address], first: &[IpAddr]) -> Vec<Address> {
     ordered
 }
 
-/// How often changes of a host's own addresses are told: the first at once, the next the later the
-/// more there were, so that an interface that comes and goes does not write for ever.
+/// Decides how often changes of a host's own addresses are told. The first change is told at once,
+/// and each further one is held back longer, so that an interface that comes and goes does not
+/// cause one write after another.
 #[derive(Debug, Clone, Default)]
 pub struct Steadiness {
     last: Option<Duration>,
@@ -350,7 +357,7 @@ pub struct Steadiness {
 }
 
 impl Steadiness {
-    /// How long from `now` (monotonic) a change has to wait; zero where it may be told.
+    /// How long from `now` (monotonic) a change has to wait; zero where it may be told at once.
     pub fn wait(&self, now: Duration) -> Duration {
         self.last.map_or(Duration::ZERO, |last| (last + self.hold).saturating_sub(now))
     }
@@ -518,7 +525,7 @@ mod tests {
         assert_eq!(best_of(&all[..3], 2), all[..2]);
         assert_eq!(best_of(&all, 1), all[..1]);
         assert_eq!(best_of(&[], 3), []);
-        // Nobody knows of which family a name is.
+        // A name may lead to either family, so the last address is not replaced.
         let named = read(&["10.0.0.1:1", "pve-1.lan:1", "[2001:db8::1]:1"]);
         assert_eq!(best_of(&named, 2), named[..2]);
     }
@@ -563,7 +570,8 @@ mod tests {
         }
         assert_eq!(told[..4], [0, 2, 6, 14]);
         assert!(told.len() < 22, "{}", told.len());
-        // And once it is steady, the next change goes out at once again, and the one after soon.
+        // When the interface has been steady for long, the next change is told at once again, and
+        // the change after that is held back only shortly.
         now += CALM_AFTER;
         assert_eq!(steadiness.wait(now), Duration::ZERO);
         steadiness.told(now);

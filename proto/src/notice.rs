@@ -1,8 +1,9 @@
 //! States that need a person: a full disk, a clock that is off, a host that reaches nobody.
 //!
-//! Each kind of state stands or does not stand. [`Board`] is the rule for all of them: what begins is
-//! told once, what fails again and again is counted and told at growing intervals, and the end is
-//! told too. The agent's `notices` acts on what the board says; the others hear of it as a vital.
+//! Each kind of state stands or does not stand. [`Board`] is the rule for all of them: it tells
+//! once that a state begins, counts what fails again and again and tells the count at growing
+//! intervals, and tells that the state ends. The agent's module `notices` acts on what the board
+//! says. The other nodes are told of the states in this node's vitals.
 
 mod board;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use board::{Board, Notice, Said, State};
 
-/// How many states a node tells the others at once; they are the gravest.
+/// How many states a node tells the others at most. It tells the gravest ones.
 pub const TOLD_MAX: usize = 8;
 
 /// How much of each message the others are told, in bytes.
@@ -29,9 +30,9 @@ pub enum NoticeKind {
     Peers,
     /// The journal was, or is, damaged.
     Journal,
-    /// The disk does not take what is written.
+    /// Writing to the disk fails.
     Disk,
-    /// What lives in the settings has reached its limit.
+    /// The values of the settings that are in force have reached the limit of their size.
     Store,
     /// Nothing large gets through from this node to a member that answers.
     Bulk,
@@ -39,15 +40,15 @@ pub enum NoticeKind {
     Descriptors,
     /// This node's clock is off.
     Clock,
-    /// Members do not take this node in, or two groups put each other out.
+    /// Members do not accept this node as a member, or two groups removed each other.
     Contested,
-    /// This node, or a member, came in beyond the uses of an invitation.
+    /// This node, or another member, was admitted beyond the number of uses of an invitation.
     Invitation,
-    /// This node's name belongs to another one.
+    /// This node's name belongs to another node.
     Name,
     /// This node cannot join with the Join Information that it was configured with.
     Joins,
-    /// There are more members than exchange vitals with this node.
+    /// Some members do not exchange vitals with this node, since there are too many.
     Vitals,
 }
 
@@ -90,7 +91,7 @@ impl NoticeKind {
         }
     }
 
-    /// What is said when it is over.
+    /// The message that says that the state is over.
     pub const fn over(self) -> &'static str {
         match self {
             Self::Copy => "no other host has this node's key any more",
@@ -110,7 +111,8 @@ impl NoticeKind {
         }
     }
 
-    /// Whether the log shows it as an error, rather than as a warning: data or the node is at stake.
+    /// Whether the log shows the state as an error and not as a warning, since data or the node
+    /// itself is at stake.
     pub const fn is_grave(self) -> bool {
         matches!(self, Self::Copy | Self::Journal | Self::Disk)
     }
@@ -125,20 +127,20 @@ impl fmt::Display for NoticeKind {
 /// A state of a node, as it tells the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// The word of its kind, which may be one of a newer version.
+    /// The word of the state's kind, which may be a word of a newer version.
     pub kind: String,
-    /// What there is, as the node says it.
+    /// The message, in the node's own words.
     pub message: String,
 }
 
 impl Told {
-    /// As much of a message as the others are told.
+    /// A state with its message, cut to what the others are told.
     pub fn new(kind: NoticeKind, message: &str) -> Self {
         Self { kind: kind.word().to_owned(), message: cut(message).to_owned() }
     }
 
-    /// The text of several, as they travel. Where it would be longer than `len_max`, the last are
-    /// left out.
+    /// The text as which several states travel. Where it would be longer than `len_max`, the last
+    /// states are left out.
     pub fn write(told: &[Self], len_max: usize) -> Option<String> {
         let mut told = &told[..told.len().min(TOLD_MAX)];
         while !told.is_empty() {
@@ -151,8 +153,8 @@ impl Told {
         None
     }
 
-    /// Reads what [`Told::write`] wrote, of any content: what does not read is nothing, and what
-    /// could move a terminal's cursor is left out.
+    /// Reads what [`Told::write`] wrote. The text may be anything: a text that cannot be read gives
+    /// no states, and characters that could move a terminal's cursor are left out.
     pub fn read(text: &str) -> Vec<Self> {
         let told: Vec<Self> = serde_json::from_str(text).unwrap_or_default();
         let plain = |text: &str| cut(text).chars().filter(|c| !c.is_control()).collect();

@@ -1,10 +1,11 @@
 //! How far this node's wall clock is from the others', and what follows from it.
 //!
-//! Nobody has the right time; there is only what most agree on. Each node measures how far the
-//! clocks of some peers are ahead of its own. The median of these is how far it is behind: shown
-//! always, warned of from [`WARN_AT`] on. It refuses to write only where *most of all nodes that
-//! were measured, itself counted,* are [`REFUSE_AT`] or more away: of two nodes whose clocks differ
-//! nobody can say which one is wrong, so both are warned and both go on.
+//! No node has the right time; a node can only compare its clock with what most nodes agree on.
+//! Each node measures how far the clocks of some peers are ahead of its own. The median of these
+//! measurements is how far the node is behind. This is always shown, and from [`WARN_AT`] on the
+//! node is warned. The node refuses to write only where *most of all nodes that were measured,
+//! itself counted,* are [`REFUSE_AT`] or more away. Of two nodes whose clocks differ nobody can say
+//! which one is wrong, so both are warned and both go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,23 +14,23 @@ use std::time::Duration;
 use crate::id::NodeId;
 use crate::time::{DRIFT_MAX, HowLong};
 
-/// From how far off on a node is warned of its clock.
+/// A node whose clock is off by this or more is warned.
 pub const WARN_AT: Duration = Duration::from_secs(1);
 
-/// How near the clock must come before the warning is over: less than [`WARN_AT`], so that a clock
-/// on the edge is not told of over and over.
+/// The warning ends when the clock is off by less than this. It is less than [`WARN_AT`], so that a
+/// clock on the edge does not cause one warning after another.
 pub const WARN_BELOW: Duration = Duration::from_millis(700);
 
-/// From how far off on a node refuses to write.
+/// A node whose clock is off by this or more refuses to write.
 pub const REFUSE_AT: Duration = DRIFT_MAX;
 
-/// How near the clock must come before the node writes again.
+/// The node writes again when its clock is off by less than this.
 pub const REFUSE_BELOW: Duration = Duration::from_secs(50);
 
 /// How long a measurement counts; each is renewed several times in that time.
 pub const MEASURED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// How this node's clock stands to those of the others.
+/// How this node's clock compares with the clocks of its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
     /// How far it is ahead of the peers' median; negative where it is behind.
@@ -38,10 +39,10 @@ pub struct Estimate {
     pub peers: usize,
 }
 
-/// A clock with which nothing is written. Prints as a sentence about this node.
+/// A clock that is so far off that its node writes nothing. Prints as a sentence about this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockOff {
-    /// By how much, and against how many.
+    /// How far the clock is off, and with how many peers it was compared.
     pub estimate: Estimate,
 }
 
@@ -66,12 +67,12 @@ impl fmt::Display for Off {
 /// What the clock means for this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Level {
-    /// Near enough, or nothing is known.
+    /// The clock is near enough, or no peer was measured.
     #[default]
     Good,
     /// [`WARN_AT`] or more off.
     Warned,
-    /// Most nodes are [`REFUSE_AT`] or more away: nothing is written here.
+    /// Most nodes are [`REFUSE_AT`] or more away: this node writes nothing.
     Refusing,
 }
 
@@ -87,27 +88,28 @@ struct Measured {
 #[derive(Debug, Clone, Default)]
 pub struct Skew {
     peers: BTreeMap<NodeId, Measured>,
-    /// When anyone was measured last.
+    /// When a peer was measured last.
     latest: Duration,
     level: Level,
 }
 
 impl Skew {
-    /// Takes in that a peer's clock is so far ahead of this node's, measured now.
+    /// Records a measurement that was made now: the peer's clock is this far ahead of this node's.
     pub fn measured(&mut self, peer: NodeId, ahead_ms: i64, mono: Duration) {
         self.peers.insert(peer, Measured { ahead_ms, at: mono });
         self.latest = mono;
     }
 
-    /// Forgets all measurements: this node's own clock was set, and they speak of another.
+    /// Forgets all measurements, since this node's own clock was set and they compare with the old
+    /// one.
     pub fn was_set(&mut self) {
         self.peers.clear();
     }
 
-    /// Forgets what is too old, and the nodes that do not belong any more; then judges. Without
-    /// any measurement the level stays as it was: a clock is not right because nobody is there to
-    /// compare it with. Once nobody was measured for [`MEASURED_FOR`] it is good: a node that is
-    /// alone writes.
+    /// Forgets measurements that are too old, and those of nodes that are no members any more; then
+    /// sets the level. Without any measurement the level stays as it was: that no peer can be
+    /// compared with does not make the clock right. When no peer was measured for [`MEASURED_FOR`]
+    /// the level becomes good, so that a node that is alone can write.
     pub fn judge(&mut self, members: &BTreeSet<NodeId>, mono: Duration) -> Level {
         let is_old = |at: Duration| mono.saturating_sub(at) >= MEASURED_FOR;
         self.peers.retain(|id, m| members.contains(id) && !is_old(m.at));
@@ -136,8 +138,9 @@ impl Skew {
         (peers > 0).then(|| Estimate { ahead_ms: self.behind_ms(false).saturating_neg(), peers })
     }
 
-    /// The median of how far the others are ahead; with this node itself among them, if asked. Of
-    /// two in the middle the one that is nearer to this node: a tie is no majority against it.
+    /// The median of how far the peers' clocks are ahead; with `with_itself` this node counts, too.
+    /// If two values are in the middle, the one that is nearer to this node is taken: a tie is no
+    /// majority against it.
     fn behind_ms(&self, with_itself: bool) -> i64 {
         let mut ahead: Vec<i64> = self.peers.values().map(|m| m.ahead_ms).collect();
         ahead.extend(with_itself.then_some(0));
@@ -162,7 +165,7 @@ mod tests {
         NodeId([n as u8; 32])
     }
 
-    /// The level of a node that measures its peers so far ahead.
+    /// The level of a node whose peers' clocks are this far ahead.
     fn level(ahead_ms: &[i64]) -> Level {
         let mut skew = Skew::default();
         judged(&mut skew, ahead_ms)
@@ -216,8 +219,8 @@ mod tests {
         assert_eq!(skew.estimate(), None);
     }
 
-    /// Between the setting of the clock and the next measurements nothing is known: what was
-    /// refused stays refused until they say otherwise.
+    /// Between the setting of the clock and the next measurements nothing is known about it. A node
+    /// that refused to write goes on refusing until they show that the clock is right.
     #[test]
     fn a_clock_that_was_set_is_judged_anew_and_not_before() {
         let mut skew = Skew::default();
@@ -247,8 +250,8 @@ mod tests {
     }
 
     proptest! {
-        /// As long as most clocks are right, those that are right never refuse, and those that are
-        /// wrong do, whatever they show.
+        /// As long as most clocks are right, a node with a right clock never refuses to write, and
+        /// a node with a wrong clock always does, whatever its clock shows.
         #[test]
         fn the_right_write_and_the_wrong_refuse_as_long_as_most_are_right(
             right in 2usize..8,

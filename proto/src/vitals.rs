@@ -1,8 +1,10 @@
-//! What a node says of itself now, and nobody decides: its version, its load, how far it has read.
+//! Vitals: what a node tells the others about its present state, such as its version, its load and
+//! the digest of its replica. Nobody decides them, so they are no settings.
 //!
-//! Vitals travel as facts: short texts under ASCII names, each replaced by its author alone. A fact
-//! that a version does not know, or cannot read, is skipped, so that versions live together. A
-//! vital is always shown with its age and with how its node stands: a stale one never looks live.
+//! Vitals travel as facts: short texts under ASCII names. Only the node that a fact is about writes
+//! and replaces it. An agent skips a fact that its version does not know or cannot read, so that
+//! different versions live together. A vital is always shown with its age and with the state of its
+//! node, so that a stale value never looks live.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::NodeId;
 use crate::notice::Told;
 
-/// The longest fact, in bytes. One of 64 KB would stop all later facts of its node from spreading.
+/// The longest fact, in bytes. A fact of 64 KB would keep all later facts of its node from
+/// spreading.
 pub const FACT_LEN_MAX: usize = 4_000;
 
 /// How many facts of a node are read. More are a peer's mistake.
@@ -27,14 +30,14 @@ const DIGEST_LEN_MAX: usize = 64;
 /// How many addresses of a node are read.
 const ADDRESSES_MAX: usize = 16;
 
-/// How many nodes are named that hold a node to be removed.
+/// How many [`objectors`](Vitals::objectors) a node names at most.
 pub const OBJECTORS_MAX: usize = 4;
 
-/// Loads are told in steps of a tenth, memory in steps of 16 MiB: an idle node has no news.
+/// Loads are rounded to a tenth and memory to 16 MiB, so that an idle node has nothing new to send.
 const LOAD_STEP: f64 = 0.1;
 const MEMORY_STEP_BYTES: u64 = 16 << 20;
 
-/// Clocks are told in steps of a tenth of a second, for the same reason.
+/// Clock offsets are rounded to a tenth of a second, for the same reason.
 const CLOCK_STEP_MS: i64 = 100;
 
 /// The names of the facts. They are part of the wire: never reuse one for something else.
@@ -60,12 +63,12 @@ mod name {
 pub struct Vitals {
     /// The version of its agent.
     pub version: Option<String>,
-    /// Its name, as it believes.
+    /// The name that it believes to have.
     pub name: Option<String>,
     /// Its boot number.
     pub boot: Option<u64>,
-    /// When its agent started, by its own clock, in milliseconds since 1970. Told once, where an
-    /// uptime would be news every second.
+    /// When its agent started, by its own clock, in milliseconds since 1970. It stays the same,
+    /// while an uptime would be news every second.
     pub started_ms: Option<u64>,
     /// The run queue's average over a minute, in steps of a tenth.
     pub load1: Option<f64>,
@@ -75,27 +78,28 @@ pub struct Vitals {
     pub mem_total_bytes: Option<u64>,
     /// How much of it is in use and could not be given back at once, in steps of 16 MiB.
     pub mem_used_bytes: Option<u64>,
-    /// The digest of its replica: who has another one has something to read.
+    /// The digest of its replica. A node whose digest differs has something to read, or to send.
     pub digest: Option<Vec<u8>>,
-    /// Where it listens, as it believes, each `ADDRESS:PORT`.
+    /// The addresses at which it believes to listen, each `ADDRESS:PORT`.
     pub addresses: Vec<String>,
     /// How far its clock is ahead of its peers' median, in steps of a tenth of a second.
     pub clock_ahead_ms: Option<i64>,
-    /// The states that it is in and that need a person, the gravest first.
+    /// The states of the node that need a person, the gravest first.
     pub notices: Vec<Told>,
-    /// Nodes that were removed, go on all the same, and hold this one to be removed; at most
-    /// [`OBJECTORS_MAX`]. The others on its side can ask them whether they, too, are.
+    /// Nodes that were removed but go on, and that take this node for removed; at most
+    /// [`OBJECTORS_MAX`]. The other members on this node's side can ask them whether they are taken
+    /// for removed, too.
     pub objectors: Vec<NodeId>,
 }
 
 impl Vitals {
-    /// How long its agent runs, in seconds, by the reader's clock. Skewed clocks make it wrong, and
-    /// never negative.
+    /// For how long its agent has been running, in seconds, by the reader's clock. Skewed clocks
+    /// make this wrong, but never negative.
     pub fn uptime_s(&self, now_wall_ms: u64) -> Option<u64> {
         self.started_ms.map(|started| now_wall_ms.saturating_sub(started) / 1_000)
     }
 
-    /// The facts that say this, by name. Facts that would be longer than [`FACT_LEN_MAX`] are left
+    /// These vitals as facts, by name. Facts that would be longer than [`FACT_LEN_MAX`] are left
     /// out.
     pub fn facts(&self) -> BTreeMap<String, String> {
         let steps = |bytes: u64| bytes / MEMORY_STEP_BYTES * MEMORY_STEP_BYTES;
@@ -125,7 +129,7 @@ impl Vitals {
         .collect()
     }
 
-    /// Reads facts, of any names and content. Of more than [`FACTS_MAX`] the rest is not read.
+    /// Reads facts of any name and content. Facts beyond the first [`FACTS_MAX`] are not read.
     pub fn read<'a>(facts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut vitals = Self::default();
         for (fact, value) in facts.into_iter().take(FACTS_MAX) {

@@ -1,10 +1,10 @@
-//! What two nodes say to each other over QUIC before the parts above take over: which protocol,
-//! who is there, what a stream carries, why a connection or a stream was closed.
+//! What two nodes tell each other over QUIC before other modules take over: which protocol they
+//! speak, which node each is, what a stream carries, and why a connection or a stream was closed.
 //!
 //! A connection between members starts with one exchange on the dialler's first stream: its
 //! [`Hello`], and the acceptor's [`Answer`]. After that each stream starts with one byte, its
-//! [`StreamKind`]. What is told here is told before the other side is trusted, so every field is
-//! bounded, and a reader skips what it does not know.
+//! [`StreamKind`]. All this is read before the other side is trusted, so every field is bounded,
+//! and a reader skips what it does not know.
 
 mod detour;
 
@@ -29,8 +29,8 @@ pub const ALPN_MEMBER: &[u8] = b"peerage/1";
 /// The application protocol of a node that asks to be admitted, and of the seed's dial-back.
 pub const ALPN_JOIN: &[u8] = b"peerage-join/1";
 
-/// The version of what is spoken between members. It grows when an older node could not follow;
-/// a field or a stream kind that an older node may ignore does not need it.
+/// The version of the protocol between members. It grows with a change that an older node could not
+/// follow. A field or a stream kind that an older node may ignore is no such change.
 pub const WIRE_VERSION: u16 = 1;
 
 /// The oldest [`WIRE_VERSION`] that this node still speaks.
@@ -42,7 +42,7 @@ pub const HELLO_BYTES_MAX: usize = 64 * 1024;
 /// How long a node's name in a hello may be.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// How long what a hello says of its machine may be.
+/// How long [`Hello::machine`] may be.
 pub const MACHINE_BYTES_MAX: usize = 64;
 
 /// How long the digest of a replica may be.
@@ -54,8 +54,8 @@ pub const VERSION_BYTES_MAX: usize = 64;
 /// How long the message of a refusal or of a close may be; a longer one is cut.
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
-/// What each side of a connection between members says first. The node itself is not named: the
-/// connection's key names it.
+/// What each side of a connection between members says first. The sender's id is not in it: the
+/// connection's key tells the id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The sender's [`WIRE_VERSION`].
@@ -76,48 +76,50 @@ pub struct Hello {
     /// Where the sender can be reached, at most [`ADDRESSES_MAX`].
     #[serde(rename = "a", default)]
     pub addresses: Vec<Address>,
-    /// Signed changes that prove the sender's membership, for one who has not heard of it yet.
+    /// Signed changes that prove the sender's membership to a node that has not heard of it yet.
     #[serde(rename = "p", default)]
     pub proof: Vec<ByteBuf>,
-    /// The name of the connection that the dialler holds already and means to give up for this
-    /// one; each end derives it from the secrets of the connection. Only in a dialler's hello.
+    /// The name of an older connection that the dialler gives up for this one. Each end derives
+    /// this name from the secrets of the older connection. Only a dialler's hello has it.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<u64>,
     /// Whether the sender serves [`StreamKind::Detour`].
     #[serde(rename = "d", default)]
     pub carries: bool,
-    /// Drawn at random when the sender's agent started: two hosts with one key are told apart by
-    /// it. `None` from a version that does not say.
+    /// A number that the sender's agent drew at random when it started. It tells two hosts with one
+    /// key apart. `None` from a version that does not send it.
     #[serde(rename = "i", default)]
     pub instance: Option<u64>,
     /// Which machine the sender runs on, as far as it can tell: a keyed hash of the host's machine
     /// id, different in each Data Center. At most [`MACHINE_BYTES_MAX`].
     #[serde(rename = "m", default)]
     pub machine: Option<ByteBuf>,
-    /// Whether the sender only asks who is there; it hangs up after the answer.
+    /// Whether the sender only asks which node is there, and closes the connection after the
+    /// answer.
     #[serde(rename = "l", default)]
     pub only_looks: bool,
-    /// The digest of the sender's replica, at most [`DIGEST_BYTES_MAX`]: who has the same has
-    /// nothing to catch up with. A version before this field says nothing.
+    /// The digest of the sender's replica, at most [`DIGEST_BYTES_MAX`]. A node with the same
+    /// digest has nothing to catch up with. A version before this field does not send it.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The version of the sender's agent, at most [`VERSION_BYTES_MAX`]; for people. A version
-    /// before this field says nothing.
+    /// before this field does not send it.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
-/// One start of an agent. Of two that are alive at once with one key, the later has to go.
+/// One start of an agent. If two agents with one key are alive at once, the one that started later
+/// has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Start {
     /// Its boot number.
     pub boot: u64,
-    /// Decides where two have one boot number.
+    /// Decides which start is the later one where two have the same boot number.
     pub instance: u64,
 }
 
 impl Hello {
-    /// Which start of the sender's agent speaks; `None` from a version that does not say.
+    /// Which start of the sender's agent sent this; `None` from a version that does not tell.
     pub fn start(&self) -> Option<Start> {
         self.instance.map(|instance| Start { boot: self.boot, instance })
     }
@@ -149,10 +151,10 @@ impl Hello {
 /// What the acceptor of a connection answers to a [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Welcome; this is who I am.
+    /// The acceptor welcomes the dialler and introduces itself.
     #[serde(rename = "hello")]
     Hello(Hello),
-    /// No; the connection is closed next.
+    /// The acceptor refuses, and closes the connection next.
     #[serde(rename = "refusal")]
     Refusal(Refusal),
 }
@@ -177,7 +179,7 @@ impl Answer {
     }
 }
 
-/// Why a node is not let in, for its operator and, with evidence, for its agent.
+/// Why a node is not let in: a message for its operator, and evidence for its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The cause.
@@ -271,7 +273,7 @@ codes! {
     Removed = 3, "removed from the Data Center";
     /// This node left.
     Left = 4, "left the Data Center";
-    /// The two share no version of the protocol.
+    /// The two nodes share no version of the protocol.
     Version = 5, "of a version that cannot be spoken with";
     /// The other side is in no Data Center.
     Standalone = 6, "asking a node that is in no Data Center";
@@ -279,35 +281,35 @@ codes! {
     DuplicateIdentity = 7, "another host with the same identity is alive";
     /// The other side has no room now; try later.
     Busy = 8, "too busy, try later";
-    /// What was sent is no well-formed hello.
+    /// The bytes that were sent are no well-formed hello.
     Malformed = 9, "not understood";
 }
 
 codes! {
     /// Why a connection was closed.
     CloseCode: u32, "A reason that only a newer version knows.";
-    /// Nothing was said. QUIC itself closes so what nobody holds any more, such as a dial that was
-    /// given up: it tells nothing of the node.
+    /// No reason was given. QUIC closes a connection with this code when no part of the agent holds
+    /// it any more, such as a dial that was given up. It tells nothing about the node.
     Dropped = 0, "given up";
     /// The hello was refused.
     Refused = 1, "refused";
-    /// The two have a better connection.
+    /// The two nodes have a better connection.
     Duplicate = 2, "superseded by another connection of the two";
     /// The peer restarted, and has a new connection.
     Replaced = 3, "superseded by a connection of a later start";
-    /// What was sent does not follow the protocol.
+    /// The peer sent something that does not follow the protocol.
     Protocol = 4, "the protocol was not followed";
     /// The hello or the answer did not come in time.
     TooSlow = 5, "the answer did not come in time";
-    /// More was to be sent than the peer took.
+    /// The peer took less than was to be sent to it, so that the outbox was full.
     Overrun = 6, "the peer takes less than is sent to it";
     /// The node leaves the Data Center.
     Leaving = 7, "the node leaves the Data Center";
     /// The peer was removed from the Data Center.
     Removed = 8, "the peer was removed";
-    /// What the connection was for is done.
+    /// The purpose of the connection is fulfilled.
     Done = 9, "done";
-    /// No room for another connection.
+    /// The node has no room for another connection.
     Busy = 10, "too many connections";
     /// The agent stops.
     Shutdown = 11, "the agent stops";
@@ -316,17 +318,17 @@ codes! {
 codes! {
     /// Why a stream was reset or stopped, while its connection goes on.
     StreamCode: u32, "A reason that only a newer version knows.";
-    /// The stream kind is not known, or nobody serves it.
+    /// The node does not know the stream kind, or does not serve it.
     UnknownKind = 1, "of a kind that is not served";
     /// A message or frame is over its bound.
     TooLong = 2, "longer than allowed";
-    /// Whoever serves the kind has no room now.
+    /// The part of the agent that serves the kind has no room now.
     Busy = 3, "too busy, try later";
-    /// It took too long.
+    /// The stream took too long.
     TooSlow = 4, "too slow";
 }
 
-/// What a stream carries: the first byte of it.
+/// What a stream carries. It is told by the first byte of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamKind {
     /// One chitchat message on a stream of its own, one way.
@@ -337,14 +339,15 @@ pub enum StreamKind {
     Push,
     /// One message about a detour on a stream of its own, one way: a [`Detour`].
     Detour,
-    /// Bytes without a meaning, one way: whether they arrive shows what the path takes. Nobody
-    /// serves it, and stopping it tells that it came.
+    /// Bytes without a meaning, one way. Whether they arrive shows which size of packets the path
+    /// takes. No node serves this kind: the receiver stops the stream, and that shows the sender
+    /// that it arrived.
     Trial,
     /// A session of anti-entropy, both ways.
     Sync,
     /// A question how often an invitation was used, both ways.
     InviteUses,
-    /// A look at each other's clocks, both ways; that there is an answer tells that the peer is
+    /// The two nodes read each other's clocks, both ways. An answer also shows that the peer is
     /// alive.
     Clock,
 }
@@ -376,7 +379,7 @@ impl StreamKind {
         }
     }
 
-    /// The kind of a byte; `None` for one that this version does not know.
+    /// The kind that a byte stands for; `None` for a kind that this version does not know.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.byte() == byte)
     }
@@ -394,7 +397,7 @@ impl StreamKind {
     }
 }
 
-/// What stands in both directions of a [`StreamKind::Clock`].
+/// The message in both directions of a [`StreamKind::Clock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockReading {
     /// The sender's wall clock in milliseconds since 1970-01-01 UTC, read just before it was sent.

@@ -1,4 +1,4 @@
-//! Which states stand, and what is said of them when.
+//! The board: which states stand, and when a state is told in the log or as an event.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub struct State {
 }
 
 impl State {
-    /// What there is, and what to do about it. Figures in the message may change while the state
-    /// stands: that is shown, but is no news.
+    /// A state with its message and with what to do about it. Figures in the message may change
+    /// while the state stands: they are shown, but the state is not told again.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), grade: 0 }
     }
 
-    /// The same in another grade: a state that changes its grade is told anew.
+    /// The same state with another grade. A state whose grade changes is told again.
     #[must_use]
     pub fn grade(self, grade: u8) -> Self {
         Self { grade, ..self }
@@ -38,7 +38,7 @@ pub struct Notice {
     pub hint: String,
     /// When it began, in milliseconds since 1970.
     pub since_ms: u64,
-    /// How often it happened since.
+    /// How often it has happened since then.
     pub times: u64,
     /// The message as it was told last.
     told: String,
@@ -47,26 +47,26 @@ pub struct Notice {
     say: Again,
 }
 
-/// What is to be said of a state.
+/// What is to be told of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// It began, or has another grade: in the log and as an event.
+    /// The state began, or has another grade. It is told in the log and as an event.
     Begins {
         /// What there is.
         message: String,
         /// What to do about it.
         hint: String,
     },
-    /// It goes on failing: in the log alone.
+    /// It goes on failing. This is told in the log alone.
     Again {
         /// What there is.
         message: String,
-        /// How often it happened, and for how long it has stood.
+        /// How often it has happened.
         times: u64,
-        /// Since when.
+        /// For how long the state has stood.
         lasted: Duration,
     },
-    /// It is over: in the log and as an event.
+    /// The state is over. This is told in the log and as an event.
     Ends {
         /// How often it happened.
         times: u64,
@@ -80,7 +80,8 @@ pub enum Said {
 pub struct Board(BTreeMap<NoticeKind, Notice>);
 
 impl Board {
-    /// Takes in how a kind of state stands now; `None` where it does not stand.
+    /// Records how a kind of state stands now; `None` where it does not stand. Answers what is to
+    /// be told.
     pub fn set(&mut self, kind: NoticeKind, state: Option<State>, now: Now) -> Option<Said> {
         let Some(state) = state else {
             let ended = self.0.remove(&kind)?;
@@ -116,8 +117,8 @@ impl Board {
         }
     }
 
-    /// Takes in that something happened again that makes this state stand. Each time is counted;
-    /// few are said.
+    /// Records that something happened again that makes this state stand. Each time is counted, but
+    /// only a few are told.
     pub fn again(&mut self, kind: NoticeKind, state: State, now: Now) -> Option<Said> {
         let stood = self.0.contains_key(&kind);
         let said = self.set(kind, Some(state), now);
@@ -131,7 +132,7 @@ impl Board {
         Some(Said::Again { message, times, lasted: now.mono.saturating_sub(notice.begun) })
     }
 
-    /// Takes states away that ended with what they were about; tells which stood.
+    /// Takes away states whose subject is gone. Answers which of them stood.
     pub fn forget(&mut self, kinds: &[NoticeKind]) -> Vec<NoticeKind> {
         kinds.iter().filter(|kind| self.0.remove(kind).is_some()).copied().collect()
     }
@@ -141,8 +142,8 @@ impl Board {
         self.0.iter().map(|(kind, notice)| (*kind, notice))
     }
 
-    /// What the others are told of them: in words that stay as they were when it began, so that a
-    /// figure that changes is no news.
+    /// What the other nodes are told of these states. Each message stays as it was when the state
+    /// began, so that a figure that changes is not sent again.
     pub fn told(&self) -> Vec<Told> {
         self.standing().map(|(kind, notice)| Told::new(kind, &notice.told)).collect()
     }
