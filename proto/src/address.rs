@@ -1,4 +1,4 @@
-//! An address at which a node is told to be: an IP address or a DNS name, each with a port.
+//! An address at which a node says that it is reached: an IP address or a DNS name, with a port.
 //!
 //! A name is kept and passed on as a name. Each node looks it up when it dials, so a node whose IP
 //! address changes is found again as soon as its name leads to the new one.
@@ -18,28 +18,28 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Why a text is not the name of a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
-    /// Nothing.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// Too long.
+    /// The text is longer than [`HOST_NAME_BYTES_MAX`].
     #[error("a name has at most {HOST_NAME_BYTES_MAX} bytes, and this one has {0}")]
     TooLong(usize),
-    /// A dot at the beginning, or two in a row.
+    /// There is a dot at the beginning, or there are two in a row.
     #[error("there is nothing before one of its dots")]
     EmptyLabel,
     /// A part between two dots is too long.
     #[error("a part between dots has at most {LABEL_BYTES_MAX} letters, and {0:?} has more")]
     LabelTooLong(String),
-    /// A hyphen where none may stand.
+    /// A part begins or ends with a hyphen.
     #[error("a part between dots does not begin or end with a hyphen, as {0:?} does")]
     Hyphen(String),
-    /// A character that no name has.
+    /// There is a character that may not stand in a name.
     #[error(
         "{0:?} cannot stand in a name: take letters from a to z, digits and hyphens (a name in \
          another script has a form of these, which begins with xn--)"
     )]
     Character(char),
-    /// What programs read as an IPv4 address.
+    /// Programs would read the name as an IPv4 address.
     #[error(
         "it ends with a number like an IPv4 address, which has four numbers from 0 to 255 with dots \
          between them"
@@ -48,9 +48,9 @@ pub enum HostNameError {
 }
 
 /// The name of a host as DNS and `/etc/hosts` know it (RFC 952, RFC 1123, section 2.1): labels of
-/// letters, digits and hyphens with dots between them. It may have an underscore, which hosts have
-/// though the RFCs do not. It is kept in lower case and without a dot at its end, and it never reads
-/// as an IP address.
+/// letters, digits and hyphens with dots between them. It may have an underscore, since real hosts
+/// have it although the RFCs do not allow it. The name is kept in lower case and without a dot at
+/// its end, and it can never be read as an IP address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
@@ -61,8 +61,8 @@ impl HostName {
         &self.0
     }
 
-    /// Whether the name stands for the host itself on every host: `localhost`, and what ends with it
-    /// (RFC 6761, section 6.3).
+    /// Whether the name means the own host on every host: `localhost` and names that end with
+    /// `.localhost` (RFC 6761, section 6.3).
     pub fn is_localhost(&self) -> bool {
         self.0.rsplit('.').next() == Some("localhost")
     }
@@ -102,8 +102,8 @@ impl FromStr for HostName {
     }
 }
 
-/// Whether the last label makes the resolvers of C libraries read the whole as an IPv4 address:
-/// `inet_aton` takes decimal, octal and hexadecimal numbers.
+/// Whether the last label makes the resolvers of C libraries read the whole name as an IPv4
+/// address: `inet_aton` accepts decimal, octal and hexadecimal numbers.
 fn is_number(label: &str) -> bool {
     let hexadecimal = label.strip_prefix("0x");
     hexadecimal.map_or(label.bytes().all(|b| b.is_ascii_digit()), |digits| {
@@ -134,9 +134,9 @@ impl fmt::Display for HostName {
 /// A host, without a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Host {
-    /// At this IP address.
+    /// The host at this IP address.
     Ip(IpAddr),
-    /// Where this name leads.
+    /// The host that this name leads to.
     Name(HostName),
 }
 
@@ -158,7 +158,7 @@ impl fmt::Display for Host {
 pub enum Address {
     /// An IP address.
     Ip(SocketAddr),
-    /// A name, which is looked up when it is used.
+    /// A name, which a node looks up when it dials.
     Name {
         /// The name.
         host: HostName,
@@ -168,7 +168,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The IP address with its port, where it is one.
+    /// The IP address with its port; `None` for a name.
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(address) => Some(*address),
@@ -176,7 +176,7 @@ impl Address {
         }
     }
 
-    /// The name, where it is one.
+    /// The name; `None` for an IP address.
     pub fn name(&self) -> Option<&HostName> {
         match self {
             Self::Ip(_) => None,
@@ -192,7 +192,7 @@ impl Address {
         }
     }
 
-    /// Whether only the host itself can be meant by it.
+    /// Whether the address can only mean the own host.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Ip(address) => address.ip().to_canonical().is_loopback(),
@@ -200,8 +200,8 @@ impl Address {
         }
     }
 
-    /// The address as it is compared and shown: IPv4 as IPv4, and without what means something on one
-    /// host only.
+    /// The address as it is compared and shown: an IPv4-mapped address as IPv4, and without the
+    /// flow label and the scope, which mean something on one host only.
     pub fn canonical(self) -> Self {
         match self {
             Self::Ip(address) => Self::Ip((address.ip().to_canonical(), address.port()).into()),
@@ -228,10 +228,10 @@ impl fmt::Display for Address {
 /// Why a text is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// There is no port, or none that exists.
+    /// There is no port, or it is not a number of a port.
     #[error("ADDRESS:PORT or NAME:PORT was expected")]
     NoPort,
-    /// What stands before the port is neither an IP address nor a name.
+    /// The part before the port is neither an IP address nor a name.
     #[error(transparent)]
     Host(#[from] HostNameError),
 }
@@ -249,7 +249,7 @@ impl FromStr for Address {
     }
 }
 
-/// The binary form. The first two are those of a [`SocketAddr`].
+/// The binary form. The first two variants are those of a [`SocketAddr`].
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "SocketAddr")]
 enum Binary {
@@ -386,8 +386,8 @@ pub(crate) mod tests {
             prop_assert_eq!(&codec::decode::<Address>(&bytes, bytes.len()).unwrap(), &address);
         }
 
-        /// Else the signatures of Join Information that was made before there were names would not
-        /// hold any more.
+        /// Otherwise the signatures of Join Information that was made before there were names would
+        /// be invalid.
         #[test]
         fn an_ip_address_has_the_binary_form_that_it_always_had(address: SocketAddr) {
             prop_assert_eq!(codec::encode(&Address::Ip(address)), codec::encode(&address));

@@ -1,27 +1,28 @@
-//! Whether what is large gets through to a peer that answers.
+//! Finds out whether large packets get through to a peer that answers.
 //!
-//! A path may take small packets and lose all large ones: a tunnel was put on the way, or an MTU was
-//! set. QUIC cannot make its packets smaller than 1,200 bytes (RFC 9000, section 14), so probes and
-//! confirmations pass, and whatever fills a packet is sent again for ever. Worse, QUIC puts what is
-//! small into the same packets, so that in the end nothing arrives of a peer that is well.
+//! A path may take small packets and lose all large ones, for example because a tunnel was put on
+//! the way, or an MTU was set too low. QUIC cannot make its full packets smaller than 1,200 bytes
+//! (RFC 9000, section 14). So on such a path probes and confirmations pass, while data that fills a
+//! packet is sent again for ever. Worse, QUIC puts small data into the same packets, so that in the
+//! end no data arrives, although both peers are well.
 //!
-//! [`Wait`] finds that something large stands still. Then all that is large is taken back, and
-//! [`Trials`] compares: something small is sent alone, and then something large. Where the small one
-//! arrives each time and the large one never does, for long enough, it is the size that matters.
-//! What is slow, or loses a share of its packets, or stood still as a whole, lets something large
-//! through sooner or later, and that ends it at once.
+//! [`Watch`] finds that large data stands still. Then all large data is taken back, and each of the
+//! [`Trials`] sends something small alone, and then something large. If the small data arrives each
+//! time and the large data never does, for long enough, the size is the cause. A path that is slow,
+//! that loses a share of its packets, or that was silent as a whole, lets something large through
+//! sooner or later. Then large data is sent again at once.
 
 use std::time::Duration;
 
-/// From so many bytes of UDP on a packet counts as large. QUIC's smallest full packet has 1,200, and
-/// an implementation leaves a few of them free.
+/// A packet of this many bytes of UDP or more counts as large. QUIC's smallest full packet has
+/// 1,200 bytes, and an implementation leaves a few of them free.
 pub const LARGE_BYTES: u64 = 1184;
 
-/// How long after the peer was heard it counts as one that can be heard.
+/// For how long the peer counts as audible after a packet of it arrived.
 const HEARD_FOR: Duration = Duration::from_millis(400);
 
-/// How often at least the small one arrived and the large one did not, and for how long, until this
-/// is told.
+/// It is told that nothing large gets through when a small message arrived and the large one after
+/// it did not, this many times in a row and for this long.
 const FAILURES_MIN: u32 = 3;
 const TIME_MIN: Duration = Duration::from_secs(5);
 
@@ -32,31 +33,32 @@ const TRIAL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How many trials follow each other after the first wait, before it grows.
 const TRIALS_QUICK: u32 = 4;
 
-/// Large packets that are on their way and not confirmed, none of them. Times are of one clock that
-/// never goes back.
+/// Large packets are on their way, and none of them is confirmed yet. All times in this module are
+/// of one clock that never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// Since when.
+    /// Since when they are on their way.
     pub since: Duration,
 }
 
-/// Looks at one [`Wait`] after the other.
+/// Watches one [`Wait`] after the other, and finds out which of them stands still.
 #[derive(Debug, Default)]
 pub struct Watch {
     wait: Option<Wait>,
-    /// When it was looked at last, and how many packets of the peer had come by then.
+    /// When [`Watch::look`] was called last, and how many packets of the peer had arrived by then.
     looked: Duration,
     heard: u64,
-    /// When the peer was heard last.
+    /// When a new packet of the peer was last noticed.
     heard_at: Option<Duration>,
-    /// For how much of the time of the wait the peer could be heard.
+    /// For how much of the time of this wait the peer was audible.
     audible: Duration,
 }
 
 impl Watch {
-    /// Looks at what waits now, where `heard` packets came from the peer so far. Whether it stands
-    /// still: nothing large was confirmed for longer than `patience`, in which the peer was heard.
-    /// Time in which nothing comes from there does not count: then the path as a whole is silent.
+    /// Looks at the present wait, when `heard` packets have arrived from the peer so far. Answers
+    /// whether it stands still: no large packet was confirmed for longer than `patience`, while the
+    /// peer was audible. Time in which no packet arrives from the peer does not count, since then
+    /// the path as a whole is silent.
     pub fn look(
         &mut self,
         now: Duration,
@@ -69,7 +71,7 @@ impl Watch {
             return false;
         };
         if self.wait != wait {
-            // The peer took part in what came before.
+            // The peer confirmed what was sent before, so it was heard until now.
             let audible = now.saturating_sub(current.since).min(HEARD_FOR);
             *self = Self { wait, looked: now, heard, heard_at: Some(now), audible };
             return audible > patience;
@@ -86,7 +88,7 @@ impl Watch {
     }
 }
 
-/// The trials of a peer to which nothing large is sent, since it stood still.
+/// The trials for a peer to which nothing large is sent any more, since large data stood still.
 #[derive(Debug)]
 pub struct Trials {
     since: Duration,
@@ -96,16 +98,16 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Nothing large gets through since then, so far.
+    /// No trial was made yet; nothing large has got through since then.
     pub fn new(since: Duration) -> Self {
         Self { since, count: 0, failures: 0, told: false }
     }
 
-    /// A trial failed: nothing large arrived; whether the small one before it did. Answers `true`
-    /// when this is to be told, once.
+    /// A trial failed: the large message did not arrive. `small_arrived` is whether the small one
+    /// before it did. Answers `true` once, when it is to be told that nothing large gets through.
     pub fn failed(&mut self, now: Duration, small_arrived: bool) -> bool {
         self.count = self.count.saturating_add(1);
-        // Where nothing small arrives either, it is not a matter of size.
+        // If the small message did not arrive either, the size is not the cause.
         self.failures = if small_arrived { self.failures.saturating_add(1) } else { 0 };
         let lasted = now.saturating_sub(self.since);
         let is_news = !self.told && self.failures >= FAILURES_MIN && lasted >= TIME_MIN;
@@ -138,8 +140,8 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// When a watch says that what waits stands still: `waits` and `heard` tell of each moment, in
-    /// milliseconds, since when something waits, and how many packets came.
+    /// When a watch says that a wait stands still. For each moment, in milliseconds, `waits` tells
+    /// since when large packets wait, and `heard` how many packets have arrived.
     fn stands_still(
         until: u64,
         waits: impl Fn(u64) -> Option<u64>,
@@ -169,7 +171,8 @@ mod tests {
     #[test]
     fn a_path_that_is_silent_as_a_whole_does_not_stand_still_for_its_size() {
         assert_eq!(stands_still(60_000, |_| Some(0), |_| 7), None);
-        // Half a minute of silence; then it is confirmed soon after the peer is heard.
+        // Half a minute of silence; then the large packets are confirmed soon after the peer is
+        // heard.
         let waits = |at| (at < 30_200).then_some(0);
         assert_eq!(stands_still(60_000, waits, |at| at.saturating_sub(30_000) / 100), None);
     }
@@ -207,8 +210,9 @@ mod tests {
     }
 
     proptest! {
-        /// A link that loses a share of all packets: large ones are sent every 100 ms, and each that
-        /// arrives is confirmed. Only so many losses in a row look as if it stood still.
+        /// A link that loses a share of all packets: large ones are sent every 100 ms, and each
+        /// that arrives is confirmed. The watch says that the link stands still only after so many
+        /// losses in a row.
         #[test]
         fn a_link_that_loses_a_quarter_stands_still_for_no_single_loss(seed in any::<u64>()) {
             let mut state = seed | 1;
@@ -229,7 +233,8 @@ mod tests {
             }
         }
 
-        /// Whatever trials say, nothing is told before its time, or without as many failures.
+        /// Whatever the trials show, nothing is told before [`TIME_MIN`], or with fewer failures in
+        /// a row than [`FAILURES_MIN`].
         #[test]
         fn nothing_is_told_too_soon(trials in prop::collection::vec((0u64..4_000, any::<bool>()), 0..50)) {
             let (mut rule, mut now, mut in_a_row) = (Trials::new(ms(0)), 0, 0);

@@ -1,47 +1,47 @@
-//! The binary form of what is signed, stored and sent: MessagePack maps with named fields.
+//! The binary form of all data that is signed, stored and sent: MessagePack maps with named fields.
 //!
-//! Named fields let versions live together: a reader skips names that it does not know, and fills
-//! what is missing by `#[serde(default)]`. What must keep even the unknown (a change that passes
-//! through on its way to a newer node) is kept as the bytes that came.
+//! Named fields let different versions live together: a reader skips names that it does not know,
+//! and fills missing fields by `#[serde(default)]`. Data that must keep even unknown fields (a
+//! change that an older node passes on to a newer one) is kept as the bytes that were received.
 //!
-//! Decoding is bounded in depth here, and in length by whoever read the bytes; a collection is
-//! never allocated larger than the bytes that are there to fill it.
+//! This module bounds the depth of decoding; the caller, which read the bytes, bounds their length.
+//! A collection is never allocated larger than the bytes that are there to fill it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How deep maps and arrays may nest in what is decoded. A JSON value in a document may nest
-/// [`JSON_DEPTH_MAX`] levels; the rest is for what wraps it.
+/// How deep maps and arrays may nest in decoded data. A JSON value in a document may nest
+/// [`JSON_DEPTH_MAX`] levels; the rest is for the structures around it.
 const DEPTH_MAX: usize = JSON_DEPTH_MAX + 16;
 
 /// How deep a JSON value in a document may nest.
 pub const JSON_DEPTH_MAX: usize = 32;
 
-/// Why bytes are not what they should be. It is the sender's fault, or the disk's.
+/// Why bytes cannot be decoded. The cause is the sender, or the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// More bytes than the bound of this kind.
+    /// There are more bytes than the bound allows.
     #[error("{found} bytes, more than the {bound} that are allowed")]
     TooLong {
-        /// How many there were.
+        /// How many bytes there are.
         found: usize,
-        /// How many are allowed.
+        /// How many bytes are allowed.
         bound: usize,
     },
     /// Bytes are left over after the value.
     #[error("{0} bytes are left over after the value")]
     LeftOver(usize),
-    /// The bytes do not spell the value.
+    /// The bytes are not the form of such a value.
     #[error("not well-formed: {0}")]
     Malformed(String),
 }
 
-/// Encodes a value. Fails for nothing that this crate defines: every type here has a form.
+/// Encodes a value. It cannot fail for the types of this crate: each has a binary form.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).expect("the types of this crate all have a binary form")
 }
 
-/// Decodes a value that fills `bytes` wholly, of at most `bound` bytes.
+/// Decodes a value that takes up all of `bytes`, of which there are at most `bound`.
 ///
 /// # Errors
 /// [`DecodeError`], for bytes of any content and length; never a panic.

@@ -1,43 +1,47 @@
-//! Who may come in before it is known who it is: what bounds strangers, and whom that spares.
+//! Bounds for callers that have not yet shown who they are, and what members and newcomers keep
+//! although other callers use these bounds up.
 //!
-//! A caller costs a node about half a millisecond of CPU for the handshake, and a place until it has
-//! shown who it is. Both are bounded for each source first, and only then for all, so that nobody
-//! keeps others out; and where many sources use up what there is for all, one that has hardly come
-//! yet goes before those that come again and again. A [`Source`] is an IPv4 address or an IPv6 /64, the least that one host may
-//! have for itself (RFC 6177).
+//! A caller costs a node about half a millisecond of CPU for the handshake, and a place until it
+//! has shown who it is. Handshakes and places are bounded for each source first, and only then for
+//! all sources together, so that no source keeps others out. Where many sources use up the common
+//! bound, a source that has hardly called yet goes before those that call again and again. A
+//! [`Source`] is an IPv4 address or an IPv6 /64, the smallest part that one host may have for
+//! itself (RFC 6177).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Handshakes that one source may begin in one second, and at once after a calm.
+/// Handshakes that one source may begin in one second, and at once after a pause.
 pub const PER_SOURCE: Allowance = Allowance { per_second: 100.0, burst: 300.0 };
 
-/// Handshakes that all sources may begin in one second, and at once after a calm. Where members are
-/// reached has an allowance of the same size for itself.
+/// Handshakes that all sources may begin together in one second, and at once after a pause. Sources
+/// where members are reached have an allowance of the same size in addition.
 pub const IN_ALL: Allowance = Allowance { per_second: 400.0, burst: 1000.0 };
 
-/// Handshakes that each source may begin though strangers have used up what there is for all: a
-/// source that has hardly come yet comes in, as long as [`FIRST_IN_ALL`] lasts.
+/// Handshakes that each source may begin although strangers have used up [`IN_ALL`], so that a
+/// source that has hardly called yet is let in as long as [`FIRST_IN_ALL`] lasts.
 pub const FIRST_PER_SOURCE: Allowance = Allowance { per_second: 0.1, burst: 4.0 };
 
-/// How many of these there may be of all sources together.
+/// Such handshakes of all sources together.
 pub const FIRST_IN_ALL: Allowance = Allowance { per_second: 100.0, burst: 1000.0 };
 
-/// How many sources have an allowance of their own. Beyond, those that have most of theirs left are
-/// forgotten first: they would be given it anew.
+/// How many sources are remembered with an allowance of their own. Where there are more, the
+/// sources that have most of their allowance left are forgotten first, since they lose nothing when
+/// they get a new one.
 pub const SOURCES_MAX: usize = 4096;
 
 /// How many handshakes may begin at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowance {
-    /// In one second.
+    /// How many in one second.
     pub per_second: f64,
-    /// At once, after a calm.
+    /// How many at once, after a pause.
     pub burst: f64,
 }
 
-/// Where a caller comes from, as far as one host has it for itself.
+/// Where a caller comes from: the smallest part of the address space that one host may have for
+/// itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// An IPv4 address.
@@ -97,13 +101,14 @@ impl Own {
         self.first.refill(FIRST_PER_SOURCE, now);
     }
 
-    /// How much of both is left, as a share.
+    /// How much of both allowances is left, as the sum of the two shares.
     fn share(&self) -> f64 {
         self.all.left / PER_SOURCE.burst + self.first.left / FIRST_PER_SOURCE.burst
     }
 }
 
-/// How many handshakes begin: of each source, of all, and of where members are reached.
+/// Bounds how many handshakes begin: of each source, of all sources together, and of sources where
+/// members are reached.
 #[derive(Debug)]
 pub struct Handshakes {
     sources: BTreeMap<Source, Own>,
@@ -113,15 +118,15 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
-    /// Nobody has come yet.
+    /// The bounds when no caller has come yet.
     pub fn new(now: Duration) -> Self {
         let full = Bucket::full(IN_ALL, now);
         let first = Bucket::full(FIRST_IN_ALL, now);
         Self { sources: BTreeMap::new(), strangers: full, first, members: full }
     }
 
-    /// Whether one more of that source may begin now. `is_members` tells whether a member is reached
-    /// there; it is asked only where that matters.
+    /// Whether one more handshake of this source may begin now. `is_members` tells whether a member
+    /// is reached at this source; it is called only where that matters.
     pub fn begin(
         &mut self,
         source: Source,
@@ -154,16 +159,16 @@ impl Handshakes {
         true
     }
 
-    /// Whether so many come, in all or from one source, that a caller should first show that it
-    /// receives at the address that it claims (RFC 9000, section 8.1.2): half of a burst is used up.
-    /// Who forges another's address uses up no more than that.
+    /// Whether half of a burst is used up, by all sources or by this one. Then a caller should
+    /// first show that it receives packets at the address that it claims (RFC 9000, section 8.1.2),
+    /// so that a caller that forges the address of another host uses up no more than that half.
     pub fn is_crowded(&self, source: Source) -> bool {
         let own = self.sources.get(&source);
         self.strangers.left < IN_ALL.burst / 2.0
             || own.is_some_and(|own| own.all.left < PER_SOURCE.burst / 2.0)
     }
 
-    /// Makes room for sources: of those that have most left, half go.
+    /// Makes room for new sources: forgets the half of them that has most of its allowance left.
     fn forget_the_calm(&mut self, now: Duration) {
         self.sources.values_mut().for_each(|own| own.refill(now));
         let mut left: Vec<f64> = self.sources.values().map(Own::share).collect();
@@ -173,11 +178,12 @@ impl Handshakes {
     }
 }
 
-/// Places for callers that have not shown who they are. Where all are taken, a newcomer is given the
-/// oldest place of the sources that hold most, unless its own source holds as many. So many sources
-/// that hold one place each keep nobody out: each is left the time that it takes to fill all places
-/// anew. Of strangers, no more come in a second than [`IN_ALL`] and [`FIRST_IN_ALL`] let begin
-/// together (500), and after a calm their bursts at once; so members have places of their own.
+/// Places for callers that have not shown who they are. Where all are taken, a newcomer is given
+/// the oldest place of the sources that hold most places, unless its own source holds as many. So
+/// many sources that hold one place each do not keep others out: each keeps its place for the time
+/// in which all places are filled anew. In one second [`IN_ALL`] and [`FIRST_IN_ALL`] let 500
+/// handshakes of strangers begin, and after a pause their bursts at once. That could take all
+/// places again and again, so members have places of their own.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
@@ -189,25 +195,25 @@ pub struct Places {
 /// A place that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// The place; later ones are larger.
+    /// The number of the place; a place that was taken later has a larger one.
     pub place: u64,
-    /// Whose place was given up for it.
+    /// The place that was given up for it.
     pub instead_of: Option<u64>,
 }
 
 impl Places {
-    /// So many places.
+    /// No place of `most` is taken.
     pub fn new(most: usize) -> Self {
         Self { most, next: 0, taken: BTreeMap::new(), of_source: BTreeMap::new() }
     }
 
-    /// How many are taken.
+    /// How many places are taken.
     pub fn taken(&self) -> usize {
         self.taken.len()
     }
 
-    /// Takes a place for a caller of that source; none where all are taken, and nobody has more of
-    /// them than it has.
+    /// Takes a place for a caller of this source; `None` where all are taken and no source holds
+    /// more of them than this one.
     pub fn take(&mut self, source: Source) -> Option<Taken> {
         let mut instead_of = None;
         if self.taken.len() >= self.most {
@@ -228,7 +234,7 @@ impl Places {
         Some(Taken { place, instead_of })
     }
 
-    /// Gives a place up. One that was given up already stays so.
+    /// Gives a place up. Nothing happens if it was given up already.
     pub fn leave(&mut self, place: u64) {
         let Some(source) = self.taken.remove(&place) else { return };
         if let Some(held) = self.of_source.get_mut(&source) {
@@ -266,7 +272,8 @@ mod tests {
         assert_ne!(of("::"), Source::from(IpAddr::V6(Ipv6Addr::from([1; 16]))));
     }
 
-    /// 400 handshakes a second were one allowance for all: one address used all of it up.
+    /// All sources shared one allowance of 400 handshakes a second, and one address used all of it
+    /// up.
     #[test]
     fn one_source_cannot_use_up_what_all_have() {
         let mut handshakes = Handshakes::new(at(0));
@@ -288,7 +295,7 @@ mod tests {
         assert!(handshakes.sources.len() <= SOURCES_MAX);
     }
 
-    /// 200 addresses used up what there is for all, and who came with an invitation was turned away.
+    /// 200 addresses used up the common allowance, and a joiner with an invitation was turned away.
     #[test]
     fn who_has_hardly_come_yet_goes_before_many_that_come_again_and_again() {
         let mut handshakes = Handshakes::new(at(0));
@@ -333,7 +340,8 @@ mod tests {
         assert_eq!(of(&mut places, 5).unwrap().instead_of, None);
     }
 
-    /// Where as many addresses as there are places held one each, nobody else ever got one.
+    /// Where as many addresses as there are places held one place each, no other caller ever got
+    /// one.
     #[test]
     fn where_each_source_holds_one_place_the_oldest_is_given_to_a_newcomer() {
         let mut places = Places::new(4);

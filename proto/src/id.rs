@@ -1,7 +1,7 @@
-//! Newtypes for what is named by bytes, so that one cannot be passed as another.
+//! Newtypes for ids that are bytes, so that an id of one kind cannot be passed as another.
 //!
-//! All of them print as lower-case hex, whole with `Display` and in the first eight digits with
-//! `short()`; they travel as hex in JSON and as bytes in the binary form.
+//! All ids print as lower-case hex: in full with `Display`, and as their first eight digits with
+//! `short()`. They travel as hex in JSON and as bytes in the binary form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -115,15 +115,15 @@ byte_id!(
 );
 
 byte_id!(
-    /// A Data Center, drawn at random when it is founded. Its name may change or be taken twice in
-    /// the world; this is what two nodes compare.
+    /// A Data Center, drawn at random when it is founded. Its name may change, and another Data
+    /// Center may have the same name, so two nodes compare this id.
     DataCenterId,
     16
 );
 
 byte_id!(
-    /// A user of the Data Center, drawn at random when it is added. Its name may change; grants name
-    /// users by this.
+    /// A user of the Data Center, drawn at random when it is added. Its name may change, so grants
+    /// name users by this id.
     UserId,
     16
 );

@@ -1,7 +1,7 @@
-//! A node's key, and what is signed with it.
+//! A node's key, and the signatures that are made with it.
 //!
-//! Ed25519 (RFC 8032). Every signature covers a domain that says what kind of thing was signed, so
-//! that a signature under one kind can never be shown as another.
+//! Ed25519 (RFC 8032). Every signature covers a domain that says what kind of data was signed, so
+//! that a signature of one kind can never be used as one of another kind.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use crate::id::{InviteId, NodeId};
 
-/// What kind of thing a signature is for.
+/// What kind of data a signature is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
     /// A change of the replica, by the node that wrote it.
@@ -21,7 +21,8 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// What precedes the signed bytes: all of one length, so that no two domains overlap.
+    /// The tag that precedes the signed bytes. All tags have the same length, so that no two
+    /// domains overlap.
     const fn tag(self) -> &'static [u8; 16] {
         match self {
             Self::Change => b"peerage change 1",
@@ -34,7 +35,7 @@ impl Domain {
 /// The length of a signature.
 pub const SIGNATURE_LEN: usize = 64;
 
-/// Signed by someone else than it says, or altered on the way.
+/// The data was signed with another key than the expected one, or was altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not verify")]
 pub struct BadSignature;
@@ -58,17 +59,17 @@ impl Keypair {
         self.key.to_bytes()
     }
 
-    /// The node that this key makes.
+    /// The id of the node that has this key.
     pub fn node_id(&self) -> NodeId {
         NodeId(self.key.verifying_key().to_bytes())
     }
 
-    /// The invitation that this key makes.
+    /// The id of the invitation that has this key.
     pub fn invite_id(&self) -> InviteId {
         InviteId(self.key.verifying_key().to_bytes())
     }
 
-    /// Signs bytes as a thing of one kind.
+    /// Signs bytes as data of one kind.
     pub fn sign(&self, domain: Domain, bytes: &[u8]) -> [u8; SIGNATURE_LEN] {
         self.key.sign(&tagged(domain, bytes)).to_bytes()
     }
@@ -81,7 +82,7 @@ impl fmt::Debug for Keypair {
 }
 
 impl NodeId {
-    /// Checks that this node signed the bytes as a thing of that kind.
+    /// Checks that this node signed the bytes as data of this kind.
     ///
     /// # Errors
     /// [`BadSignature`]; also for an id that is no point of the curve, or one of small order.
@@ -96,7 +97,7 @@ impl NodeId {
 }
 
 impl InviteId {
-    /// Checks that the holder of the invitation signed the bytes as a thing of that kind.
+    /// Checks that the holder of the invitation signed the bytes as data of this kind.
     ///
     /// # Errors
     /// [`BadSignature`].

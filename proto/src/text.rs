@@ -1,14 +1,14 @@
 //! Text as people and their tools hand it over: with a byte order mark before it, with line ends of
-//! another system, with comments between the lines, with characters that nobody sees.
+//! another system, with comments between the lines, with invisible characters.
 //!
-//! None of these is part of what was meant. What is one word (Join Information, a password) is read
-//! without them; what has lines (a configuration, a list of documents) keeps its lines, so that an
-//! error still names the right one.
+//! None of these is part of the meaning. A text that is one word (Join Information, a password) is
+//! read without them. A text that has lines (a configuration, a list of documents) keeps its lines,
+//! so that an error still names the right line.
 
 /// The byte order mark, which some editors put before a text.
 const MARK: char = '\u{feff}';
 
-/// What opens a comment line.
+/// The character that begins a comment line.
 const COMMENT: char = '#';
 
 /// Why bytes are no text.
@@ -58,13 +58,13 @@ pub fn without_comments(text: &str) -> String {
 }
 
 /// The one word that a text holds, however it was broken into lines: without comments, blanks, line
-/// ends and characters that are not seen.
+/// ends and invisible characters.
 pub fn one_word(text: &str) -> String {
     let lines = text.lines().filter(|line| !says_nothing(line));
     lines.flat_map(str::chars).filter(|c| !is_blank(*c)).collect()
 }
 
-/// Whether a character is blank, or not seen at all: chat windows and web pages put such ones in.
+/// Whether a character is blank or invisible. Chat windows and web pages insert invisible ones.
 fn is_blank(c: char) -> bool {
     let unseen = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', MARK];
     c.is_whitespace() || unseen.contains(&c)

@@ -21,7 +21,7 @@ pub const DRIFT_MAX: Duration = Duration::from_secs(60);
 pub struct Now {
     /// Time since an arbitrary start, never going back: for deadlines.
     pub mono: Duration,
-    /// Milliseconds since 1970-01-01 UTC, as the host believes: for stamps and for people.
+    /// Milliseconds since 1970-01-01 UTC by the host's clock: for stamps and for people.
     pub wall_ms: u64,
 }
 
@@ -58,8 +58,8 @@ impl fmt::Debug for Hlc {
     }
 }
 
-/// A node's hybrid logical clock. What it stamps is later than all that it stamped before and than
-/// all that it observed within [`DRIFT_MAX`], whatever the wall clock does.
+/// A node's hybrid logical clock. Each stamp that it gives is later than all stamps that it gave
+/// before, and than all that it observed within [`DRIFT_MAX`], whatever the wall clock does.
 #[derive(Debug, Clone, Default)]
 pub struct HybridClock {
     last: Hlc,
@@ -77,8 +77,8 @@ impl HybridClock {
         self.last
     }
 
-    /// Takes note of a stamp from elsewhere. One that lies more than [`DRIFT_MAX`] ahead of the
-    /// wall clock is ignored and answers `false`: it may be merged, but the clock stays.
+    /// Takes note of a stamp from another node. A stamp more than [`DRIFT_MAX`] ahead of the wall
+    /// clock is ignored, and the answer is `false`: its change may be merged, but the clock stays.
     pub fn observe(&mut self, stamp: Hlc, now: Now) -> bool {
         let bound = now.wall_ms.saturating_add(DRIFT_MAX.as_millis() as u64);
         if stamp.wall_ms() > bound {

@@ -1,10 +1,11 @@
 //! Values as they are typed and sent: taken as they are or refused, never altered.
 //!
-//! JSON has numbers of any length, and this program keeps those of 64 bits: what does not fit would
-//! be rounded, and `1.10` would print as `1.1`. So a number is looked at as it was written. Of a
-//! program (HTTP, a file) it must keep its decimal value: `7e10` may print as `70000000000.0`. Of a
-//! person (the command line) it must print back letter by letter; where it stands alone it is a text
-//! otherwise, as `1.10` and `007` mostly are.
+//! JSON has numbers of any length, but this program keeps numbers of 64 bits: a number that does
+//! not fit would be rounded, and `1.10` would print as `1.1`. So each number is checked as it was
+//! written. A number from a program (HTTP, a file) must keep its decimal value: `7e10` may print as
+//! `70000000000.0`. A number from a person (the command line) must print back letter by letter. If
+//! it does not and it is the whole value, it is taken as a text, which is mostly meant with `1.10`
+//! and `007`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,19 +17,20 @@ use serde_json::{Number, Value};
 /// How much of what was written an error shows.
 const SHOWN_CHARS: usize = 60;
 
-/// A number that would not be kept as it was written.
+/// A number that would be altered if it were kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Altered {
-    /// Where it stands, such as `set.size` or `[2].fields.x`; empty where it is the whole text.
+    /// Its place in the JSON, such as `set.size` or `[2].fields.x`; empty where it is the whole
+    /// text.
     pub place: String,
-    /// As it was written.
+    /// The number as it was written.
     pub written: String,
-    /// As it would print; `None` where it is too large to be kept at all.
+    /// The number as it would print; `None` where it is too large to be kept at all.
     pub becomes: Option<String>,
 }
 
 impl Altered {
-    /// What to do about it.
+    /// What the user can do about it.
     pub fn hint(&self) -> String {
         format!("write it in quotes to keep it as it is: \"{}\"", cut(&self.written))
     }
@@ -49,10 +51,10 @@ impl fmt::Display for Altered {
 
 impl std::error::Error for Altered {}
 
-/// Why a typed text is no value.
+/// Why a text on the command line is no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TypedError {
-    /// It opens as JSON does, and is none.
+    /// The text begins like JSON but is not valid JSON.
     #[error("it opens as JSON and is none: {0}; a text that opens so is written in double quotes")]
     NotJson(String),
     /// An object in its JSON has a name twice.
@@ -63,10 +65,10 @@ pub enum TypedError {
     Altered(Altered),
 }
 
-/// Why what a program sent is not taken.
+/// Why the JSON that a program sent is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SentError {
-    /// It is not JSON, or not what is expected.
+    /// It is not valid JSON, or not the JSON that is expected.
     #[error(transparent)]
     Malformed(#[from] serde_json::Error),
     /// An object in it has a name twice.
@@ -77,13 +79,14 @@ pub enum SentError {
     Altered(#[from] Altered),
 }
 
-/// Reads what a program sent, or what a file holds.
+/// Reads JSON that a program sent or that a file holds.
 ///
 /// # Errors
 /// [`SentError`].
 pub fn sent<T: DeserializeOwned>(json: &str) -> Result<T, SentError> {
     let read = serde_json::from_str(json);
-    // A number that is too large for any is no JSON to the reader, and is named all the same.
+    // serde_json refuses a number that is too large. `IgnoredAny` accepts it, so that such a number
+    // is named in the error.
     let whole = read.is_ok() || serde_json::from_str::<IgnoredAny>(json).is_ok();
     match altered(json).filter(|_| whole) {
         Some(altered) => Err(altered.into()),
@@ -95,7 +98,7 @@ pub fn sent<T: DeserializeOwned>(json: &str) -> Result<T, SentError> {
     }
 }
 
-/// JSON of which no object has a name twice: of two values one would be lost without a word.
+/// JSON in which no object has a name twice: one of the two values would be lost silently.
 struct Unique;
 
 impl<'de> Deserialize<'de> for Unique {
@@ -156,8 +159,8 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     }
 }
 
-/// The value that a text on the command line means: JSON where it reads as JSON and would print back
-/// the same, else the text itself.
+/// The value that a text on the command line means. It is JSON if the text can be read as JSON and
+/// would print back the same, else the text itself.
 ///
 /// # Errors
 /// [`TypedError`], where it is JSON with a fault, or with a number that would be altered.
@@ -165,7 +168,7 @@ pub fn typed(text: &str) -> Result<Value, TypedError> {
     let as_text = || Value::String(text.to_owned());
     let not_json = |error: &serde_json::Error| TypedError::NotJson(error.to_string());
     let value = serde_json::from_str::<Value>(text);
-    // What has a number that is too large is JSON all the same.
+    // A text with a number that is too large counts as JSON, too: `IgnoredAny` accepts it.
     match (serde_json::from_str::<IgnoredAny>(text), &value) {
         (Ok(_), _) => {}
         (Err(_), Err(error)) if opens_as_json(text) => return Err(not_json(error)),
@@ -188,7 +191,8 @@ pub fn typed(text: &str) -> Result<Value, TypedError> {
     }
 }
 
-/// Whether nobody writes such a text but as JSON. `[::1]:80`, `{{name}}` and `[a-z]` are texts.
+/// Whether a text begins in a way that only JSON does. `[::1]:80`, `{{name}}` and `[a-z]` are
+/// texts.
 fn opens_as_json(text: &str) -> bool {
     let text = text.trim_start();
     let second = text.get(1..).and_then(|rest| rest.trim_start().chars().next());
@@ -205,15 +209,16 @@ fn prints_back(written: &str, printed: &str) -> bool {
     written == printed
 }
 
-/// Where a scan is within the values around it.
+/// One level of nesting around the current position of a scan.
 enum Step {
-    /// In an object, behind this name; whether a name comes next.
+    /// In an object, after this name, and whether the next text is a name.
     Member { name: String, name_next: bool },
     /// In a list, at this element.
     Element(usize),
 }
 
-/// The first number that is not kept, as `kept` judges what was written and what would print.
+/// The first number that would be altered. `kept` compares the number as written with the number as
+/// it would print.
 fn first(json: &str, kept: fn(&str, &str) -> bool) -> Option<Altered> {
     let bytes = json.as_bytes();
     let mut steps: Vec<Step> = Vec::new();
@@ -259,14 +264,15 @@ fn first(json: &str, kept: fn(&str, &str) -> bool) -> Option<Altered> {
     None
 }
 
-/// What a number would become that is not kept. What is no number is for others to refuse.
+/// What a number would become if it is altered. A text that is no number gives `None` here, and the
+/// JSON reader refuses it.
 fn judged(written: &str, kept: fn(&str, &str) -> bool) -> Option<Option<String>> {
     match serde_json::from_str::<Number>(written) {
         Ok(number) => {
             let printed = number.to_string();
             (!kept(written, &printed)).then_some(Some(printed))
         }
-        // It is written as a number is, and there is none such.
+        // It is a valid JSON number, but too large for 64 bits.
         Err(_) => serde_json::from_str::<IgnoredAny>(written).is_ok().then_some(None),
     }
 }
@@ -284,15 +290,15 @@ fn place(steps: &[Step]) -> String {
     place
 }
 
-/// The decimal value of a JSON number, in the one form that equal numbers share: its sign, its digits
-/// without zeros at either end, and the power of ten of the last one.
+/// The decimal value of a JSON number, in a form that is the same for equal numbers: its sign, its
+/// digits without zeros at either end, and the power of ten of the last digit.
 fn decimal(number: &str) -> (bool, String, i64) {
     let (negative, rest) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, number),
     };
     let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
-    // An exponent beyond 64 bits is beyond all that is kept, whichever it is.
+    // A number with an exponent beyond 64 bits cannot be kept, so any large value will do.
     let beyond = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
     let exponent = exponent.strip_prefix('+').unwrap_or(exponent).parse().unwrap_or(beyond);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -322,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// Of two values of one name the last was kept, without a word.
+    /// Of two values with the same name only the last was kept, silently.
     #[test]
     fn a_name_that_stands_twice_is_refused_wherever_it_is() {
         for twice in [r#"{"a":1,"a":2}"#, r#"[{"b":{"a":1,"c":[],"\u0061":1}}]"#] {
@@ -459,7 +465,7 @@ mod tests {
             })
     }
 
-    /// A decimal written out in full, by schoolbook means alone.
+    /// A decimal number written out in full, by moving the decimal point one place at a time.
     fn written_out(number: &str) -> String {
         let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
