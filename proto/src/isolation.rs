@@ -1,40 +1,41 @@
-//! Whether it is this node that is cut off, where most others fall silent at once.
+//! Finds out whether this node itself is cut off when most others fall silent at once.
 //!
-//! To a node whose own cable is out all others look dead. It must not advise to put them out, nor do
-//! so without being told twice: after the heal it would be alone with the whole Data Center. What it
-//! can know is how many it reaches, whether they fell silent together, and what its own network cards
-//! say.
+//! To a node whose own cable is out all other nodes look dead. It must not advise to remove them,
+//! and it must not remove them unless the operator insists: after the partition heals it would be
+//! the only member left. It can know how many members it reaches, whether the others fell silent
+//! together, and what its own network cards report.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::liveness::{Standing, State, Why};
 
-/// How far apart others may have been found to be down that fell silent at once: a node that hears
-/// nobody finds it out of one after the other.
+/// Members that were found to be down within this time count as having fallen silent at once: a
+/// node that hears nobody finds one member after the other to be down.
 const AT_ONCE: Duration = Duration::from_secs(60);
 
-/// From how many silent others on it is less likely that they all died than that this node is cut off.
+/// With this many silent members or more, it is more likely that this node is cut off than that
+/// they all died.
 const SILENT_MIN: usize = 2;
 
 /// A network card of this host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Card {
-    /// What the host calls it.
+    /// The host's name for the card.
     pub name: String,
-    /// Whether it is switched on and its cable leads somewhere.
+    /// Whether the card is switched on and its cable is connected.
     pub is_up: bool,
 }
 
-/// What this host's network says of itself.
+/// What this host can tell about its own network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
-    /// Nothing: its agent is reached on the host itself only, or it cannot be asked.
+    /// Nothing is known: the agent is reached on the host itself only, or the host cannot be asked.
     #[default]
     Unknown,
-    /// It has these cards, at least one, with an address each.
+    /// The host has these cards, at least one, each with an address.
     Cards(Vec<Card>),
-    /// It has no address any more at which others could reach it.
+    /// The host has no address any more at which others could reach it.
     Gone,
 }
 
@@ -62,14 +63,15 @@ impl Network {
 /// How many of the members a node reaches, itself counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
-    /// How many there are.
+    /// How many members there are.
     pub members: usize,
     /// How many of them answer.
     pub reached: usize,
 }
 
 impl Reach {
-    /// Whether the node reaches less than half of them: then there may be more elsewhere.
+    /// Whether the node reaches less than half of the members: then the larger group may be
+    /// elsewhere.
     pub fn is_minority(&self) -> bool {
         self.reached * 2 < self.members
     }
@@ -78,18 +80,18 @@ impl Reach {
 /// What a node can tell of its own place among the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// How many it reaches.
+    /// How many members it reaches.
     pub reach: Reach,
     /// Why it may itself be the one that is cut off.
     pub isolation: Option<Isolation>,
 }
 
-/// A node that may be cut off. Prints as a sentence about this node.
+/// The signs that this node may be cut off. Prints as a sentence about this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Isolation {
-    /// How many it reaches, itself counted.
+    /// How many members it reaches, itself counted.
     pub reach: Reach,
-    /// Whether it has heard of none of the silent ones since its agent started.
+    /// Whether it has not heard any of the silent members since its agent started.
     pub since_the_start: bool,
     /// The cards that are down.
     pub down: Vec<String>,
@@ -100,15 +102,17 @@ pub struct Isolation {
 }
 
 impl Sight {
-    /// What a node can tell that sees all other members stand so.
+    /// What a node can tell when the other members stand like this.
     pub fn of<'a>(others: impl IntoIterator<Item = &'a Standing>, network: &Network) -> Self {
         let others: Vec<&Standing> = others.into_iter().collect();
         let count = |states: &[State]| others.iter().filter(|o| states.contains(&o.state)).count();
         let reach = Reach { members: others.len() + 1, reached: count(&[State::Alive]) + 1 };
-        // Who said goodbye is silent for a reason that has nothing to do with the network.
+        // A member that said goodbye is silent because it left or its agent was stopped, not
+        // because of the network.
         let expected = others.len() - count(&[State::Left]);
-        // Those that were never heard since the start all seem to have fallen silent then: where some
-        // other is reached, they may have been gone for long.
+        // Members that were never heard since this agent started all seem to have fallen silent at
+        // the start. Where this node reaches some other member, they may have been gone for long,
+        // so they do not count.
         let never = |o: &Standing| o.why == Why::NeverHeard || o.heard.is_none();
         let counts = |o: &&Standing| o.state == State::Down && (reach.reached == 1 || !never(o));
         let mut silent: Vec<&Standing> = others.iter().copied().filter(counts).collect();
@@ -134,12 +138,12 @@ impl Sight {
         Self { reach, isolation }
     }
 
-    /// Whether a member that looks dead from here may be advised to be removed.
+    /// Whether this node may advise to remove a member that looks dead to it.
     pub fn tells_who_is_gone(&self) -> bool {
         !self.reach.is_minority() && self.isolation.is_none()
     }
 
-    /// Whether a removal here has to be insisted on.
+    /// Whether the operator has to insist (`--force`) to remove a member on this node.
     pub fn needs_force_to_remove(&self) -> bool {
         let is_certain = self.isolation.as_ref().is_some_and(|isolation| isolation.is_certain);
         self.reach.is_minority() || is_certain
@@ -147,7 +151,7 @@ impl Sight {
 }
 
 impl Isolation {
-    /// What to do.
+    /// What the operator can do.
     pub fn hint(&self) -> String {
         let look = match (self.is_gone, self.down.is_empty()) {
             (true, _) => "look at this host's network first (`ip address`): the others may be up",
@@ -158,7 +162,7 @@ impl Isolation {
     }
 }
 
-/// What helps where addresses changed on both sides, so that neither finds the other.
+/// What helps where the addresses on both sides changed, so that neither side finds the other.
 pub const MEET: &str = "if addresses changed, get fresh Join Information on one of them (`peerage \
                         invite`), then here `peerage meet TOKEN`";
 
@@ -235,7 +239,7 @@ mod tests {
         let soon = [stands(State::Suspect, 10)];
         assert_eq!(said(&soon, &pulled).unwrap(), "this node reaches nobody; eth0 is down");
         assert_eq!(said(&soon, &up()), None);
-        // A second card that works may be the one that carries it all.
+        // A second card that works may carry all of the traffic.
         assert_eq!(said(&soon, &network(&[("eth0", false), ("eth1", true)])), None);
         assert_eq!(said(&[stands(State::Alive, 1)], &pulled), None, "it is reached all the same");
         assert!(Sight::of(&soon, &pulled).needs_force_to_remove(), "one of two");
@@ -249,7 +253,7 @@ mod tests {
         assert!(Sight::of(&one_of_three, &up()).tells_who_is_gone());
         let over_days = [stands(State::Down, 10), stands(State::Down, 90_000)];
         assert_eq!(said(&over_days, &up()), None);
-        // It is the last that is left, as far as can be told from here.
+        // As far as this node can tell, it is the last member that is left.
         assert!(Sight::of(&over_days, &up()).needs_force_to_remove());
     }
 
@@ -268,13 +272,13 @@ mod tests {
         let isolation = Sight::of(&all, &up()).isolation.expect("it is alone");
         assert_eq!(isolation.to_string(), "this node reaches nobody since its agent started");
         assert!(isolation.hint().contains("peerage meet TOKEN"), "{}", isolation.hint());
-        // In the first seconds nothing is known of anybody yet.
+        // In the first seconds the node knows nothing about any member yet.
         assert_eq!(said(&[never(State::Unknown), never(State::Unknown)], &up()), None);
     }
 
     proptest! {
-        /// Of any two sides that hear nobody of the other, at most one removes without force, but
-        /// for two halves.
+        /// If two sides of different size cannot hear each other, the smaller one never removes
+        /// members without force.
         #[test]
         fn a_side_that_is_the_smaller_always_needs_force(here in 1usize..20, there in 1usize..20) {
             prop_assume!(here < there);

@@ -1,34 +1,35 @@
-//! Lines of a log that would repeat: each is said at once, and then as a count at growing intervals.
+//! Log lines that would repeat: each is written at once, and then as a count at growing intervals.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// How long after it was said a line that goes on is said again, for the first time; each time after
-/// that takes twice as long, up to the second.
+/// After which time a line that keeps coming is written again for the first time. Each further time
+/// takes twice as long, up to [`AGAIN_AFTER_MAX`].
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(6 * 3600);
 
-/// How many different lines are told apart. What comes beyond shares one count.
+/// How many different lines are told apart. All further lines share one count.
 pub const KEYS_MAX: usize = 256;
 
-/// Which lines were said when, by what tells them apart. It takes bounded room, whatever comes.
+/// Remembers when each line was written; a key tells the lines apart. It takes bounded room,
+/// whatever lines come.
 #[derive(Debug)]
 pub struct Repeats<K> {
     said: BTreeMap<K, Count>,
     keys_max: usize,
-    /// All that came while `said` was full.
+    /// The count that all lines share which came while `said` was full.
     beyond: Option<Count>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
-    /// How often it came since it was said.
+    /// How often the line came since it was written last.
     unsaid: u64,
     again: Again,
 }
 
-/// When something that goes on is to be said again.
+/// When a line or a state that goes on is to be told again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Again {
     at: Duration,
@@ -36,30 +37,30 @@ pub struct Again {
 }
 
 impl Again {
-    /// For something that is said for the first time now.
+    /// For something that is told for the first time now.
     pub fn first(now: Duration) -> Self {
         Self { at: now + AGAIN_AFTER, after: AGAIN_AFTER }
     }
 
-    /// Whether it is to be said.
+    /// Whether it is to be told again.
     pub fn is_due(&self, now: Duration) -> bool {
         now >= self.at
     }
 
-    /// It is said now.
+    /// Records that it is told now.
     pub fn said(&mut self, now: Duration) {
         self.after = (self.after * 2).min(AGAIN_AFTER_MAX);
         self.at = now + self.after;
     }
 }
 
-/// That a line is to be said, with how often it came and was not said. It prints as what to put
-/// behind the line: nothing the first time.
+/// The answer that a line is to be written, with how often it came without being written. It prints
+/// as the text to append to the line: nothing the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeated {
-    /// How often it came since it was said last.
+    /// How often the line came since it was written last.
     pub unsaid: u64,
-    /// Whether lines of other keys are among these.
+    /// Whether lines of other keys are counted, too.
     pub mixed: bool,
 }
 
@@ -80,16 +81,16 @@ impl<K> Default for Repeats<K> {
 }
 
 impl<K> Repeats<K> {
-    /// Tells so many different lines apart, fewer than [`KEYS_MAX`] where whoever wants to can make up
-    /// others.
+    /// Tells `keys_max` different lines apart. It should be fewer than [`KEYS_MAX`] where strangers
+    /// can cause ever new lines.
     pub fn of(keys_max: usize) -> Self {
         Self { said: BTreeMap::new(), keys_max, beyond: None }
     }
 }
 
 impl<K: Ord> Repeats<K> {
-    /// Takes in that the line of that key comes, at that time of a clock that never goes back.
-    /// Answers if it is to be said.
+    /// Records that the line with this key comes now, by a clock that never goes back. Answers
+    /// whether it is to be written.
     pub fn comes(&mut self, key: K, now: Duration) -> Option<Repeated> {
         if !self.said.contains_key(&key) && self.said.len() >= self.keys_max {
             self.said.retain(|_, count| !count.is_over(now));
@@ -117,7 +118,7 @@ impl Count {
         Self { unsaid: 0, again: Again::first(now) }
     }
 
-    /// Whether it has been silent for so long that it would be said anew.
+    /// Whether the line has not come for so long that it would be written as for the first time.
     fn is_over(&self, now: Duration) -> bool {
         now >= self.again.at + self.again.after
     }
@@ -161,13 +162,13 @@ mod tests {
         assert!(repeats.comes("a", at(0)).is_some() && repeats.comes("b", at(1)).is_some());
         assert!(repeats.comes("a", at(2)).is_none());
         assert_eq!(repeats.comes("a", at(70)).unwrap().unsaid, 1);
-        // 120 seconds were to pass, and then 120 more went by in silence.
+        // The next count was due after 120 seconds, and the line did not come for 120 seconds more.
         assert_eq!(repeats.comes("a", at(400)).unwrap().unsaid, 0);
         assert!(repeats.comes("a", at(420)).is_none());
         assert!(repeats.comes("a", at(460)).is_some(), "it begins anew after 60 seconds");
     }
 
-    /// 200 addresses that asked to be let in left 200 lines.
+    /// 200 addresses that asked to be let in caused 200 lines.
     #[test]
     fn where_others_can_make_up_lines_few_are_told_apart() {
         let mut repeats = Repeats::of(8);

@@ -1,4 +1,4 @@
-//! Many documents at once: what a file says, written as one commit.
+//! Many documents at once: the documents of a file, written as one commit.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use crate::access::{Area, Resource, Verb};
 /// How large the JSON of one request may be, in bytes.
 pub const APPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Sets the fields that differ from what is given, in all documents or in none: as one commit, which
-/// is on disk with one sync, and told on each other node to those who watch when all of it is there. Fields
-/// and documents that are not named stay as they are.
+/// Sets the fields that differ from the given ones, in all documents or in none. The fields are
+/// written as one commit, which is on disk with one sync. Each other node tells it to those who
+/// watch when all of the commit is there. Fields and documents that are not named stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApplyDocuments {
-    /// The documents, each once, as a list of them is told; who wrote a field is not looked at.
+    /// The documents, each once, in the form in which [`super::settings::ListDocuments`] tells
+    /// them. `meta`, which says who wrote each field, is ignored.
     pub documents: Vec<Document>,
-    /// Takes documents away that lie at or below this path and are not named.
+    /// Removes documents that lie at or below this path and are not named.
     pub prune: Option<String>,
-    /// Whether to tell only what would be done.
+    /// Whether to write nothing, and only tell what would be done.
     #[serde(deserialize_with = "flag")]
     pub dry_run: bool,
     /// On how many nodes the commit must be before the answer.
@@ -59,16 +60,16 @@ impl Operation for ApplyDocuments {
 /// What applying did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// How many documents were changed or came into being.
+    /// How many documents were changed or created.
     pub changed: usize,
-    /// How many said all of it already.
+    /// How many documents had all the given fields already.
     pub unchanged: usize,
-    /// How many were taken away.
+    /// How many documents were removed.
     pub removed: usize,
-    /// The paths of those that were changed or taken away.
+    /// The paths of the documents that were changed, created or removed.
     pub paths: Vec<String>,
-    /// Whether nothing was written, since it was asked only what would be.
+    /// Whether nothing was written, since the request asked only what would be done.
     pub dry_run: bool,
-    /// How far it came.
+    /// On how many nodes the commit is.
     pub wait: WaitOutcome,
 }

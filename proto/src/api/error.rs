@@ -34,35 +34,34 @@ impl ApiError {
 pub enum ErrorCode {
     /// The request cannot be understood; nothing was tried.
     BadRequest,
-    /// The caller has not the right.
+    /// The caller does not have the right.
     Forbidden,
-    /// There is no such thing.
+    /// What the request names does not exist.
     NotFound,
-    /// The path is right, the method is not.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// A rule said no: a name is taken, an invitation has expired, the node is standalone.
+    /// A rule forbids it: a name is taken, an invitation has expired, the node is standalone.
     Refused,
-    /// A rule said no, and gives way where the caller insists (`force`): what would be lost is in
-    /// the message.
+    /// A rule forbids it unless the caller insists (`force`). The message says what would be lost.
     NeedsForce,
     /// The document changed since the caller looked (`If-Match`).
     Changed,
-    /// More than a bound allows.
+    /// The request is larger than a bound allows.
     TooLarge,
-    /// There is no room left for it; the message says what takes the room.
+    /// There is no room left for what is to be written; the message says what takes the room.
     Full,
     /// It was tried and did not work, for a reason outside this agent.
     Failed,
-    /// The agent has as much to do as it takes on, or is stopping: later it may work.
+    /// The agent is at its limit, or is stopping. The same request may succeed later.
     Busy,
     /// A fault of this agent.
     Internal,
     /// Told by a client, never by an agent: the agent cannot be reached.
     Unreachable,
-    /// Told by a client, never by an agent: it is done here, but the others were not reached in
-    /// time.
+    /// Told by a client, never by an agent: the write is done on this node, but has not reached the
+    /// other nodes in time.
     NotReached,
-    /// A kind of a newer version.
+    /// A kind that only a newer version knows.
     #[serde(other)]
     Unknown,
 }
@@ -85,7 +84,7 @@ impl ErrorCode {
         }
     }
 
-    /// How the command line ends.
+    /// How a command ends with this failure.
     pub const fn exit(self) -> Exit {
         match self {
             Self::BadRequest | Self::MethodNotAllowed => Exit::Usage,
@@ -103,22 +102,23 @@ impl ErrorCode {
     }
 }
 
-/// How a command ends. Scripts go by these numbers.
+/// How a command ends. Scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// The command did what it was asked.
     Done = 0,
-    /// It was tried and failed.
+    /// The command was tried and failed.
     Failed = 1,
     /// The command line or the request makes no sense.
     Usage = 2,
     /// There is no such document, field, node or invitation.
     NotFound = 3,
-    /// The right is missing, or a rule said no.
+    /// The caller lacks the right, or a rule forbids it.
     Refused = 4,
     /// No agent answers on the socket.
     Unreachable = 5,
-    /// Done here; the nodes that `--wait` asked for were not reached in time.
+    /// The write is done on this node, but has not reached the nodes that `--wait` asked for in
+    /// time.
     NotReached = 6,
 }
 

@@ -1,9 +1,10 @@
-//! What goes on, told as it happens, each item once and in the order of this node.
+//! Streams of events and of changes: each item is told once, as it happens, in the order of this
+//! node.
 //!
-//! A stream tells its place as it goes (the `id:` of its events), with an item or without. A client
-//! whose stream broke gives the last place back and goes on behind it. What an agent no longer holds
-//! for a reader, since the reader is slow or the agent was started anew, is a [`Gap`], an item of the
-//! stream: nothing is skipped without a word.
+//! A stream tells its place as it goes on (the `id:` of its events), with an item or without. A
+//! client whose stream broke gives the last place back, and the stream goes on after it. Where an
+//! agent no longer has all items for a reader, since the reader is slow or the agent was restarted,
+//! the stream tells a [`Gap`] as an item, so that nothing is skipped silently.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use super::settings::Fields;
 use super::{Item, Method, Operation, Streamed, flag};
 use crate::access::{Area, Resource, Right, Verb};
 
-/// How often a quiet stream says that its agent is alive.
+/// How often a stream without news tells that its agent is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What a stream tells next: an item, or that there were items which this reader does not get.
+/// What a stream tells next: an item, or a gap for items that this reader does not get.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told<T> {
     /// An item, in JSON as it is.
@@ -28,7 +29,7 @@ pub enum Told<T> {
     Gap(Gap),
 }
 
-/// The member by which a gap is known.
+/// The JSON member that only a gap has.
 const GAP: &str = "gap";
 
 impl<T: Serialize> Serialize for Told<T> {
@@ -55,22 +56,22 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Told<T> {
     }
 }
 
-/// Things that happened and that a reader of a stream does not get.
+/// A gap in a stream: items that its reader does not get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// How many, counted over all documents or kinds; `None` where nobody knows, since the agent
-    /// that told them ended.
+    /// How many items are missing, counted over all documents or kinds; `None` where this is not
+    /// known, since the agent that counted them has ended.
     pub missed: Option<u64>,
-    /// The place behind which things are missing.
+    /// The place after which items are missing.
     pub from: String,
-    /// The place behind which the stream goes on.
+    /// The place after which the stream goes on.
     pub to: String,
-    /// Why, in one sentence.
+    /// Why they are missing, in one sentence.
     pub message: String,
 }
 
 impl Gap {
-    /// What this reader did not get since it was slower than what happened.
+    /// The gap of a reader that took the items more slowly than they came.
     pub fn of_slow_reader(missed: u64, from: String, to: String) -> Self {
         let message = format!(
             "{missed} {} missed here: they came faster than this reader took them",
@@ -79,7 +80,7 @@ impl Gap {
         Self { missed: Some(missed), from, to, message }
     }
 
-    /// What may have happened between two runs of an agent, or is of another agent.
+    /// The gap between two runs of an agent, or after a place that another agent gave.
     pub fn of_another_run(from: String, to: String) -> Self {
         let message = format!(
             "what came after {from} is not known: the agent was started anew since, or {from} is of \
@@ -96,11 +97,12 @@ pub struct FollowEvents {
     /// Whether to go on with what happens next; if not, the stream ends with what is known.
     #[serde(deserialize_with = "flag")]
     pub follow: bool,
-    /// Only what came after this event. Without it, all that the agent still knows comes first.
+    /// Tells only events after this one. Without it, the stream begins with all events that the
+    /// agent still has.
     pub last_event_id: Option<String>,
 }
 
-/// A stream that goes on.
+/// By default the stream goes on with what happens next.
 impl Default for FollowEvents {
     fn default() -> Self {
         Self { follow: true, last_event_id: None }
@@ -125,9 +127,9 @@ pub struct Event {
     pub id: String,
     /// When this node noticed it, as RFC 3339.
     pub at: String,
-    /// What kind of thing it is, in a word.
+    /// The kind of event, in a word.
     pub kind: String,
-    /// The name of the node that it is about.
+    /// The name of the node that the event is about.
     pub node: Option<String>,
     /// What happened, in one sentence.
     pub message: String,
@@ -149,10 +151,10 @@ impl Item for Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchSettings {
-    /// Only documents whose path begins so, letter by letter: `g` for `g1` and `gateway/lan`,
-    /// `storage/` for all below storage.
+    /// Tells only documents whose path begins with this text, letter by letter: `g` for `g1` and
+    /// `gateway/lan`, `storage/` for all below storage.
     pub prefix: String,
-    /// Only what came after this change.
+    /// Tells only changes after this one.
     pub last_event_id: Option<String>,
 }
 
@@ -167,7 +169,7 @@ impl Operation for WatchSettings {
     }
 }
 
-/// A change of the settings, with what came of it.
+/// A change of the settings, with the document as it is after the change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WatchedChange {
     /// Its place in the order of this node.
@@ -178,12 +180,12 @@ pub struct WatchedChange {
     pub stamp: String,
     /// The name of the node where it was written.
     pub writer: String,
-    /// Who asked for it there.
+    /// Who asked for it on that node.
     pub actor: String,
-    /// What it set.
+    /// The fields that it set.
     #[serde(default)]
     pub set: Fields,
-    /// What it took away.
+    /// The fields that it took away.
     #[serde(default)]
     pub unset: Vec<String>,
     /// Whether it took the whole document away.

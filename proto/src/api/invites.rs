@@ -16,13 +16,14 @@ pub use crate::admission::invitation::{Progress, progress};
 /// How many nodes an invitation admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uses {
-    /// So many.
+    /// This many.
     AtMost(NonZeroU32),
-    /// Any number, while it holds.
+    /// Any number, as long as the invitation is valid.
     Any,
 }
 
-/// One: a token lies in a shell's history and in the list of processes, and is dead once it was used.
+/// One use: a token is seen in a shell's history and in the list of processes, and must be
+/// worthless once it was used.
 impl Default for Uses {
     fn default() -> Self {
         Self::AtMost(NonZeroU32::MIN)
@@ -115,16 +116,17 @@ impl<'de> Deserialize<'de> for Uses {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CreateInvite {
-    /// For how long it admits; `None` is a day.
+    /// For how long the invitation admits nodes; `None` is a day.
     pub ttl: Option<Span>,
-    /// How many nodes it admits: one where nobody says.
+    /// How many nodes it admits; the default is one.
     pub uses: Uses,
-    /// The names that it admits, with `*` and `?`; `None` is any.
+    /// A pattern with `*` and `?` that the names of the admitted nodes must match; `None` is any
+    /// name.
     pub node_name: Option<String>,
     /// Whether only this node's own confirmation admits, so that `uses` holds in a partition too.
     #[serde(deserialize_with = "flag")]
     pub strict: bool,
-    /// Whether the secret is left out of the token and told apart, as a password.
+    /// Whether the secret is left out of the token and told separately, as a password.
     #[serde(deserialize_with = "flag")]
     pub no_secret: bool,
 }
@@ -140,26 +142,26 @@ impl Operation for CreateInvite {
     }
 }
 
-/// A new invitation. It is the only time that its secret is told.
+/// A new invitation. Its secret is told only in this answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedInvite {
     /// The Join Information: the string to paste.
     pub token: String,
-    /// What the invitation is called in the list.
+    /// The invitation's id, as it stands in the list.
     pub id: String,
     /// Until when it admits, as RFC 3339.
     pub expires: String,
-    /// The secret, where the token is without it.
+    /// The secret, where the token does not contain it.
     pub password: Option<String>,
-    /// The command to paste on the joining host: the whole of it where the token is dead once it was
-    /// used. Where it is not, it stands in no argument, which others would see: the command asks for
-    /// it.
+    /// The command to paste on the joining host. It contains the token if the token is for one use.
+    /// A token for more uses is not in it, since other users see the arguments of a command: the
+    /// command then asks for the token.
     pub command: String,
     /// How many nodes it admits; `None` is no bound.
     #[serde(default)]
     pub uses: Option<u32>,
-    /// What may keep a host from joining by it: addresses that had no room, or that it is good on this
-    /// host alone.
+    /// What may keep a host from joining by this token: addresses that had no room in it, or that
+    /// it can be used on this host alone.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -183,13 +185,13 @@ impl Operation for ListInvites {
 /// An invitation, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
-    /// What it is called.
+    /// The invitation's id.
     pub id: String,
     /// The name of the node that made it.
     pub issuer: String,
-    /// Since when there is one, as RFC 3339; `None` where only its use is known.
+    /// When it was made, as RFC 3339; `None` where this node knows only of its uses.
     pub created: Option<String>,
-    /// Until when it admits, as RFC 3339; `None` where only its use is known.
+    /// Until when it admits, as RFC 3339; `None` where this node knows only of its uses.
     pub expires: Option<String>,
     /// How many nodes it admits; `None` is no bound.
     pub uses: Option<u32>,
@@ -203,7 +205,7 @@ pub struct Invite {
 
 impl Item for Invite {
     fn right(&self) -> Option<Right<'_>> {
-        // Who may list them may see each.
+        // A caller that may list the invitations may see each of them.
         None
     }
 }
@@ -212,7 +214,7 @@ impl Item for Invite {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeInvite {
-    /// Its id, or the beginning of it that only one invitation has.
+    /// Its id, or a beginning of its id that no other invitation has.
     pub id: String,
 }
 
@@ -245,7 +247,8 @@ impl Operation for Inspect {
         Resource::Root
     }
 
-    /// A token does not stand in a URL, which logs keep; but this only looks.
+    /// The method is POST, so that the token does not stand in a URL, which logs keep. The
+    /// operation only looks, so its answer takes no longer than that of a GET.
     fn patience(&self) -> Duration {
         LOOKING_MAX
     }
@@ -256,9 +259,9 @@ impl Operation for Inspect {
 pub struct Inspection {
     /// The Data Center that it leads into.
     pub datacenter: Named,
-    /// Who made it: the name of the node where it is known, else its id.
+    /// The name of the node that made it, or the id of that node where the name is not known.
     pub issuer: String,
-    /// Whom the joining node will ask, in this order.
+    /// The members that the joining node will ask, in this order.
     pub seeds: Vec<Seed>,
     /// Until when it admits, as RFC 3339.
     pub expires: String,
@@ -268,19 +271,19 @@ pub struct Inspection {
     pub node_name: Option<String>,
     /// Whether only the issuer's own confirmation admits.
     pub strict: bool,
-    /// Whether it carries its secret; if not, joining takes the password too.
+    /// Whether it contains its secret; if not, joining takes the password, too.
     pub secret: bool,
-    /// Whether it can be used, as far as can be told without asking another host.
+    /// Whether it can be used, as far as this node can tell without asking another host.
     pub valid: bool,
     /// Why it cannot be used.
     pub message: Option<String>,
-    /// Whether this node is a member of that Data Center already: to join by it is to meet its seeds,
-    /// whatever became of the invitation.
+    /// Whether this node is a member of that Data Center already. Then a join only connects with
+    /// the seeds (as `meet` does), and the invitation need not be valid any more.
     #[serde(default)]
     pub already: bool,
 }
 
-/// A node that admits.
+/// A member that a joining node can ask for admission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
     /// Its id, in full.

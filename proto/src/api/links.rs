@@ -27,16 +27,17 @@ impl Operation for GetLinks {
 /// This node's links, and the link in use with each member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Links {
-    /// Who says where this node is reached: `set` (`peerage links set`), `config`, `interfaces`,
+    /// Where this node's links come from: `set` (`peerage links set`), `config`, `interfaces`,
     /// `listen` (the one address that it listens on), or a word of a newer version.
     pub source: String,
-    /// With `config` the file, variable or flag.
+    /// With `config`: the file, variable or flag that they come from.
     pub layer: Option<String>,
-    /// With `set` the file, variable or flag that says something else and does not count.
+    /// With `set`: the file, variable or flag that gives other links, which are not used.
     pub overruled: Option<String>,
     /// This node's links, the best first.
     pub links: Vec<OwnLink>,
-    /// The other members, by name, as far as they belong; empty while standalone.
+    /// The other nodes that belong to the Data Center, by name; empty while this node is
+    /// standalone.
     pub peers: Vec<PeerLinks>,
 }
 
@@ -45,15 +46,15 @@ pub struct Links {
 pub struct OwnLink {
     /// `ADDRESS:PORT` or `NAME:PORT`.
     pub address: String,
-    /// In which turn others try it; 1 is the first.
+    /// The position at which other nodes try it; 1 is the first.
     pub rank: u32,
     /// How much it is preferred; 1 is the best.
     pub priority: u64,
-    /// What its operator calls it.
+    /// The operator's name for the link.
     pub name: Option<String>,
     /// The interface that has the address; `None` behind NAT, and for a name.
     pub interface: Option<String>,
-    /// How many members are connected that dialled this address.
+    /// How many of the connected members dialled this address.
     pub peers_in: u32,
 }
 
@@ -68,20 +69,22 @@ pub struct PeerLinks {
     pub state: MemberState,
     /// The address in use; `None` where there is no connection.
     pub address: Option<String>,
-    /// Whether this node dialled it, or was dialled by it from there.
+    /// Whether this node dialled the member at this address; `false` where the member dialled from
+    /// there.
     pub dialled: Option<bool>,
-    /// `direct`, or through whom, or `-`.
+    /// `direct`, the member that the path goes through, or `-`.
     pub path: String,
     /// The round trip, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// All the addresses and names that it tells, the best first.
     pub addresses: Vec<String>,
-    /// Where it was seen beside these when it was admitted; tried after them.
+    /// Other addresses at which the member was seen when it was admitted. They are tried after
+    /// `addresses`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_at: Vec<String>,
 }
 
-/// Asks where one member is reached; this node too.
+/// Asks where one member is reached. This node may be asked about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetNodeLinks {
@@ -100,11 +103,11 @@ impl Operation for GetNodeLinks {
     }
 }
 
-/// Makes these the links of this node, in place of all that it had, over restarts too.
+/// Replaces all links of this node by these. They stay over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetLinks {
-    /// At least one, at most 16. Of those with one priority the first is tried first.
+    /// At least one link, at most 16. Links with the same priority are tried in this order.
     pub links: Vec<LinkWish>,
 }
 
@@ -119,21 +122,22 @@ impl Operation for SetLinks {
     }
 }
 
-/// A link as it is asked for.
+/// A link as a request gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkWish {
-    /// An IP address or a DNS name, with `:PORT` or without; without a port it is the one that the agent listens on.
+    /// An IP address or a DNS name, with `:PORT` or without. The default port is the one that the
+    /// agent listens on.
     pub address: String,
     /// From 1, the best and the default, to 255.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u64>,
-    /// What to call it.
+    /// The operator's name for the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Reads `ADDRESS[:PORT][@PRIORITY]`. Whether the address is one is the agent's to say.
+/// Reads `ADDRESS[:PORT][@PRIORITY]`. The agent checks whether the address is valid.
 impl FromStr for LinkWish {
     type Err = String;
 
@@ -149,7 +153,8 @@ impl FromStr for LinkWish {
     }
 }
 
-/// Goes back from what was set to what the configuration says, or else the host's interfaces.
+/// Takes back what [`SetLinks`] set: the links are those of the configuration again, or else the
+/// host's interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResetLinks {}

@@ -29,18 +29,18 @@ impl Operation for ListMembers {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberState {
-    /// It answers.
+    /// The member answers.
     Alive,
-    /// It does not answer, and is not given up yet; or nothing was heard of it since this agent
-    /// started.
+    /// The member does not answer, but is not taken for down yet; or it was not heard since this
+    /// agent started.
     Suspect,
-    /// It does not answer.
+    /// The member does not answer, and is taken for down; or its agent was stopped.
     Down,
-    /// It left of its own will.
+    /// The member left the Data Center by itself.
     Left,
-    /// It was put out, for good.
+    /// The member was removed from the Data Center, for good.
     Removed,
-    /// A word of a newer version, which an older one hands on as it is.
+    /// A word of a newer version, which an older version passes on as it is.
     #[serde(untagged)]
     Other(String),
 }
@@ -70,10 +70,10 @@ impl fmt::Display for MemberState {
     }
 }
 
-/// A member, as this node sees it. What this node does not know is `None`.
+/// A member, as this node sees it. A field that this node does not know is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its name; with a suffix where two nodes came to have one name.
+    /// Its name; with a suffix where two nodes were given the same name.
     pub name: String,
     /// Its id, in full.
     pub id: String,
@@ -82,10 +82,12 @@ pub struct Member {
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
-    /// Where it says that it can be found, the best first: `ADDRESS:PORT` or `NAME:PORT`.
+    /// The addresses at which it says that it is reached, the best first: `ADDRESS:PORT` or
+    /// `NAME:PORT`.
     pub addresses: Vec<String>,
-    /// Where it answered the member that admitted it, beside what it says: from there its packets
-    /// came. It is tried last. Empty where it answered at what it says, or was not seen elsewhere.
+    /// Other addresses, from which its packets came and at which it answered the member that
+    /// admitted it. They are tried last. Empty where it answered at one of `addresses`, or was not
+    /// seen elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_at: Vec<String>,
     /// The version of its agent.
@@ -98,7 +100,7 @@ pub struct Member {
     /// The address at which it is reached directly.
     #[serde(default)]
     pub link: Option<String>,
-    /// How long ago it was last heard of, in seconds.
+    /// How long ago this node last heard from it, in seconds.
     pub seen_s: Option<f64>,
     /// Why it is in this state, and what to do.
     pub message: Option<String>,
@@ -115,18 +117,18 @@ pub struct Member {
     /// How far its clock is ahead of its peers' median, in milliseconds, as it says itself.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
-    /// For how long nothing larger than a small packet gets through to it from this node, in seconds,
-    /// though it answers. None where what is large arrives, as far as is known.
+    /// For how long nothing larger than a small packet has got through to it from this node, in
+    /// seconds, although it answers. `None` where large packets arrive, as far as this node knows.
     #[serde(default)]
     pub stalled_s: Option<f64>,
-    /// The states that it is in and that need a person, as it says itself, the gravest first.
+    /// The states of the node that need a person, as it says itself, the gravest first.
     #[serde(default)]
     pub notices: Vec<Told>,
-    /// Whether it may let others in. Not so where it came in beyond the uses of its invitation, or
-    /// by one that did, until it is accepted.
+    /// Whether it may let other nodes in. It may not if it was admitted beyond the number of uses
+    /// of its invitation, or by a member that was, until it is accepted.
     #[serde(default = "yes")]
     pub accepted: bool,
-    /// Why it may not, where it may not.
+    /// Why it may not let other nodes in; `None` where it may.
     #[serde(default)]
     pub unaccepted: Option<String>,
 }
@@ -137,7 +139,7 @@ impl Item for Member {
     }
 }
 
-/// What a version says that does not know the word.
+/// The value for an agent of a version that does not send the field.
 fn yes() -> bool {
     true
 }
@@ -163,7 +165,7 @@ impl Operation for RenameMember {
     }
 }
 
-/// A member that has another name.
+/// A member that was given another name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renamed {
     /// Its name now.
@@ -174,8 +176,8 @@ pub struct Renamed {
     pub was: String,
 }
 
-/// Accepts a member that came in beyond the uses of its invitation: from now on it may let others
-/// in. One that may already stays as it is.
+/// Accepts a member that was admitted beyond the number of uses of its invitation: from now on it
+/// may let other nodes in. A member that may already stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptMember {
@@ -201,18 +203,19 @@ pub struct Accepted {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// Why it was not; none where it was.
+    /// Why it was not accepted before; `None` where it was.
     pub was: Option<String>,
 }
 
-/// Puts a member out of the Data Center, for good. A node that reaches less than half of the members,
-/// itself counted, refuses it as [`super::ErrorCode::NeedsForce`]: it may be the one that is cut off.
+/// Removes a member from the Data Center, for good. A node that reaches less than half of the
+/// members, itself counted, refuses this as [`super::ErrorCode::NeedsForce`], since it may itself
+/// be cut off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveMember {
     /// Which member.
     pub node: String,
-    /// Whether to do so however few this node reaches.
+    /// Whether to remove the member however few members this node reaches.
     #[serde(default, deserialize_with = "flag")]
     pub force: bool,
 }
@@ -228,7 +231,7 @@ impl Operation for RemoveMember {
     }
 }
 
-/// A member that was put out.
+/// A member that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     /// Its name.
@@ -237,7 +240,8 @@ pub struct Removed {
     pub id: String,
     /// [`MemberState::Removed`].
     pub state: MemberState,
-    /// The names of the members that confirmed it; the others will hear of it from these.
+    /// The names of the members that confirmed the removal. The other members will hear of it from
+    /// these.
     pub told: Vec<String>,
 }
 
@@ -266,11 +270,11 @@ pub struct Lag {
     pub id: String,
     /// The digest of the settings that it last said it holds.
     pub digest: Option<String>,
-    /// Whether that is this node's.
+    /// Whether it is the digest of this node, too.
     pub in_sync: bool,
-    /// How old what it said is, in seconds.
+    /// How long ago it said so, in seconds.
     pub age_s: Option<f64>,
-    /// What keeps it from holding the same, where that is known, and what to do.
+    /// Why it does not hold the same, where that is known, and what the operator can do.
     #[serde(default)]
     pub message: Option<String>,
 }

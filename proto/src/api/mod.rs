@@ -1,16 +1,17 @@
 //! What can be asked of an agent: one type per operation, shared by the server and its clients.
 //!
-//! An operation is a struct whose fields are all that it takes. Where each field travels follows
-//! from the operation's own words, so a client and a server cannot disagree about it:
+//! An operation is a struct whose fields are all that it takes. The constants of the operation say
+//! where each field travels, so a client and a server cannot disagree about it:
 //!
 //! - a field named in [`Operation::PATH`] is part of the URL, percent-encoded;
 //! - `if_match` and `last_event_id` are the HTTP headers of those names;
 //! - with GET and DELETE, and where [`Operation::QUERY`] names it, a field is part of the query;
 //! - every other field is a member of the JSON object in the body.
 //!
-//! Outputs are plain: ids, stamps and times are strings, what is unknown is `null`. Clients take
-//! outputs with fields that they do not know, so that an older CLI can talk to a newer agent; the
-//! server refuses requests with fields that it does not know, so that a misspelt one is noticed.
+//! Outputs are plain: ids, stamps and times are strings, and an unknown value is `null`. Clients
+//! accept outputs with fields that they do not know, so that an older CLI can talk to a newer
+//! agent. The server refuses requests with fields that it does not know, so that a misspelt field
+//! is noticed.
 
 pub mod apply;
 pub mod error;
@@ -41,7 +42,7 @@ pub use operation::{
 pub use span::Span;
 pub use wait::{Wait, WaitOutcome};
 
-/// What all paths of this version begin with.
+/// The beginning of all paths of this version.
 pub const ROOT: &str = "/api/v1/";
 
 /// The field, and HTTP header `If-Match`, that makes a write conditional.
@@ -50,14 +51,14 @@ pub const IF_MATCH: &str = "if_match";
 /// The field, and HTTP header `Last-Event-ID`, from which a stream resumes.
 pub const LAST_EVENT_ID: &str = "last_event_id";
 
-/// How long it may take to look: the agent answers from its memory.
+/// How long an operation that only looks may take: the agent answers it from memory.
 pub const LOOKING_MAX: Duration = Duration::from_secs(10);
 
-/// How long it may take to write: a disk that has a fault answers after its own timeout of half a
-/// minute.
+/// How long an operation that writes may take: a faulty disk answers only after its own timeout of
+/// half a minute.
 pub const WRITING_MAX: Duration = Duration::from_secs(60);
 
-/// How long a write waits for the others where its request does not say.
+/// How long a write waits for other nodes if its request gives no timeout.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How large the body of a request may be, in bytes: twice the largest document.
@@ -95,9 +96,9 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 /// A name and the id behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// For people; it can change.
+    /// The name, for people; it can change.
     pub name: String,
-    /// In full; it never changes.
+    /// The id, in full; it never changes.
     pub id: String,
 }
 

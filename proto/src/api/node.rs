@@ -1,4 +1,4 @@
-//! This node: what it is, and how it comes into a Data Center and out of one.
+//! This node: its status, and how it founds, joins and leaves a Data Center.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Status {
     pub node: Node,
     /// How many members are in which state, this node included.
     pub members: MemberCounts,
-    /// What is kept of the settings.
+    /// How much this node keeps of the settings.
     pub settings: SettingsSummary,
     /// The version of the agent.
     pub version: String,
@@ -42,14 +42,15 @@ pub struct Status {
     pub uptime_s: u64,
     /// How many times an agent has started on this node's data.
     pub boot: u64,
-    /// Where other nodes are told to find this one.
+    /// The addresses that this node tells the others.
     pub addresses: Vec<String>,
-    /// What the operator should know before anything else.
+    /// The most urgent notice to the operator.
     pub notice: Option<Notice>,
-    /// All that the operator should know, the most pressing first.
+    /// All notices to the operator, the most urgent first.
     #[serde(default)]
     pub notices: Vec<Notice>,
-    /// How this node's clock stands to the others'; `None` where it was compared with nobody's.
+    /// How this node's clock compares with the clocks of its peers; `None` where it was compared
+    /// with none.
     #[serde(default)]
     pub clock: Option<ClockStatus>,
     /// What the mesh carried since the agent started.
@@ -57,7 +58,7 @@ pub struct Status {
     pub traffic: Traffic,
 }
 
-/// How a node's clock stands to those of its peers.
+/// How a node's clock compares with the clocks of its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockStatus {
     /// How far it is ahead of the peers' median, in milliseconds; negative where it is behind.
@@ -76,8 +77,8 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// Bytes of UDP payload sent.
     pub bytes_out: u64,
-    /// What it did for that, by name: handshakes, dials, datagrams and so on. For diagnosis; the
-    /// names may change between versions.
+    /// Counters of what the mesh did, by name: handshakes, dials, datagrams and so on. They are for
+    /// diagnosis, and the names may change between versions.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -97,39 +98,41 @@ pub struct Node {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemberCounts {
-    /// Answering.
+    /// Members that answer.
     pub alive: u32,
-    /// Not answering, and not given up yet.
+    /// Members that do not answer but are not taken for down yet.
     pub suspect: u32,
-    /// Not answering.
+    /// Members that do not answer and are taken for down.
     pub down: u32,
-    /// Gone of their own will.
+    /// Members that left.
     pub left: u32,
-    /// Put out for good.
+    /// Members that were removed for good.
     pub removed: u32,
 }
 
-/// What is kept of the settings.
+/// How much this node keeps of the settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SettingsSummary {
     /// How many documents there are.
     pub documents: u64,
-    /// Equal on two nodes that hold the same.
+    /// The digest of the settings. It is equal on two nodes that hold the same.
     pub digest: String,
-    /// How much is kept here altogether, in bytes: settings, history, the Data Center's own records.
+    /// How much this node keeps altogether, in bytes: settings, history, the Data Center's own
+    /// records.
     pub bytes: u64,
-    /// How many conflicts nobody has settled yet.
+    /// How many conflicts are not settled yet.
     pub conflicts: u64,
-    /// What takes that room, and how much there may be.
+    /// What takes this room, and how much the settings may take.
     pub room: Room,
 }
 
-/// Something that the operator should know, and what to do about it.
+/// A notice to the operator, with what to do about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// What kind of state it is, in a word: `disk`, `clock`, `peers` and so on; the events that tell
-    /// of its beginning and its end have the same kind. `None` where it is no state that stands.
+    /// The kind of state, in a word: `disk`, `clock`, `peers` and so on. The events that tell its
+    /// beginning and its end have the same kind. `None` where the notice is not about a state that
+    /// lasts.
     #[serde(default)]
     pub kind: Option<String>,
     /// What there is.
@@ -139,7 +142,7 @@ pub struct Notice {
     /// Since when, as RFC 3339.
     #[serde(default)]
     pub since: Option<String>,
-    /// How often it happened since, where it is something that happens again and again.
+    /// How often it has happened since then, where it happens again and again.
     #[serde(default)]
     pub times: u64,
 }
@@ -148,7 +151,7 @@ pub struct Notice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Create {
-    /// What the Data Center shall be called.
+    /// The name of the Data Center.
     pub name: String,
 }
 
@@ -172,25 +175,25 @@ pub struct Created {
     pub node: Named,
 }
 
-/// Joins the Data Center that a token speaks of. This node must be standalone.
+/// Joins the Data Center that a token is for. This node must be standalone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
     /// The Join Information, as `invite` printed it.
     pub token: String,
-    /// What this node shall be called; `None` keeps the name that it has.
+    /// The name that this node asks for; `None` keeps the name that it has.
     #[serde(default)]
     pub name: Option<String>,
-    /// The password, where the token is without its secret.
+    /// The password, where the token does not contain its secret.
     #[serde(default)]
     pub password: Option<String>,
-    /// Whether to take the name over from a member that is down, which is removed by that: for a
-    /// host that was installed anew.
+    /// Whether to take the name over from a member that is down, for a host that was installed
+    /// anew. This removes that member.
     #[serde(default)]
     pub replace: bool,
 }
 
-/// How long joining may take: it asks one seed after the other, of which each may be slow.
+/// How long joining may take: the node asks one seed after the other, and each may be slow.
 const JOINING_MAX: Duration = Duration::from_secs(300);
 
 impl Operation for Join {
@@ -219,14 +222,15 @@ pub struct Joined {
     pub seed: String,
     /// How many members there are now, this node included.
     pub members: u32,
-    /// Whether it was a member before: then it kept everything, and met the seed.
+    /// Whether this node was a member already. Then it kept all its data, and only connected with
+    /// the seed.
     #[serde(default)]
     pub already: bool,
 }
 
-/// Connects with the seeds of Join Information of the Data Center that this node is a member of, for
-/// where neither side finds the other any more. The node keeps everything; whether the invitation
-/// still admits does not matter.
+/// Connects with the seeds of Join Information of the Data Center that this node is a member of. It
+/// is for two sides of which neither finds the other any more. The node keeps all its data, and the
+/// invitation need not be valid any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meet {
@@ -249,14 +253,14 @@ impl Operation for Meet {
     }
 }
 
-/// Whom this node met.
+/// The seeds that this node met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Met {
     /// The Data Center.
     pub datacenter: Named,
     /// The seeds that it is connected with now; at least one.
     pub met: Vec<Named>,
-    /// Those that it is not.
+    /// The seeds that it is not connected with.
     pub missed: Vec<Missed>,
 }
 
@@ -271,12 +275,12 @@ pub struct Missed {
     pub message: String,
 }
 
-/// Leaves the Data Center. The node is standalone afterwards. Where no other member confirms that it
-/// holds what this node holds, it is refused as [`super::ErrorCode::NeedsForce`].
+/// Leaves the Data Center. The node is standalone afterwards. If no other member confirms that it
+/// holds what this node holds, the agent refuses as [`super::ErrorCode::NeedsForce`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Leave {
-    /// Whether to leave whatever is lost by it.
+    /// Whether to leave even if something is lost by it.
     #[serde(deserialize_with = "flag")]
     pub force: bool,
 }
@@ -294,11 +298,11 @@ impl Operation for Leave {
 }
 
 /// Gives this host another identity: a new key, with which it is a new node that has to join. A
-/// member has to leave first. The agent answers, and then starts anew.
+/// member has to leave first. The agent answers, and then restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResetIdentity {
-    /// Must be true: it says what is reset.
+    /// Must be true: it confirms that the identity is reset.
     #[serde(default)]
     pub identity: bool,
 }
@@ -317,11 +321,11 @@ impl Operation for ResetIdentity {
 /// A host with another identity than before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityReset {
-    /// The node that it is; its name is what it takes when it joins.
+    /// The new node; it will ask for this name when it joins.
     pub node: Named,
-    /// The id of the node that it was; `None` where nothing on the disk said so any more.
+    /// The id of the old node; `None` where the disk did not tell it any more.
     pub was: Option<String>,
-    /// The folder on this host that keeps what the node had; `None` where it had nothing.
+    /// The folder on this host that keeps the old node's data; `None` where it had none.
     pub backup: Option<String>,
     /// The file on this host that keeps the old key; `None` where there was none.
     pub old_key: Option<String>,
@@ -330,14 +334,15 @@ pub struct IdentityReset {
 /// How a node left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
-    /// What it left.
+    /// The Data Center that the node left.
     pub datacenter: Named,
-    /// The names of the members that confirmed it; the others will hear of it from these.
+    /// The names of the members that confirmed the departure. The other members will hear of it
+    /// from these.
     pub told: Vec<String>,
-    /// The folder or file on this host that keeps what the node had.
+    /// The folder or file on this host that keeps the node's data.
     pub backup: String,
-    /// What is left to do where nobody confirmed that they heard; `None` where someone did, or there
-    /// was nobody else.
+    /// What the operator still has to do where no member confirmed the departure; `None` where a
+    /// member did, or where there was no other member.
     #[serde(default)]
     pub notice: Option<Notice>,
 }

@@ -13,13 +13,13 @@ use crate::access::{Resource, Right, Verb};
 /// The HTTP method of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Looks.
+    /// Looks at something.
     Get,
-    /// Does.
+    /// Does something.
     Post,
     /// Changes what is there.
     Patch,
-    /// Takes away.
+    /// Takes something away.
     Delete,
 }
 
@@ -45,40 +45,42 @@ impl Method {
     }
 }
 
-/// One thing that can be asked of an agent. It has its line in [`operations!`](super::operations).
+/// One operation that an agent can be asked for. It has its line in
+/// [`operations!`](super::operations).
 pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
     /// How it answers, and with what: [`Whole`], [`Large`], [`Listed`] or [`Streamed`].
     type Answer: Shape;
     /// Its method.
     const METHOD: Method;
     /// Its path below [`ROOT`](super::ROOT). `{field}` stands for one segment, `{*field}` for all
-    /// that follow.
+    /// further segments.
     const PATH: &'static str;
-    /// What the caller must be allowed to do, somewhere at least: whoever may do it nowhere is refused
-    /// before the body is read, which says where.
+    /// The verb that the caller must have on at least one resource. A caller that has it on none is
+    /// refused before the body, which names the resource, is read.
     const VERB: Verb;
     /// The fields that travel in the query although there is a body.
     const QUERY: &'static [&'static str] = &[];
     /// How large the body may be, in bytes.
     const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 
-    /// To what it is to be done. [`Resource::Anywhere`] is for what is [`Listed`] or [`Streamed`], of
-    /// which each item is asked for as well, and for what has [`parts`](Self::parts).
+    /// The resource that the operation is about. It is [`Resource::Anywhere`] for an operation
+    /// whose answer is [`Listed`] or [`Streamed`], since each item is checked as well, and for one
+    /// that has [`parts`](Self::parts).
     fn resource(&self) -> Resource<'_>;
 
-    /// Each of the things that it is about, where these are several: then the caller must have the
-    /// right on each of them, too.
+    /// The resources, for an operation that is about several. The caller must have the verb on each
+    /// of them.
     fn parts(&self) -> Vec<Resource<'_>> {
         Vec::new()
     }
 
-    /// The right that the caller must have: [`VERB`](Self::VERB) there.
+    /// The right that the caller must have: [`VERB`](Self::VERB) on [`resource`](Self::resource).
     fn right(&self) -> Right<'_> {
         Self::VERB.on(self.resource())
     }
 
-    /// How long an answer may take to begin: what only looks is answered from memory. A client that
-    /// has waited so long takes the agent for one that hangs.
+    /// How long an answer may take to begin; an operation that only looks is answered from memory.
+    /// A client that has waited longer assumes that the agent hangs.
     fn patience(&self) -> Duration {
         if Self::METHOD.only_looks() { LOOKING_MAX } else { WRITING_MAX }
     }
@@ -88,21 +90,21 @@ pub trait Operation: InTable + Serialize + DeserializeOwned + Send + 'static {
         200
     }
 
-    /// What the thing is known by, so that a later write can say what it has seen (HTTP header `ETag`). Lists and
-    /// streams have none.
+    /// The stamp of what the answer shows (HTTP header `ETag`), so that a later write can say which
+    /// state it has seen. Lists and streams have none.
     fn stamp(_output: &Output<Self>) -> Option<&str> {
         None
     }
 }
 
-/// What a client has of an operation's answer once it has all of it; of a stream, one item.
+/// The value that a client reads from an operation's whole answer; of a stream, one item.
 pub type Output<O> = <<O as Operation>::Answer as Shape>::Output;
 
 /// How an operation answers.
 pub trait Shape: 'static {
-    /// What a client has once it has all of it; of a stream, one item.
+    /// The value that a client reads from the whole answer; of a stream, one item.
     type Output: Serialize + DeserializeOwned + Send + 'static;
-    /// The same as a value.
+    /// The kind of this answer, as a value.
     const KIND: Kind;
 }
 
@@ -119,11 +121,11 @@ pub enum Kind {
     Streamed,
 }
 
-/// One thing, which is small, or is told whatever its size, since it was done.
+/// One value. It is small, or it tells the result of a write and is sent whatever its size.
 #[derive(Debug)]
 pub struct Whole<T>(PhantomData<T>);
 
-/// One thing that may be large. It is made when there is room for it.
+/// One value that may be large. The agent makes it when it has room for it.
 #[derive(Debug)]
 pub struct Large<T>(PhantomData<T>);
 
@@ -132,19 +134,20 @@ pub struct Large<T>(PhantomData<T>);
 pub struct Listed<T>(PhantomData<T>);
 
 /// Server-sent events, one after the other, without an end of their own unless the operation's
-/// fields ask for one. Each tells [`Told`](super::events::Told), with the place that a client gives
-/// back as `Last-Event-ID` to go on behind it.
+/// fields ask for one. Each event tells a [`Told`](super::events::Told), with the place that a
+/// client gives back as `Last-Event-ID` to go on after it.
 #[derive(Debug)]
 pub struct Streamed<T>(PhantomData<T>);
 
-/// Something that an answer is made of.
+/// A value that an answer is made of.
 pub trait Part: Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Part for T {}
 
 /// An item of a list or a stream.
 pub trait Item: Part {
-    /// What the caller must have to be shown it; `None` where that is what the call itself took.
+    /// The right that the caller must have to be shown the item; `None` where the right for the
+    /// operation is enough.
     fn right(&self) -> Option<Right<'_>>;
 }
 

@@ -19,8 +19,8 @@ pub type Fields = BTreeMap<String, Value>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListDocuments {
-    /// Only those whose path begins so, letter by letter: `g` for `g1` and `gateway/lan`,
-    /// `storage/` for all below storage.
+    /// Lists only documents whose path begins with this text, letter by letter: `g` for `g1` and
+    /// `gateway/lan`, `storage/` for all below storage.
     pub prefix: String,
     /// Whether to tell of each field who wrote it and when.
     #[serde(deserialize_with = "flag")]
@@ -93,14 +93,15 @@ impl Operation for GetDocument {
     }
 }
 
-/// A document with what it is known by.
+/// A document with its stamp and its `etag`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StampedDocument {
     /// Where it is.
     pub path: String,
     /// The stamp of its newest change.
     pub stamp: String,
-    /// What changes with each change that speaks for it: by which a write can say what it has seen.
+    /// A text that differs after each change of the document. A later write gives it back in
+    /// `if_match`, to say which state it has seen.
     #[serde(default)]
     pub etag: String,
     /// What it holds.
@@ -185,13 +186,13 @@ impl Operation for RemoveDocument {
     }
 }
 
-/// Makes a document what it was right after an earlier change, by a change of its own.
+/// Makes a document what it was right after an earlier change. This is a new change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revert {
     /// Where it is.
     pub path: String,
-    /// The stamp of that change, as the history tells it.
+    /// The stamp of the earlier change, as the history tells it.
     pub stamp: String,
     /// On how many nodes the change must be before the answer.
     #[serde(default)]
@@ -221,7 +222,7 @@ impl Operation for Revert {
     }
 }
 
-/// What a write did. It is on this node's disk, however far it came while the caller waited.
+/// What a write did. The write is on this node's disk, even if no other node has it yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteOutcome {
     /// The document.
@@ -231,26 +232,26 @@ pub struct WriteOutcome {
     /// Its `etag` now.
     #[serde(default)]
     pub etag: String,
-    /// Whether anything was written; a write that would change nothing is none.
+    /// Whether anything was written; a write that would change nothing is not made.
     pub changed: bool,
-    /// How far it came.
+    /// On how many nodes the change is.
     pub wait: WaitOutcome,
 }
 
-/// How long a write may take that waits for others.
+/// How long a write that waits for other nodes may take.
 pub(super) fn waiting(wait: Wait, timeout: Option<Span>) -> Duration {
     let for_others = timeout.map_or(WAIT_DEFAULT, Span::duration);
     WRITING_MAX + if wait == Wait::Local { Duration::ZERO } else { for_others }
 }
 
 impl WriteOutcome {
-    /// 200 where all that were asked for have it, else 202: accepted, and on its way.
+    /// 200 where as many nodes as asked for have the change, else 202: accepted, and on its way.
     fn http_status(&self) -> u16 {
         if self.wait.met { 200 } else { 202 }
     }
 }
 
-/// Tells what was written to a document, the newest first.
+/// Tells the changes of a document, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GetHistory {
@@ -286,23 +287,24 @@ pub struct HistoryEntry {
     /// What it took away.
     #[serde(default)]
     pub unset: Vec<String>,
-    /// Fields that it set to values which history has let go.
+    /// Fields that it set to values that the history no longer keeps.
     #[serde(default)]
     pub left_out: Vec<String>,
     /// Whether it took the whole document away.
     pub removed: bool,
-    /// Whether any of it still shows.
+    /// Whether any part of the change still shows in the document.
     pub current: bool,
 }
 
 impl Item for HistoryEntry {
     fn right(&self) -> Option<Right<'_>> {
-        // It is of the document that was asked for.
+        // The entry is of the document that was asked for, on which the operation needed the same
+        // right.
         None
     }
 }
 
-/// Lists the conflicts that nobody has settled yet, by path and field.
+/// Lists the conflicts that are not settled yet, by path and field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListConflicts {}
@@ -318,7 +320,8 @@ impl Operation for ListConflicts {
     }
 }
 
-/// Edits of one field of which none knew of the other. Setting the field again settles it.
+/// Edits of one field that were made without knowing of each other. Setting the field again settles
+/// the conflict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
     /// The document.
@@ -327,7 +330,7 @@ pub struct Conflict {
     pub field: String,
     /// The edit that shows.
     pub winner: Edit,
-    /// The edits that do not.
+    /// The edits that do not show.
     pub losers: Vec<LosingEdit>,
 }
 
@@ -340,7 +343,7 @@ impl Item for Conflict {
 /// One edit of one field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Edit {
-    /// The stamp of its change.
+    /// The stamp of the change that it was part of.
     pub stamp: String,
     /// The value; `None` where the edit took the field away.
     pub value: Option<Value>,
@@ -352,7 +355,7 @@ pub struct Edit {
     pub at: String,
 }
 
-/// An edit that lost, with all that was written along with it.
+/// An edit that lost, with everything that was written together with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LosingEdit {
     /// The edit.
@@ -378,24 +381,26 @@ pub struct WrittenChange {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Room {
-    /// What lives: the changes of which a value shows, or is in a conflict. This counts.
+    /// The changes of which a value shows in a document or is in a conflict. The limit is for
+    /// these.
     pub live_bytes: u64,
-    /// How much may live; a write that would have more is refused.
+    /// The limit for `live_bytes`; a write that would exceed it is refused.
     pub limit_bytes: u64,
-    /// Superseded changes. The oldest go by themselves where what lives needs the room.
+    /// Superseded changes. The oldest are dropped where `live_bytes` needs the room.
     pub history_bytes: u64,
-    /// What remains of what was removed, to hold down older edits that come late.
+    /// Markers that remain of removed documents and fields, so that an older edit that arrives late
+    /// does not bring them back.
     pub marker_bytes: u64,
     /// The Data Center's own records: members, invitations.
     pub record_bytes: u64,
-    /// What is kept free for those, and for repairs where the settings are full.
+    /// The room that is kept free for these records, and for repairs where the settings are full.
     pub reserve_bytes: u64,
     /// The journal on this node's disk.
     pub journal_bytes: u64,
 }
 
-/// Forgets the history of the settings on this node, and rewrites its journal without what no
-/// longer counts.
+/// Forgets the history of the settings on this node, and rewrites its journal without the changes
+/// that are no longer needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompactSettings {}

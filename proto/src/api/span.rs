@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The longest span: ten thousand days. It keeps sums with the present far from any overflow.
+/// The longest span: ten thousand days. With this bound, adding a span to the present time cannot
+/// overflow.
 const SPAN_MAX: Duration = Duration::from_secs(10_000 * 24 * 3600);
 
 /// The units, the largest first, in milliseconds. A number alone counts seconds.
@@ -21,21 +22,21 @@ pub struct Span(Duration);
 /// Why a text is not a span.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
-    /// It is written differently.
+    /// The text is not in the form of a span.
     #[error("a span of time such as 90s, 15m, 24h, 7d or 1h30m was expected, not {0:?}")]
     Malformed(String),
-    /// It is longer than ten thousand days.
+    /// The span is longer than ten thousand days.
     #[error("{0:?} is longer than 10000d")]
     TooLong(String),
 }
 
 impl Span {
-    /// A span of whole seconds, cut to the longest there is.
+    /// A span of whole seconds, at most ten thousand days.
     pub fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds).min(SPAN_MAX))
     }
 
-    /// The span as the clocks count it.
+    /// The span as a [`Duration`].
     pub const fn duration(self) -> Duration {
         self.0
     }
@@ -45,7 +46,7 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        // What is quoted back is cut, since it may come from anywhere.
+        // The text that the error quotes is cut, since it may come from anywhere.
         let quoted = || text.chars().take(40).collect::<String>();
         let malformed = || SpanError::Malformed(quoted());
         let mut total_ms: u64 = 0;
@@ -98,7 +99,7 @@ impl Serialize for Span {
     }
 }
 
-/// Text, or a number of seconds.
+/// Reads a text, or a number of seconds.
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;

@@ -1,12 +1,14 @@
 //! The one table of all operations.
 //!
-//! Whatever does something for each operation walks it: the router, the tests of the contract. A type
-//! that is not in it is no [`Operation`](super::Operation), so that none can be left out.
+//! The router and the tests of the contract, which do something for each operation, walk this
+//! table. A type that is not in it cannot be an [`Operation`](super::Operation), so that no
+//! operation can be left out.
 
-/// Calls a macro with the types of all operations, in the order in which they are told to people.
+/// Calls a macro with the types of all operations, in the order in which they are shown to people.
 ///
-/// `operations!(each)` becomes `each! { Type, Type, ... }`; what stands behind the name is handed on
-/// before them: `operations!(each, some words)` becomes `each! { some words; Type, Type, ... }`.
+/// `operations!(each)` becomes `each! { Type, Type, ... }`. Tokens after the name are passed on
+/// before the types: `operations!(each, some words)` becomes
+/// `each! { some words; Type, Type, ... }`.
 ///
 /// ```
 /// use peerage_proto::api::{Operation, operations};
@@ -56,7 +58,7 @@ macro_rules! operations {
     };
 }
 
-/// That a type has its line in the table. Only the table says so.
+/// Marks a type that has its line in the table. Only the table implements it.
 pub trait InTable {}
 
 macro_rules! are_in_table {

@@ -16,13 +16,13 @@ pub enum Wait {
     Majority,
     /// On all members that are not removed.
     All,
-    /// On so many.
+    /// On this many nodes.
     Nodes(u32),
 }
 
 impl Wait {
-    /// On how many of `of` nodes the write must be; never fewer than one. More than there are can
-    /// be asked for, and is then not met.
+    /// On how many of `of` nodes the write must be; never fewer than one. A caller may ask for more
+    /// nodes than there are, and the wait is then not met.
     pub fn needed(self, of: u32) -> u32 {
         match self {
             Self::Local => 1,
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// How far a write came while its caller waited.
+/// How many nodes a write reached while its caller waited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitOutcome {
     /// What was asked for.
@@ -102,11 +102,12 @@ pub struct WaitOutcome {
     pub reached: u32,
     /// How many members there are that are not removed, this one included.
     pub of: u32,
-    /// Whether that is as many as were asked for.
+    /// Whether `reached` is as many as were asked for.
     pub met: bool,
     /// The names of the members that have not confirmed it yet.
     pub missing: Vec<String>,
-    /// What is known of why they have not, each with its name and what to do.
+    /// Why they have not, as far as this node knows, each with the member's name and what the
+    /// operator can do.
     #[serde(default)]
     pub reasons: Vec<String>,
 }
