@@ -82,7 +82,7 @@ impl Reach {
 pub struct Sight {
     /// How many members it reaches.
     pub reach: Reach,
-    /// Why it may itself be the one that is cut off.
+    /// Why this node itself may be cut off; `None` where nothing suggests it.
     pub isolation: Option<Isolation>,
 }
 

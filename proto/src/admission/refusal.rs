@@ -91,7 +91,7 @@ pub enum Refusal {
         name: String,
         /// The beginning of the holder's id.
         holder: String,
-        /// What is known of it.
+        /// What the member that was asked knows of that member.
         why: String,
         /// The addresses at which that member is reached.
         addresses: Vec<String>,
@@ -103,7 +103,7 @@ pub enum Refusal {
         name: String,
         /// The beginning of the holder's id.
         holder: String,
-        /// What is known of it.
+        /// What the member that was asked knows of that member.
         why: String,
     },
     /// The invitation is for other names.

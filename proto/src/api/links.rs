@@ -65,7 +65,7 @@ pub struct PeerLinks {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// What is known of it.
+    /// What this node knows of the member.
     pub state: MemberState,
     /// The address in use; `None` where there is no connection.
     pub address: Option<String>,

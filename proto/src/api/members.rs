@@ -77,7 +77,7 @@ pub struct Member {
     pub name: String,
     /// Its id, in full.
     pub id: String,
-    /// What is known of it.
+    /// What this node knows of the member.
     pub state: MemberState,
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
