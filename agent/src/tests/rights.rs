@@ -52,8 +52,8 @@ fn each_operation_is_allowed_to_those_to_whom_the_contract_allows_it() {
     assert!(asked > 200, "{asked}");
 }
 
-/// `Resource::Anywhere` holds wherever the caller has the verb, so only operations that check each
-/// item by itself may ask for it.
+/// `Resource::Anywhere` holds wherever the caller has the verb, so only an operation whose items or
+/// parts are checked one by one may ask for it.
 #[test]
 fn only_what_is_shown_item_by_item_is_asked_for_anywhere() {
     macro_rules! each {
