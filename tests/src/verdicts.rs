@@ -11,9 +11,9 @@ const TELLS: Duration = Duration::from_secs(10);
 /// One node's word on another one.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Who says it.
+    /// The node that says it.
     pub by: String,
-    /// Of whom.
+    /// The node that it is about.
     pub of: String,
     /// `alive`, `suspect`, `down`, `stopped`.
     pub kind: String,
@@ -73,7 +73,7 @@ impl Verdicts {
         &self.all
     }
 
-    /// Those of a kind, of what was read.
+    /// The verdicts of this kind among those that were read.
     pub fn of_kind(&self, kind: &str) -> Vec<&Verdict> {
         self.all.iter().filter(|verdict| verdict.kind == kind).collect()
     }

@@ -1,4 +1,4 @@
-//! How soon all know that one is gone.
+//! How soon all agents know that one of them is gone.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,8 +8,9 @@ use peerage_tests::Lab;
 use crate::comparison::{Figures, Unit};
 use crate::side::{Side, all_present, others, until_present, victims};
 
-/// For how long a cable stays out. A Serf that is cut off doubts itself more and more and so comes to
-/// its last verdict only after minutes where members are many, so that is not waited for.
+/// For how long a cable stays out. Where members are many, a Serf that is cut off doubts itself
+/// more and more and comes to its last verdict only after minutes, so the bench does not wait for
+/// that.
 const CABLE_OUT: Duration = Duration::from_secs(30);
 
 /// One agent is told to stop, in every run another one.
