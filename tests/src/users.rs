@@ -46,7 +46,7 @@ impl User {
     /// Connects as this user.
     ///
     /// # Errors
-    /// As the kernel has it.
+    /// What the kernel says.
     pub fn connect(self, socket: &Path) -> io::Result<UnixStream> {
         if self == Self::ROOT {
             return UnixStream::connect(socket);

@@ -50,7 +50,7 @@ impl Verdicts {
     /// events: where more may happen this must be asked in between.
     ///
     /// # Panics
-    /// When an agent does not tell, or no longer knows what came after the last time.
+    /// When an agent does not answer, or no longer keeps the events since the last time.
     #[track_caller]
     pub fn read(&mut self, agents: &[Agent]) -> &[Verdict] {
         for (agent, last) in agents.iter().zip(&mut self.read) {

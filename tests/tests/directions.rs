@@ -192,7 +192,7 @@ fn against(module: &str, text: &str, graph: &Table, rules: Option<&Table>) -> Ve
 fn used(module: &str, text: &str, graph: &Table) -> BTreeSet<String> {
     let text = code(text);
     let mut used = heads(&text, "crate::");
-    // One step up from a top module is the crate.
+    // In a top module, `super` is the crate.
     used.extend(heads(&text, "super::"));
     used.retain(|name| {
         name != module && (graph.contains_key(name) || ROOTS.contains(&name.as_str()))

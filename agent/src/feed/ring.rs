@@ -67,7 +67,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// A ring of things, and those who follow it. Cloning shares it.
+/// A ring of things with its followers. Cloning shares it.
 pub struct Feed<T> {
     boot: u64,
     /// How many bytes a thing takes, about.

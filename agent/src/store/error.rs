@@ -20,7 +20,7 @@ pub enum StoreError {
     InUse {
         /// The data folder.
         folder: PathBuf,
-        /// Who holds it, where that could be read.
+        /// The process that holds it, where that could be read.
         pid: Option<u32>,
     },
     /// The data folder, or a file in it, is another user's.

@@ -115,7 +115,8 @@ impl NewKey {
     }
 }
 
-/// Puts the new key in its place; the one that was there is kept under a name of its own, for good.
+/// Gives the new key its final name; the key that was there is kept for good, under a name of its
+/// own.
 pub(super) fn publish(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
     let (path, fresh) = (folder.join(NAME), folder.join(FRESH));
     let kept = keep(folder)?;

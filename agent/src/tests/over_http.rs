@@ -1,4 +1,4 @@
-//! What HTTP promises to those who speak it themselves.
+//! What HTTP promises to programs that speak it themselves.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

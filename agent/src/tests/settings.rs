@@ -186,7 +186,8 @@ async fn conflicts_show_both_edits_and_the_whole_change_that_lost() {
         set: [("size".to_owned(), json!(value)), ("by".to_owned(), json!(value % 2))].into(),
         ..SetFields::default()
     };
-    // Both write before either hears of the other; should one be faster, they try again.
+    // Both members write before either hears of the other's write. Should one be faster, they try
+    // again.
     let contested = async {
         for value in (0..).step_by(2) {
             tokio::join!(first.ask_inside(set(value)), second.ask_inside(set(value + 1)));

@@ -48,7 +48,7 @@ const ORDERS_MAX: usize = 8;
 /// Looks at this host's network. A simulation says what there is to see.
 pub type NetworkLook = fn() -> Network;
 
-/// Who says where this node is reached.
+/// The source that says where this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The operator, while the agent ran.
@@ -64,7 +64,7 @@ pub enum Origin {
 /// Where this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLinks {
-    /// Who says so.
+    /// The source of these links.
     pub origin: Origin,
     /// The best first; never empty.
     pub links: Vec<OwnLink>,

@@ -13,7 +13,7 @@ use crate::side::{Side, all_present, others, until_present, victims};
 /// that.
 const CABLE_OUT: Duration = Duration::from_secs(30);
 
-/// One agent is told to stop, in every run another one.
+/// Measures the goodbye of one agent, in every run another one's.
 pub(crate) fn goodbye(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let mut measured = Vec::new();
@@ -29,7 +29,7 @@ pub(crate) fn goodbye(side: &mut impl Side, runs: usize, figures: &mut Figures) 
     figures.add("a goodbye, until all others know", Unit::Seconds, measured);
 }
 
-/// One agent is killed, in every run another one.
+/// Measures the death of one agent, in every run another one's.
 pub(crate) fn kill(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let mut measured = Vec::new();
@@ -44,7 +44,7 @@ pub(crate) fn kill(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     figures.add("kill -9, until all survivors say down", Unit::Seconds, measured);
 }
 
-/// One host's cable is pulled and put back, in every run another one's.
+/// Measures the cut of one host's cable and its return, in every run another host's.
 pub(crate) fn cable(side: &mut impl Side, lab: &Lab, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let (mut down, mut back) = (Vec::new(), Vec::new());

@@ -38,7 +38,7 @@ const LATENCY_MIN: Duration = Duration::from_millis(1);
 const LATENCY_CALM: Duration = Duration::from_millis(30);
 const LATENCY_WORST: Duration = Duration::from_millis(300);
 
-/// How many hosts there are at least and at most, without the one that nobody lets in.
+/// How many hosts there are at least and at most, without the stranger, which nobody lets in.
 const HOSTS: (u64, u64) = (3, 7);
 
 /// How long an agent may take to start.
