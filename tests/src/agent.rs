@@ -19,7 +19,7 @@ use crate::netlab::Namespace;
 use crate::patience::{SOON, eventually};
 use crate::process;
 
-/// How much of its log an agent shows when its test fails.
+/// How many bytes at the end of its log an agent gives to its test, and shows when the test fails.
 const LOG_TAIL_BYTES: u64 = 6000;
 
 /// How long a graceful stop may take.
@@ -31,7 +31,8 @@ pub struct Agent {
     name: String,
     home: TempDir,
     data: PathBuf,
-    /// Where it listens. Kept over restarts, since the others know it by this.
+    /// The port that it listens on. It is kept over restarts, since the others know the agent by
+    /// it.
     port: Option<u16>,
     /// The address that it listens on.
     host: String,
@@ -172,7 +173,7 @@ impl Agent {
     /// The thread that starts it must outlive it: the agent dies with that thread.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
-        // A file of its own, so that the host's does not count.
+        // The agent gets a configuration file of its own, so that the host's does not count.
         fs::write(self.config_path(), &self.config).expect("a folder of the test can be written");
         let mut command = self.command();
         let log = File::options().create(true).append(true).open(self.log_path());
@@ -243,7 +244,7 @@ impl Agent {
         self.signal(Signal::TERM);
     }
 
-    /// Waits until it has ended that was told to stop.
+    /// Waits until an agent that was told to stop has ended.
     ///
     /// # Panics
     /// As [`Agent::stop`].
@@ -378,7 +379,7 @@ impl Agent {
         self.client().events(path, None).expect("it streams")
     }
 
-    /// The end of its log.
+    /// The end of its log, at most `LOG_TAIL_BYTES`.
     pub fn log(&self) -> String {
         let Ok(mut file) = File::open(self.log_path()) else { return String::new() };
         let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);

@@ -109,22 +109,22 @@ impl Client {
         Self { socket: socket.into() }
     }
 
-    /// Looks.
+    /// Asks with GET, which only looks.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         self.ask("GET", path, None)?.success()
     }
 
-    /// Does.
+    /// Asks with POST, which does something.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask("POST", path, Some(body))?.success()
     }
 
-    /// Changes what is there.
+    /// Asks with PATCH, which changes what is there.
     pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask("PATCH", path, Some(body))?.success()
     }
 
-    /// Takes away.
+    /// Asks with DELETE, which takes something away.
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.ask("DELETE", path, None)?.success()
     }
@@ -173,10 +173,10 @@ impl Connection {
         Self::over(UnixStream::connect(socket)?)
     }
 
-    /// Speaks over a connection that is there.
+    /// Speaks over a connection that is open already.
     ///
     /// # Errors
-    /// It takes no timeout.
+    /// The connection takes no timeout.
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Self { stream: BufReader::new(stream) })
@@ -197,7 +197,7 @@ impl Connection {
     /// Reads the answer to what was sent.
     ///
     /// # Errors
-    /// It broke off, or is not HTTP.
+    /// The answer broke off, or is not HTTP.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let (status, headers) = self.head()?;
         let body = self.body(&headers)?;
@@ -387,7 +387,7 @@ mod tests {
         assert!(events.next(bound).is_none(), "the stream has ended");
     }
 
-    /// Asks something of a socket that answers this.
+    /// Asks something of a socket that answers with `text`.
     fn answered<T>(text: &str, ask: impl FnOnce(Client) -> T) -> T {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");

@@ -1,6 +1,6 @@
-//! What is made of measured figures.
+//! Statistics of measured figures.
 
-/// The value below which this share of the measured lies; the share is between 0 and 1.
+/// The value below which this share of the measured values lies; the share is between 0 and 1.
 ///
 /// # Panics
 /// When nothing was measured.
@@ -12,8 +12,8 @@ pub fn quantile<T: Copy + PartialOrd>(measured: &[T], share: f64) -> T {
 }
 
 /// The exponent `e` of the growth `cost = c * size^e` that fits best, by least squares over the
-/// logarithms: 0 does not grow, 1 doubles with twice the size. `None` without two sizes of which
-/// something positive was measured.
+/// logarithms: 0 does not grow, 1 doubles with twice the size. `None` unless a positive cost was
+/// measured at two sizes.
 pub fn growth(measured: &[(f64, f64)]) -> Option<f64> {
     let logs = measured.iter().filter(|(size, cost)| *size > 0.0 && *cost > 0.0);
     let logs: Vec<_> = logs.map(|(size, cost)| (size.ln(), cost.ln())).collect();

@@ -120,7 +120,7 @@ impl Fleet {
         });
     }
 
-    /// The agents of these indices do not run any more, killed in this order.
+    /// Kills the agents with these indices, in this order.
     pub fn kill(&mut self, indices: &[usize]) {
         indices.iter().for_each(|&i| self.0[i].kill());
     }
@@ -135,7 +135,8 @@ impl Fleet {
         self.0.remove(index)
     }
 
-    /// Looks at each, and names the ones that are not as expected.
+    /// Looks at each agent, and returns the names of those that are not as expected, with what was
+    /// seen.
     fn each(&self, look: impl Fn(&Agent) -> Result<(), Value>) -> Result<(), Vec<Value>> {
         let named = |agent: &Agent| look(agent).err().map(|seen| json!([agent.name(), seen]));
         let wrong: Vec<_> = self.0.iter().filter_map(named).collect();

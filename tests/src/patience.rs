@@ -35,7 +35,7 @@ pub fn eventually<T, E: Debug>(
     }
 }
 
-/// Looks until `right` holds, where what is looked at is also what a failure shows.
+/// Looks until `right` holds for what is seen. A failure shows what was seen last.
 ///
 /// # Panics
 /// As [`eventually`].

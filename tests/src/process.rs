@@ -33,7 +33,8 @@ pub fn network_bytes(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
     let cards = text.lines().filter_map(|line| line.split_once(':'));
     let cards = cards.filter(|(card, _)| card.trim() != "lo");
-    // Eight figures of what came in, of which the first counts bytes, then those of what went out.
+    // A line has eight figures of what came in, then those of what went out. The first figure of
+    // each counts bytes.
     let bytes = cards.flat_map(|(_, figures)| {
         let figures: Vec<_> = figures.split_whitespace().collect();
         [0, 8].map(|at| figures.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(f64::NAN))

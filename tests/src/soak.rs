@@ -1,4 +1,5 @@
-//! Whether there is time for tests that prove something by how long it holds.
+//! How long tests run that prove something by how long it holds: a short form, and a long one on
+//! request.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Hosts without an invitation that do to an agent what they can: what the benches measure under,
-//! and the tests hold out against.
+//! Hosts without an invitation that attack an agent. The benches measure under these attacks, and
+//! the tests check that an agent holds out.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::Agent;
 
-/// Where strangers speak from that have one address: not where the agents of the tests are.
+/// The address of strangers that have only one; no agent of the tests has it.
 pub const STRANGERS_AT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
-/// From how many addresses many strangers speak: more than the agent has places (256) for callers
-/// that have not said who they are, or for joiners without an invitation, so that each address can
-/// hold one and all are taken.
+/// How many addresses many strangers have: more than the agent has places (256) for callers that
+/// have not said who they are, or for joiners without an invitation, so that each address can hold
+/// one place and all places are taken.
 pub const MANY_SOURCES: usize = 320;
 
 /// How many connections strangers hold or begin at once, all together and from each address.
@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub enum Attack {
     /// They hold as many connections on the join protocol as they can, and say nothing.
     Silence,
-    /// They hold as many, and send on each what its windows take.
+    /// They hold as many connections, and send on each what its windows take.
     Windows,
     /// They begin handshakes and hang up, as fast as they can.
     Handshakes,
@@ -138,7 +138,8 @@ async fn act(attack: Attack, connection: &Connection) {
         Attack::Windows => {
             let fill = async {
                 let (mut send, _recv) = connection.open_bi().await?;
-                // The first bytes say that more is to come than is taken.
+                // The first bytes are an empty frame, which the agent refuses; it does not take the
+                // rest.
                 send.write_all(&vec![0; 4 * 1024 * 1024]).await?;
                 Ok::<_, Box<dyn std::error::Error>>(())
             };

@@ -16,7 +16,7 @@ use crate::client::{Answer, Connection};
 use crate::patience::SOON;
 use crate::{Agent, Ran, binary, command, skipped};
 
-/// The first of the numbers that our users have; nobody else has them.
+/// The first of the ids that our users have; no other user has them.
 const FIRST: u32 = 61_000;
 
 /// A user without any rights on this host, or root.
@@ -46,7 +46,7 @@ impl User {
     /// Connects as this user.
     ///
     /// # Errors
-    /// As the kernel has it.
+    /// What the kernel says.
     pub fn connect(self, socket: &Path) -> io::Result<UnixStream> {
         if self == Self::ROOT {
             return UnixStream::connect(socket);
@@ -64,13 +64,14 @@ impl User {
         })
     }
 
-    /// Connects so often, and says nothing. Who is refused at once is not counted.
+    /// Opens so many connections, and sends nothing. Connections that are refused at once are left
+    /// out.
     pub fn idle(self, agent: &Agent, connections: usize) -> Vec<UnixStream> {
         let socket = agent.socket();
         (0..connections).filter_map(|_| self.connect(&socket).ok()).collect()
     }
 
-    /// Asks for this so often, and reads nothing.
+    /// Sends this request on so many connections, and reads no answer.
     pub fn unread(self, agent: &Agent, path: &str, times: usize) -> Vec<UnixStream> {
         let request = format!("GET /api/v1/{path} HTTP/1.1\r\nHost: peerage\r\n\r\n");
         let mut open = self.idle(agent, times);
@@ -78,7 +79,7 @@ impl User {
         open
     }
 
-    /// Looks, on a connection of its own.
+    /// Asks with GET, on a connection of its own.
     ///
     /// # Errors
     /// The connection broke.
@@ -98,7 +99,7 @@ impl User {
 /// Whether something has come that was not read.
 ///
 /// # Panics
-/// When the connection is none.
+/// When the socket cannot be set to block or not to.
 pub fn is_answered(stream: &UnixStream) -> bool {
     stream.set_nonblocking(true).expect("a socket is as it was");
     let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -107,7 +108,7 @@ pub fn is_answered(stream: &UnixStream) -> bool {
     peeked.is_ok()
 }
 
-/// The first line that comes; nothing where none does.
+/// The first line that comes; empty where none does.
 ///
 /// # Panics
 /// When the connection takes no timeout.
@@ -121,7 +122,8 @@ pub fn first_line(mut stream: &UnixStream) -> String {
     String::from_utf8(line).expect("a socket is as it was")
 }
 
-/// An agent that other users of this host reach; `None`, and said, where there can be none.
+/// An agent that other users of this host reach. `None`, with a word on it, where there can be
+/// none.
 pub fn open_agent() -> Option<Agent> {
     if User::nth(0).is_none() {
         skipped("only root can be other users of the host");

@@ -11,9 +11,9 @@ const TELLS: Duration = Duration::from_secs(10);
 /// One node's word on another one.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Who says it.
+    /// The node that says it.
     pub by: String,
-    /// Of whom.
+    /// The node that it is about.
     pub of: String,
     /// `alive`, `suspect`, `down`, `stopped`.
     pub kind: String,
@@ -50,7 +50,7 @@ impl Verdicts {
     /// events: where more may happen this must be asked in between.
     ///
     /// # Panics
-    /// When an agent does not tell, or no longer knows what came after the last time.
+    /// When an agent does not answer, or no longer keeps the events since the last time.
     #[track_caller]
     pub fn read(&mut self, agents: &[Agent]) -> &[Verdict] {
         for (agent, last) in agents.iter().zip(&mut self.read) {
@@ -73,7 +73,7 @@ impl Verdicts {
         &self.all
     }
 
-    /// Those of a kind, of what was read.
+    /// The verdicts of this kind among those that were read.
     pub fn of_kind(&self, kind: &str) -> Vec<&Verdict> {
         self.all.iter().filter(|verdict| verdict.kind == kind).collect()
     }

@@ -1,16 +1,17 @@
-//! More nodes than an invitation admits, let in by two members that did not hear each other: all are
-//! told, and those that came beyond let nobody in until somebody accepts them.
+//! Two members that did not hear each other admit more nodes than an invitation allows: all members
+//! are told of the surplus node, and it lets nobody in until somebody accepts it.
 
 use peerage_tests::patience::{LATER, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
-/// `pve-1` and `pve-2` founded it; by one invitation for one, `pve-3` came in by the first while the
-/// second was away, and then `pve-4` by the second while those were. All run. The token is by `pve-4`,
-/// which made it before it could know.
+/// `pve-1` and `pve-2` have founded a Data Center. An invitation for one node let `pve-3` in at
+/// `pve-1` while `pve-2` was away, and then `pve-4` at `pve-2` while `pve-1` and `pve-3` were away.
+/// Now all four run. The returned token is by `pve-4`, which made it before it could know that it
+/// is one too many.
 fn with_one_too_many() -> (Fleet, String) {
     let mut fleet = Fleet::found(2);
     let token = fleet[0].invite(json!({"uses": 1}));
@@ -22,7 +23,7 @@ fn with_one_too_many() -> (Fleet, String) {
     fleet[1].restart();
     let fourth = Agent::start("pve-4");
     fourth.join(&token).expect("the second has not heard of the first to come");
-    // Its invitation names the second, too, which is to refuse it as the fourth itself does.
+    // The token of `pve-4` must name `pve-2`, too, which has to refuse it as `pve-4` itself does.
     until("it sees the second", LATER, || fourth.state_of("pve-2"), |state| state == "alive");
     let of_fourth = fourth.invite(json!({"uses": "any"}));
     fleet[0].restart();
@@ -46,7 +47,7 @@ fn who_came_beyond_the_uses_is_told_everywhere_and_lets_nobody_in_until_it_is_ac
             assert_eq!(self::row(agent, other)["accepted"], true);
         }
         let told = || agent.cli(&["events"]).exits(0).stdout;
-        // The newcomer may have known it before it could tell.
+        // `pve-4` may have known this before it could tell of it as an event.
         if agent.name() != "pve-4" {
             until("it is an event", LATER, told, |told| told.contains("unaccepted"));
         }
@@ -75,7 +76,7 @@ fn who_came_beyond_the_uses_is_told_everywhere_and_lets_nobody_in_until_it_is_ac
     fleet[0].cli(&["members"]).exits(0);
 }
 
-/// It had made an invitation before it could know.
+/// `pve-4` had made the invitation before it could know that it is one too many.
 #[test]
 fn an_invitation_by_one_that_came_beyond_holds_again_once_it_is_accepted() {
     let (fleet, of_fourth) = with_one_too_many();

@@ -1,5 +1,5 @@
-//! Memberships that ended where it was not heard: a seed that was put out and did not know it, a
-//! node that left alone, two that put each other out. Each is told, and nothing is lost on the way.
+//! Memberships that ended unheard: a seed that was removed and did not know it, a node that left
+//! alone, two nodes that removed each other. Each of them is told, and nothing is lost on the way.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How soon an objection is told: it is asked about again, a while later, and where that call fails
-/// once more.
+/// How soon an objection to a membership is told: the node asks about it again a while later, and
+/// once more where that call fails.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
 
-/// The Data Center `north` of two: the first has put out the second, which has not heard of it and
-/// is up, while the first is not.
+/// The Data Center `north` of two nodes: the first has removed the second and does not run; the
+/// second runs and has not heard of it.
 fn with_a_seed_that_was_put_out() -> Fleet {
     let mut fleet = Fleet::found(2);
     fleet.kill(&[1]);
@@ -22,7 +22,7 @@ fn with_a_seed_that_was_put_out() -> Fleet {
     fleet
 }
 
-/// It was an island: the others did not know it, and it did not know why.
+/// The newcomer was once an island: the members did not know it, and it did not know why.
 #[test]
 fn who_was_let_in_by_a_seed_that_had_been_put_out_is_told_and_comes_in_by_a_member() {
     let mut fleet = with_a_seed_that_was_put_out();
@@ -44,7 +44,7 @@ fn who_was_let_in_by_a_seed_that_had_been_put_out_is_told_and_comes_in_by_a_memb
     assert!(events(&newcomer).contains("contested"));
     let state = || status(&fleet[1])["node"]["state"].clone();
     until("the seed heard, too", LATER, state, |state| state == "removed");
-    // It goes on until its operator has what is on it.
+    // The newcomer goes on until its operator has saved what is on it.
     assert_eq!(newcomer.fields("a/b"), json!({"x": 1}));
     let settings = newcomer.cli(&["settings", "export"]).exits(0).stdout;
 
@@ -60,7 +60,7 @@ fn who_was_let_in_by_a_seed_that_had_been_put_out_is_told_and_comes_in_by_a_memb
     assert_eq!(fleet[1].status()["notice"], Value::Null);
 }
 
-/// It was told that it had left, which it knew, and nothing of its way back.
+/// The node was once told that it had left, which it knew, and nothing of its return.
 #[test]
 fn who_left_and_came_back_by_a_seed_that_had_been_put_out_is_told() {
     let mut fleet = Fleet::found(3);
@@ -100,7 +100,7 @@ fn a_seed_that_was_put_out_tells_joiners_how() {
     failure.says(&["was removed from north", "on pve-1"]);
 }
 
-/// The others showed it as down for good.
+/// The other members once showed such a node as down for good.
 #[test]
 fn who_leaves_while_nobody_hears_is_told_so_and_tells_the_others_when_they_look_for_it() {
     let mut fleet = Fleet::found(2);
@@ -111,7 +111,7 @@ fn who_leaves_while_nobody_hears_is_told_so_and_tells_the_others_when_they_look_
     assert!(notice.contains("no other member") && notice.contains("peerage remove pve-2"));
     let kept = fleet[1].status()["notice"].to_string();
     assert!(kept.contains("no other member"), "{kept}");
-    // What it tells is kept over a restart.
+    // The node keeps what it has to tell the others over a restart.
     fleet.kill(&[1]);
     fleet[1].restart();
 
@@ -135,7 +135,7 @@ fn who_leaves_while_others_hear_or_as_the_last_has_nothing_left_to_do() {
     assert_eq!((&last["told"], &last["notice"]), (&json!([]), &Value::Null));
 }
 
-/// Neither listens to the other, and there is nobody else who could tell them.
+/// Neither node listens to the other, and there is no third node that could tell them.
 #[test]
 fn two_who_put_each_other_out_are_both_told_and_keep_what_they_have() {
     let mut fleet = with_a_seed_that_was_put_out();
@@ -159,7 +159,7 @@ fn two_who_put_each_other_out_are_both_told_and_keep_what_they_have() {
     assert_eq!(fleet[1].fields("a/b"), json!({"x": 2}));
 }
 
-/// A third that hears of both ends it, the same for all.
+/// A third member that hears of both removals settles them, in the same way for all.
 #[test]
 fn of_two_who_put_each_other_out_those_are_out_of_whom_the_others_heard() {
     let mut fleet = Fleet::found(4);
@@ -170,7 +170,7 @@ fn of_two_who_put_each_other_out_those_are_out_of_whom_the_others_heard() {
     fleet.kill(&[0, 2]);
     fleet[1].restart();
     fleet[3].restart();
-    // It may not have met the fourth yet.
+    // The second node may not have met the fourth yet, so it is forced.
     fleet[1].cli(&["remove", "pve-1", "--force"]).exits(0);
     let state = || fleet[3].state_of("pve-1");
     until("the fourth has heard", LATER, state, |state| state == "removed");
@@ -194,7 +194,7 @@ fn of_two_who_put_each_other_out_those_are_out_of_whom_the_others_heard() {
     }
 }
 
-/// Each side had two, so that nobody was alone, and none of the four was ever told.
+/// Each side had two nodes, so that no node was alone, and once none of the four was ever told.
 #[test]
 fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_do() {
     let mut fleet = Fleet::found(4);
@@ -210,7 +210,7 @@ fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_
     fleet.kill(&[0, 2]);
     fleet[1].restart();
     fleet[3].restart();
-    // One that reaches less than half of the members puts nobody out unless it is forced to.
+    // A node that reaches less than half of the members removes nobody unless it is forced to.
     let mate = || fleet[1].state_of("pve-4");
     until("they meet", LATER, mate, |state| state == "alive");
     put_out(&fleet, 1, 3, ["pve-1", "pve-3"]);
@@ -238,7 +238,7 @@ fn of_two_groups_that_put_each_other_out_every_node_is_told_by_whom_and_what_to_
             assert!(said.contains(&word), "{word:?} is not in {said}");
         }
         assert!(events(agent).contains("contested"));
-        // Each of the two that it put out is found by itself, one after the other.
+        // The node finds out about each of the two that it removed by itself, one after the other.
         let of_both = || {
             let rows = agent.members();
             let notices = status(agent)["notices"].to_string();

@@ -1,5 +1,5 @@
-//! Two nodes that cannot reach each other while both reach a third: they live, they are told to be
-//! reached through another, and what they write arrives.
+//! Two nodes that cannot reach each other, while both reach a third: both stay alive, each is shown
+//! as reached through another node, and what they write arrives.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// For how long a broken path is looked at: dozens of probes of each node by each other one.
 const LASTS: Duration = Duration::from_secs(20);
 
-/// How soon a write arrives that has to go a longer way. Long before sessions would carry it.
+/// How soon a write must arrive by the longer way: long before sessions would carry it.
 const PROMPTLY: Duration = Duration::from_secs(2);
 
 #[test]

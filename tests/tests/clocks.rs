@@ -1,4 +1,5 @@
-//! Wrong clocks: seen, told, kept from writing where they are far off, and dragging nobody along.
+//! Wrong clocks: the members see and tell them, a node whose clock is far off does not write, and
+//! nobody else's clock follows it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,14 +8,14 @@ use peerage_tests::patience::{LATER, eventually, until};
 use peerage_tests::{Agent, Fleet, skipped};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
-/// How soon a clock that was set is judged. It asks the others at once; where an answer is late, again
-/// after a minute and a bit.
+/// How soon a node judges its clock after the clock was set. The node asks the others at once, and
+/// where an answer is late, again after a minute and a bit.
 const JUDGED: Duration = Duration::from_secs(90);
 
-/// What is long enough for each agent to have looked at its clock, and more.
+/// Long enough for each agent to have looked at its clock, and more.
 const A_FEW_LOOKS: Duration = Duration::from_secs(5);
 
 #[test]
@@ -57,7 +58,7 @@ fn a_clock_two_minutes_off_refuses_writes_with_the_figure_until_it_is_right() {
         let refused = fleet[2].cli(&["settings", "set", "a/b", "x=1"]).exits(REFUSED);
         refused.says(&["clock", "2 min", figure, "the median of 2 other nodes", "timedatectl"]);
         fleet[2].cli(&["rename", "pve-1", "other"]).exits(REFUSED).says(&["clock"]);
-        // It takes in what the others write, who are not even warned.
+        // The node takes in what the others write, and the others are not even warned.
         fleet[0].set("c/d", json!({ "shift": shift }));
         fleet.all_read("c/d", &json!({ "shift": shift }));
         assert_eq!((notice_of(&fleet[0]), notice_of(&fleet[1])), (Value::Null, Value::Null));
@@ -86,8 +87,8 @@ fn of_two_nodes_whose_clocks_differ_both_are_warned_and_both_write() {
     fleet.all_read("by/pve-2", &json!({"x": 1}));
 }
 
-/// To the seed with the wrong clock the joiner's was wrong, and the string had expired; the joiner
-/// was told so, and asked nobody else.
+/// A seed with a wrong clock once took the joiner's clock for wrong and the token for expired. The
+/// joiner was told so, and asked no other seed.
 #[test]
 fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
@@ -109,7 +110,7 @@ fn a_seed_with_a_wrong_clock_keeps_nobody_out() {
     fleet.all_see_all();
 }
 
-/// Of two nodes nobody knows whose clock is wrong, so each judges by its own.
+/// In a Data Center of two nobody knows whose clock is wrong, so each node judges by its own.
 #[test]
 fn a_joiner_that_one_seed_refuses_for_its_clock_is_let_in_by_the_next() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
@@ -144,7 +145,7 @@ fn a_wrong_clock_brings_back_nothing_that_was_removed() {
         let mut fleet = fleet_of(4, &library);
         fleet[0].set("a/b", json!({"x": 1}));
         fleet.all_read("a/b", &json!({"x": 1}));
-        // Two are away, the one with a wrong clock and the one that is removed meanwhile.
+        // Two nodes are away and come back with wrong clocks. One of them is removed meanwhile.
         fleet.kill(&[2, 3]);
         fleet[0].cli(&["remove", "pve-4"]).exits(0);
         fleet[0].cli(&["settings", "unset", "a/b"]).exits(0);
@@ -155,7 +156,7 @@ fn a_wrong_clock_brings_back_nothing_that_was_removed() {
         fleet[3].restart();
 
         let removed = fleet.take(3);
-        // It answers nothing for the moment in which its membership ends.
+        // The agent answers nothing for the moment in which its membership ends.
         let status = || removed.client().get("status").unwrap_or_default();
         let state = || status()["node"]["state"].clone();
         until("it is told", LATER, state, |state| state == "removed");
@@ -167,7 +168,7 @@ fn a_wrong_clock_brings_back_nothing_that_was_removed() {
     }
 }
 
-/// It was alone when it started, so that nobody could tell it, and wrote.
+/// The node with the wrong clock was alone when it started, so nobody could tell it, and it wrote.
 #[test]
 fn what_was_written_by_a_clock_far_ahead_is_merged_and_drags_nobody_along() {
     let Some(library) = faketime::library() else { return skipped(MISSING) };
@@ -182,7 +183,7 @@ fn what_was_written_by_a_clock_far_ahead_is_merged_and_drags_nobody_along() {
 
     fleet.all_read("by/wrong", &json!({"x": 1}));
     fleet[0].set("by/right", json!({"x": 1}));
-    // Over what came from the future the right clock's word holds, too.
+    // What the right clock writes also holds over the value from the future.
     fleet[0].set("by/wrong", json!({"x": 2}));
     fleet.all_read("by/wrong", &json!({"x": 2}));
     let history = fleet[0].client().get("history/by/right").unwrap();

@@ -1,14 +1,15 @@
-//! Hosts that are cut off, and hosts that all have new addresses: what is said first is about the
-//! host that says it, nobody is put out by a slip, and there is a way back.
+//! Hosts that are cut off, and hosts that all have new addresses: an agent's notice is first about
+//! its own host, no member is removed by a slip, and there is a way back.
 
 use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet, Lab, Layout};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
-/// It advised to remove all others, and did so: after the heal it had the Data Center for itself.
+/// A node that was cut off once advised to remove all others. After that and a heal it had the Data
+/// Center for itself.
 #[test]
 fn a_node_whose_cable_is_out_speaks_of_itself_and_removes_nobody() {
     let Some(lab) = Lab::built(Layout::of(4)) else { return };
@@ -37,7 +38,7 @@ fn a_node_whose_cable_is_out_speaks_of_itself_and_removes_nobody() {
     said.says(&["this node reaches nobody; eth0 is down", "this host's cable"]);
     let events = || fleet[0].cli(&["events"]).exits(0).stdout;
     until("it is an event", SOON, events, |told| told.contains("eth0 is down"));
-    // The others speak of it, not of themselves.
+    // The others speak of this node, and not of themselves.
     fleet[1..].iter().for_each(|agent| {
         let down = || agent.state_of("pve-1");
         until("it is missed", LATER, down, |state| state == "down");
@@ -52,7 +53,7 @@ fn a_node_whose_cable_is_out_speaks_of_itself_and_removes_nobody() {
     assert_eq!(fleet[0].members().len(), 4);
 }
 
-/// Each side took the other for dead, whichever was the smaller.
+/// Each side once took the other for dead, also the smaller one.
 #[test]
 fn of_two_sides_only_the_larger_puts_anybody_out_without_being_told_twice() {
     let Some(mut lab) = Lab::built(Layout::of(5)) else { return };
@@ -79,7 +80,7 @@ fn of_two_sides_only_the_larger_puts_anybody_out_without_being_told_twice() {
     until("its side sees it again", LATER, || fleet[1].state_of("pve-5"), |state| state == "alive");
 }
 
-/// Each saw only itself, for ever, and no command helped.
+/// Each node once saw only itself, for ever, and no command helped.
 #[test]
 fn a_fleet_whose_addresses_all_change_at_once_meets_again_by_join_information() {
     let Some(mut lab) = Lab::built(Layout::of(3)) else { return };
@@ -104,7 +105,7 @@ fn a_fleet_whose_addresses_all_change_at_once_meets_again_by_join_information() 
     }
     fleet[2].set("storage/nas2", json!({"x": 2}));
 
-    // Whether it still admits anybody does not matter.
+    // The token need not admit anybody any more, so its invitation is revoked.
     let invite = fleet[0].client().post("invites", &json!({"uses": 1})).unwrap();
     let (token, id) = (invite["token"].as_str().unwrap(), invite["id"].as_str().unwrap());
     fleet[0].cli(&["invite", "revoke", id]).exits(0);
@@ -119,7 +120,7 @@ fn a_fleet_whose_addresses_all_change_at_once_meets_again_by_join_information() 
     let now: Vec<_> = fleet.iter().map(|agent| agent.status()["node"]["id"].clone()).collect();
     assert_eq!(now, ids, "nobody became another");
     assert!(fleet[1].cli(&["events"]).exits(0).stdout.contains("met pve-1 by Join Information"));
-    // Whoever is met already is met at once.
+    // Meeting a member that is met already succeeds at once.
     fleet[1].cli(&["meet", token]).exits(0).says(&["met pve-1 of north"]);
 }
 

@@ -1,4 +1,5 @@
-//! Disks that lose a bit or a file, seen from outside: the node stays who it is, or stops with words.
+//! Disks that lose a bit or a file, seen from outside: the node stays who it is, or does not start
+//! and says why.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,16 +9,16 @@ use peerage_tests::patience::{LATER, until};
 use peerage_tests::{Agent, Fleet, Ran};
 use serde_json::{Value, json};
 
-/// How a start ends that no further start can better: systemd leaves the agent alone.
+/// The exit code of a start that fails until somebody helps: systemd leaves the agent alone.
 const NEEDS_SOMEBODY: i32 = 4;
 
-/// How long the head of a record is, behind which lies its name.
+/// The length of the head of a record, behind which lies its name.
 const HEAD_LEN: usize = 36;
 
 /// The kind of a record of the journal that keeps a value under a name.
 const META: u8 = 4;
 
-/// The node quit its Data Center by itself, and told nobody.
+/// The node once quit its Data Center by itself, and told nobody.
 #[test]
 fn a_flipped_bit_in_the_record_of_the_data_center_is_told_and_costs_nothing() {
     let mut fleet = Fleet::found(3);
@@ -43,7 +44,8 @@ fn a_flipped_bit_in_the_record_of_the_data_center_is_told_and_costs_nothing() {
     fleet.all_see_all();
 }
 
-/// It was another identity, called itself a member, and acknowledged what nobody took.
+/// The node once started under another identity, called itself a member, and acknowledged writes
+/// that no other member took.
 #[test]
 fn a_key_that_is_damaged_missing_or_another_nodes_stops_the_start_until_it_is_back() {
     let mut fleet = Fleet::found(2);
@@ -121,7 +123,7 @@ fn a_folder_of_an_older_format_is_refused_by_name_and_put_aside_by_a_reset() {
     assert_eq!(agent.status()["node"]["state"], "standalone");
 }
 
-/// It wrote its process id over whatever the link pointed to.
+/// The agent once wrote its process id into the file to which such a link pointed.
 #[test]
 fn no_file_of_the_data_folder_is_opened_through_a_link() {
     for name in ["lock", "node.key", "journal", "node.about"] {

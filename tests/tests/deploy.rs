@@ -14,7 +14,7 @@ fn the_unit_is_valid_and_hardened() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         return skipped("no systemd-analyze here (package systemd) to check the unit with");
     }
-    // The binary is not installed here, so a root is made in which it is.
+    // The binary is not installed here, so the test makes a root folder in which it is.
     let root = tempfile::Builder::new().prefix("peerage-test-").tempdir().unwrap();
     let at = |path: &str| root.path().join(path);
     let unit = at("usr/lib/systemd/system/peerage.service");
@@ -25,7 +25,7 @@ fn the_unit_is_valid_and_hardened() {
         fs::copy("/bin/true", at(program)).unwrap();
     }
     fs::copy(binary::workspace().join("deploy/peerage.service"), &unit).unwrap();
-    // Units that ours names, and that every host has.
+    // Our unit names these units, which every host has.
     for name in ["sysinit.target", "basic.target", "network-online.target", "shutdown.target"] {
         fs::write(at("usr/lib/systemd/system").join(name), "[Unit]\nDescription=x\n").unwrap();
     }
@@ -52,7 +52,8 @@ fn the_unit_starts_the_agent_again_after_any_end_but_a_wrong_configuration() {
     assert_eq!(says("StartLimitIntervalSec"), "0", "however often");
     assert!(!unit.contains("SuccessExitStatus"), "nothing else counts as an end");
 
-    // Final are the exits of a wrong configuration and of a data folder that needs somebody.
+    // The unit takes two exits as final: of a wrong configuration, and of a data folder that needs
+    // somebody.
     let exits = says("RestartPreventExitStatus");
     let exits: Vec<i32> = exits.split(' ').map(|exit| exit.parse().unwrap()).collect();
     let [is_final, needs_somebody] = exits[..] else { panic!("{exits:?}") };
@@ -74,12 +75,12 @@ fn the_example_config_shows_every_key_with_its_default() {
         example.lines().all(|line| line.is_empty() || line.starts_with('#')),
         "a fresh installation runs on the defaults"
     );
-    // What the comments offer must be what the agent takes.
+    // The agent must take every key that the comments of the example offer.
     let offered: String = example
         .lines()
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
-        // One way to join is enough, says the agent.
+        // The agent takes only one of the two ways to join.
         .filter(|line| !line.starts_with("join_file"))
         .map(|line| format!("{line}\n"))
         .collect();
@@ -96,7 +97,7 @@ fn the_example_config_shows_every_key_with_its_default() {
 #[test]
 fn the_links_of_the_example_config_are_taken_as_they_stand() {
     let example = fs::read_to_string(binary::workspace().join("deploy/peerage.toml")).unwrap();
-    // What is set in is a table that may be used as a whole.
+    // The indented lines are tables that may be used as a whole.
     let tables: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("#    ")).collect();
     let file = tempfile::Builder::new().prefix("peerage-test-").suffix(".toml").tempfile().unwrap();
     fs::write(file.path(), tables.join("\n")).unwrap();
@@ -107,7 +108,7 @@ fn the_links_of_the_example_config_are_taken_as_they_stand() {
     assert_eq!(links["value"], json!(["10.0.1.5@1 (storage)", "pve-1.example.org:4747@2"]));
 }
 
-/// A bound that is below what an agent may take would kill a sound one, and again after each start.
+/// A bound below what an agent may take would kill a sound agent, again after each start.
 #[test]
 fn the_units_bounds_are_above_what_an_agent_takes() {
     let unit = fs::read_to_string(binary::workspace().join("deploy/peerage.service")).unwrap();
@@ -116,7 +117,7 @@ fn the_units_bounds_are_above_what_an_agent_takes() {
         value.unwrap_or_else(|| panic!("no {key} in the unit")).to_owned()
     };
     let memory = says("MemoryMax").strip_suffix('M').unwrap().parse::<u64>().unwrap();
-    // What its comment adds up to.
+    // The sum of the figures in the unit's comment.
     let figure = |line: &str| -> Option<u64> {
         let (figure, rest) = line.strip_prefix('#')?.trim_start().split_once(' ')?;
         rest.starts_with("MB  ").then(|| figure.parse().ok())?

@@ -1,4 +1,5 @@
-//! Who is called down, on ten hosts of their own: those that are cut off, and nobody else.
+//! Ten agents, each on a host of its own: the nodes that are cut off are called down, and no
+//! others.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use peerage_tests::{Fleet, Lab, Layout, Verdicts, skipped};
 /// How many hosts there are.
 const NODES: usize = 10;
 
-/// For how long a host is frozen, and the most that a busy machine may make of it.
+/// For how long a host is frozen, and the longest freeze that still counts on a busy machine.
 const FREEZE: Duration = Duration::from_secs(1);
 const FREEZE_MAX: Duration = Duration::from_millis(1_050);
 
-/// How long a verdict upon something that is over may still be on its way.
+/// How long a verdict may still be on its way when its cause is over.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// How often verdicts are read: agents keep a bounded number.
@@ -75,7 +76,7 @@ fn nobody_is_called_down_while_a_host_is_frozen_for_a_second() {
         thread::sleep(FREEZE);
         fleet[frozen].resume();
         let lasted = started.elapsed();
-        // The frozen one, too, may hold its own lateness against the others.
+        // The frozen node, too, may take its own lateness for that of the others.
         thread::sleep(AFTERMATH);
         if lasted <= FREEZE_MAX {
             frozen_for_a_second += 1;

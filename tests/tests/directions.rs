@@ -1,7 +1,7 @@
 //! The directions in which modules may know each other, read from the sources.
 //!
-//! The tables hold the graph as it is: what they do not name is an error, and so is what they name
-//! and the sources do not have. A new module, or a new use between two modules, is decided here.
+//! The tables hold the graph as it is: a use that they do not name is an error, and so is an entry
+//! that the sources do not have. A new module, or a new use between two modules, is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -60,7 +60,7 @@ const AGENT: &[(&str, &[&str])] = &[
     ("store", &[]),
 ];
 
-/// Rooms of `agent` that may use only so much of the rules; the others may use all.
+/// Rooms of `agent` that may use only these modules of the rules; the others may use all.
 const RULES: &[(&str, &[&str])] =
     &[("cli", &["api"]), ("demo", &["api"]), ("http", &["api", "access"])];
 
@@ -119,8 +119,9 @@ fn a_room_that_reaches_too_far_is_found() {
     }
 }
 
-/// The table had permitted 330 uses, and 57 were made: it said nothing of the house any more. It had
-/// also named a module that was never written, and so permitted what nobody had thought about.
+/// The table once permitted 330 uses, of which 57 were made, so it told nothing of the sources any
+/// more. It also named a module that was never written, and so permitted what nobody had thought
+/// about.
 #[test]
 fn what_is_written_here_and_is_not_so_is_found() {
     let sources = [("a".to_owned(), "use crate::b;".to_owned()), ("b".to_owned(), String::new())];
@@ -191,7 +192,7 @@ fn against(module: &str, text: &str, graph: &Table, rules: Option<&Table>) -> Ve
 fn used(module: &str, text: &str, graph: &Table) -> BTreeSet<String> {
     let text = code(text);
     let mut used = heads(&text, "crate::");
-    // One step up from a top module is the crate.
+    // In a top module, `super` is the crate.
     used.extend(heads(&text, "super::"));
     used.retain(|name| {
         name != module && (graph.contains_key(name) || ROOTS.contains(&name.as_str()))
@@ -232,7 +233,8 @@ fn code(text: &str) -> String {
     text.lines().map(without).collect::<Vec<_>>().join("\n")
 }
 
-/// The first name of every path that begins so: one, or those of a group in braces.
+/// The first name in every path that begins with the prefix: one name, or those of a group in
+/// braces.
 fn heads(text: &str, prefix: &str) -> BTreeSet<String> {
     let mut heads = BTreeSet::new();
     for (at, _) in text.match_indices(prefix) {

@@ -106,8 +106,8 @@ fn a_node_joins_unattended_by_a_file() {
     });
 }
 
-/// Seen on a host that cloud-init sets up: the file was there before what it was to hold. The agent
-/// read nothing, called it refused, and never looked again.
+/// This was seen on a host that cloud-init sets up: the file was there before its content. The
+/// agent read nothing, reported a refusal, and never looked again.
 #[test]
 fn a_join_file_that_is_empty_half_written_or_refused_is_waited_for_by_name() {
     let mut fleet = Fleet::start(1);
@@ -168,8 +168,8 @@ fn a_node_joins_under_the_name_that_it_asks_for() {
     assert_eq!(fleet[1].status()["node"]["name"], "web-7");
 }
 
-/// Of each join the joiner's log said that a peer was not let in, "closed by peer: 0": the seed had
-/// dialled it back, and hung up.
+/// The joiner's log once said of each join that a peer was not let in, "closed by peer: 0": the
+/// seed had dialled the joiner back, and hung up.
 #[test]
 fn a_join_that_goes_well_is_no_refusal_in_any_log() {
     let fleet = Fleet::found(6);
@@ -266,7 +266,8 @@ fn joins(way: impl FnOnce(&Agent, &str)) {
     fleet.all_read("storage/nas1", &json!({"path": "/srv"}));
 }
 
-/// Starts a second node that is told so at its start, twice: a member ignores the token.
+/// Starts a second node that is told to join at its start, and starts it twice: a member ignores
+/// the token.
 fn joins_at_start(told: impl FnOnce(Agent, &str) -> Agent) {
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");

@@ -4,7 +4,7 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How a command ends where a rule said no.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
 /// A value of 0.9 MB.
@@ -35,7 +35,7 @@ fn fill(agent: &Agent) -> usize {
     panic!("200 documents of 0.9 MB are no 100 MB");
 }
 
-/// Takes what large documents leave, so that not even an invitation would find room among them.
+/// Fills the room that large documents leave, so that not even an invitation finds room.
 fn fill_up(agent: &Agent) {
     let left = || bytes(agent, "limit_bytes") - bytes(agent, "live_bytes");
     let text = "x".repeat(usize::try_from(left()).unwrap() - 600);
@@ -47,8 +47,8 @@ fn remove(agent: &Agent, n: usize) {
     agent.client().delete(&format!("settings/logs/{n}")).unwrap();
 }
 
-/// 104 MB were written in 116 documents, and all removed: `status` said "0 documents, 104.5 MB",
-/// and every further write was refused, for ever. Nor was there a command that helped.
+/// 104 MB had been written in 116 documents, and all were removed: `status` said "0 documents,
+/// 104.5 MB", every further write was refused for ever, and no command helped.
 #[test]
 fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full() {
     let mut fleet = Fleet::found(2);
@@ -60,13 +60,13 @@ fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full
 
     fill_up(&fleet[0]);
 
-    // It is told, here and on the other node.
+    // The node tells of it in its notices and in `status`.
     let status = fleet[0].status();
     let notices = status["notices"].as_array().unwrap();
     assert!(notices.iter().any(|notice| notice["kind"] == "store"), "{status}");
     fleet[0].cli(&["status"]).exits(0).says(&["the settings are nearly full", "unset"]);
 
-    // Members come and go, and are told what is there.
+    // Members still come and go, and a newcomer gets all that is there.
     let newcomer = Agent::start("pve-3");
     newcomer.join(&fleet[0].invite(json!({}))).unwrap();
     fleet.push(newcomer);
@@ -90,7 +90,7 @@ fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full
     let shown = fleet[0].cli(&["status"]).exits(0).stdout;
     assert!(shown.contains(&format!("{documents} documents, 99.")), "{shown}");
     assert!(shown.contains(" of 100.0 MB"), "{shown}");
-    // What yields leaves memory and disk, on every node.
+    // Removed and superseded data leaves memory and disk, on every node.
     fleet.converged();
     for agent in fleet.iter() {
         assert!(bytes(agent, "history_bytes") < 5_000_000, "{}", room(agent));
@@ -101,7 +101,7 @@ fn what_was_removed_gives_its_room_back_and_members_come_and_go_while_it_is_full
     }
 }
 
-/// Four documents of 0.9 MB were updated 29 times each, and removed: the same.
+/// The same happened when four documents of 0.9 MB had been updated 29 times each, and removed.
 #[test]
 fn what_was_superseded_gives_its_room_back_and_compact_gives_back_the_disks() {
     let mut node = Agent::start("pve-1");
@@ -164,7 +164,8 @@ fn what_was_superseded_gives_its_room_back_though_its_change_still_shows() {
     let refused = fleet[0].cli(&["settings", "revert", "logs/0", &stamp]).exits(REFUSED);
     refused.says(&["how text of logs/0 stood then is not kept any more"]);
 
-    // Who starts again with what is left, and who gets only that, shows the same as who has all.
+    // A node that starts again with what is left, and a newcomer that gets only that, show the same
+    // as a node that has all.
     fleet[0].stop();
     fleet[0].restart();
     let newcomer = Agent::start("pve-3");

@@ -9,7 +9,7 @@ use serde_json::json;
 /// More than ten times what the bench shows (`--rows users`), which is little for a busy machine.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
-/// Five users with 128 idle connections each had all places; root got none.
+/// Five users with 128 idle connections each once held all places, and root got none.
 #[test]
 fn users_with_idle_connections_lock_out_neither_root_nor_another_user() {
     let Some(agent) = open_agent() else { return };
@@ -25,14 +25,15 @@ fn users_with_idle_connections_lock_out_neither_root_nor_another_user() {
     }
     agent.cli(&["status"]).exits(0);
 
-    // Who has too many is told so, once those of them that said nothing were given up.
+    // A user with too many connections is told so, once the agent has given up those that said
+    // nothing.
     let refused = eventually("it is answered", SOON, || users[0].get(&agent, "status"));
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("busy")), "{refused:?}");
     let said = users[0].cli(&agent, &["status"]).exits(1);
     said.says(&["you have 96 connections", "close some", "try again"]);
 }
 
-/// One user took all of the 128 streams.
+/// One user once took all of the 128 streams.
 #[test]
 fn a_user_who_follows_much_leaves_streams_to_the_others() {
     let Some(agent) = open_agent() else { return };

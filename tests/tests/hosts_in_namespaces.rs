@@ -11,7 +11,7 @@ use peerage_tests::{Lab, Layout};
 /// How long a packet is waited for. Nothing but this machine is between two hosts.
 const ARRIVES: Duration = Duration::from_millis(300);
 
-/// How many packets a share of lost ones is taken of.
+/// How many packets are sent to measure which share of them is lost.
 const PACKETS: usize = 2_000;
 
 #[test]
@@ -107,8 +107,8 @@ fn a_cable_is_pulled_and_put_back_and_addresses_change() {
     }
 }
 
-/// Waits until packets of a host arrive again. After it was told that a neighbour is not there, a
-/// host asks for it only once a second.
+/// Waits until packets of a host arrive again. A host that was told that a neighbour is not there
+/// asks for it only once a second.
 #[track_caller]
 fn passes_again(lab: &Lab, from: usize, to: IpAddr) {
     until(&format!("a packet arrives at {to}"), SOON, || passes(lab, from, to), |passes| *passes);

@@ -9,7 +9,7 @@ use peerage_tests::patience::{LATER, SOON, until};
 use peerage_tests::{Agent, Fleet, skipped};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
 /// A user without any rights, and its group.
@@ -36,7 +36,7 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
         copy.cli(command).exits(REFUSED).says(&["node.key", "reset"]);
     }
     assert!(copy.log().contains("node.key"), "the journal says so, too");
-    // Nobody took the one for the other.
+    // No member took the copy for the original.
     fleet[2].set("a/b", json!({"x": 1}));
     fleet.all_read("a/b", &json!({"x": 1}));
     fleet.all_see_all();
@@ -59,8 +59,8 @@ fn a_copied_disk_is_refused_while_the_original_goes_on_undisturbed() {
     fleet.all_read("a/b", &json!({"x": 1}));
 }
 
-/// Its next start found the original away and took its place, and the original was refused when it
-/// came back.
+/// On its next start the copy once found the original away and took its place, and the original was
+/// refused when it came back.
 #[test]
 fn a_copy_that_was_refused_stays_refused_until_it_takes_another_identity() {
     let mut fleet = Fleet::found(3);
@@ -96,7 +96,7 @@ fn a_copy_that_was_refused_stays_refused_until_it_takes_another_identity() {
     fleet.all_see_all();
 }
 
-/// The member that they meet knows neither, or knows the copy first.
+/// The member that the two meet knows neither of them, or knows the copy first.
 #[test]
 fn of_two_copies_that_nobody_saw_start_the_later_is_refused() {
     for copy_is_met_first in [false, true] {
@@ -183,7 +183,7 @@ fn the_folder_of_a_stopped_agent_gets_a_new_identity() {
     assert_eq!(fs::read_dir(fleet[1].data().join("backup")).unwrap().count(), 1);
 }
 
-/// On a packaged host the folder is the agent's user's, and whoever resets it is root.
+/// On a packaged host the folder belongs to the agent's user, and the person who resets it is root.
 #[test]
 fn root_resets_a_folder_as_its_owner() {
     if !rustix::process::geteuid().is_root() {
@@ -204,7 +204,7 @@ fn root_resets_a_folder_as_its_owner() {
         assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{}", path.display());
     }
     assert!(folder.join("node.key.old").exists());
-    // The agent itself acts as nobody else.
+    // The agent itself never acts as another user.
     let mut as_root = Agent::named("pve-2").on_data(folder.clone());
     as_root.run_to_end().exits(1).says(&["belongs to user 65534", "sudo -u '#65534' peerage"]);
     give(&folder, 0);
@@ -212,7 +212,7 @@ fn root_resets_a_folder_as_its_owner() {
     assert_eq!(fleet[1].status()["datacenter"], Value::Null);
 }
 
-/// The Join Information that was still in its configuration let it join at once, though its
+/// The Join Information in its configuration once let such a node join again at once, though its
 /// operator had just taken it out.
 #[test]
 fn who_was_taken_out_and_takes_a_new_identity_joins_only_when_told_to() {
@@ -359,14 +359,15 @@ fn a_seed_that_sees_only_half_replaces_nobody() {
     anew.cli(&["join", &token, "--replace", "--yes"]).exits(0);
 }
 
-/// Waits until a node sees so many alive, itself among them: one that is doubted does not count.
+/// Waits until a node sees so many members alive, itself among them. A suspected member does not
+/// count.
 fn alive(agent: &Agent, count: usize) {
     let seen = || agent.status()["members"]["alive"].clone();
     until("those that are left show as alive", LATER, seen, |alive| *alive == count);
 }
 
-/// A copy of a node's disk, on a host of its own that is not started yet; the node runs again, and
-/// a copy that is started now is the later by its boot number, which counts seconds.
+/// A copy of a node's disk, on a host of its own that is not started yet. The node runs again. A
+/// copy that is started now has the later boot number, which counts seconds.
 fn copied(fleet: &mut Fleet, node: usize) -> Agent {
     fleet[node].stop();
     let copy = Agent::named(&format!("pve-{}", node + 1));
@@ -380,7 +381,7 @@ fn copied(fleet: &mut Fleet, node: usize) -> Agent {
     copy
 }
 
-/// Waits until an agent says that another host has its identity; its status then.
+/// Waits until an agent says that another host has its identity, and returns its status.
 #[track_caller]
 fn refused(copy: &Agent) -> Value {
     until(

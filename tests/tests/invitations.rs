@@ -45,7 +45,7 @@ fn a_token_that_was_used_is_dead() {
     fleet[2].cli(&["join", token.trim(), "--yes"]).exits(4).says(&["used", "peerage invite"]);
 }
 
-/// A string was 505 characters, of which a QR code was wider than a terminal.
+/// A token was once 505 characters long, and its QR code was wider than a terminal.
 #[test]
 fn a_camera_reads_the_token_off_a_terminal() {
     let fleet = Fleet::start(2);
@@ -80,7 +80,7 @@ fn a_token_of_many_uses_is_to_be_pasted_where_no_other_user_sees_it() {
         assert_eq!(told["command"], "peerage join");
     }
     for command in ["join", "meet", "inspect"] {
-        // Nobody is there to be asked.
+        // There is no terminal on which the command could ask.
         fleet[1].cli(&[command]).exits(2).says(&["Join Information", "stdin"]);
     }
     let token = fleet[0].cli(&["invite", "--uses", "any"]).exits(0).stdout;
@@ -106,7 +106,7 @@ fn an_agent_forgets_the_token_that_it_was_started_with() {
             let told = String::from_utf8_lossy(&told).into_owned();
             assert!(!told.contains("peerage1-"), "{file}: {told}");
         }
-        // It starts itself anew under another identity, by the same arguments.
+        // The agent starts itself anew under another identity, with the same arguments.
         agent.cli(&["leave", "--yes"]).exits(0);
         let was = agent.status()["node"]["id"].clone();
         agent.cli(&["reset", "--identity", "--yes"]).exits(0);

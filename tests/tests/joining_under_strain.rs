@@ -1,4 +1,5 @@
-//! Joining where seeds hang or left, where hosts come all at once, and what must not stay behind.
+//! Joining while seeds hang or have left, many hosts that join at once, and what a join must not
+//! leave behind.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,16 +10,16 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// Within what time an agent stops that has nobody to wait for.
+/// How long an agent that waits for nobody may take to stop.
 const PROMPT: Duration = Duration::from_secs(4);
 
 /// How many nodes come at once with an invitation of fewer uses.
 const COMERS: usize = 6;
 
-/// How many of them it admits.
+/// How many of these nodes the invitation admits.
 const USES: usize = 2;
 
-/// It held its turn until every seed had been given up, and the service manager killed it.
+/// The agent once went on until it had given up every seed, and the service manager killed it.
 #[test]
 fn an_agent_that_is_told_to_stop_does_not_wait_for_a_seed_that_hangs() {
     let seed = Agent::start("pve-1");
@@ -35,7 +36,8 @@ fn an_agent_that_is_told_to_stop_does_not_wait_for_a_seed_that_hangs() {
     seed.resume();
 }
 
-/// The first seed answers that it belongs to no Data Center, and the others were not asked.
+/// The first seed answers that it belongs to no Data Center. The joiner once did not ask the
+/// others.
 #[test]
 fn a_token_admits_by_its_other_seeds_once_its_issuer_has_left() {
     let fleet = Fleet::found(2);
@@ -49,7 +51,8 @@ fn a_token_admits_by_its_other_seeds_once_its_issuer_has_left() {
     until("the node is seen by the seed that is left", SOON, state, |state| state == "alive");
 }
 
-/// Each address that was still being dialled back when another answered left a socket behind.
+/// Each address that the seed was still dialling back when another one answered once left a socket
+/// behind.
 #[test]
 fn a_seed_keeps_nothing_of_a_join_but_the_member() {
     let seed = Agent::start("pve-1");
@@ -74,7 +77,7 @@ fn a_seed_keeps_nothing_of_a_join_but_the_member() {
 #[test]
 fn of_many_that_come_at_once_as_many_are_let_in_as_the_invitation_says() {
     let fleet = Fleet::found(2);
-    // Uses are exact where one seed counts them; another that is late may let one more in.
+    // The uses are exact where one seed counts them; another seed that is late may let one more in.
     let token = fleet[0].invite(json!({"uses": USES, "strict": true}));
     let comers: Vec<_> = (3..3 + COMERS).map(|n| Agent::start(&format!("pve-{n}"))).collect();
 
@@ -91,7 +94,7 @@ fn of_many_that_come_at_once_as_many_are_let_in_as_the_invitation_says() {
     refused.for_each(|failure| _ = failure.says(&["used up"]));
 }
 
-/// The first invitation was open again, and the second, which nobody had looked at, used up.
+/// The first invitation was once open again, and the second, which nobody had checked, was used up.
 #[test]
 fn a_member_that_lost_its_data_and_joins_again_uses_no_second_invitation() {
     let seed = Agent::start("pve-1");
@@ -120,7 +123,7 @@ fn a_member_that_lost_its_data_and_joins_again_uses_no_second_invitation() {
     assert_eq!(json!(used), json!({"pve-*": 1, "*-2": 0}));
 }
 
-/// Both looked before either wrote, and both were told that it was done.
+/// Both renames once looked before either wrote, and both were told that they were done.
 #[test]
 fn of_two_renames_at_once_to_one_name_one_is_refused() {
     let fleet = Fleet::found(3);

@@ -1,4 +1,4 @@
-//! How a node goes: of its own will, or put out for good.
+//! How a node goes: it leaves by itself, or a member removes it for good.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
 #[test]
@@ -62,7 +62,7 @@ fn a_node_that_is_removed_while_it_runs_stays_up_and_says_by_whom() {
     is_told(&fleet[1], "pve-1");
     let mut removed = fleet.take(1);
     fleet.all_see("pve-2", &["removed"], LATER);
-    // A restart changes nothing, and neither does the agent's own word.
+    // The node stays removed after a restart, whatever it says itself.
     removed.kill();
     removed.restart();
     is_told(&removed, "pve-1");
@@ -76,7 +76,8 @@ fn a_node_that_is_removed_while_it_is_off_is_refused_when_it_comes() {
     fleet.all_read("a/b", &json!({"x": 1}));
     fleet.kill(&[2]);
     fleet[1].cli(&["remove", "pve-3"]).exits(0);
-    // By a member that was not asked to remove it.
+    // The founder must have heard of the removal, since the member that removed the node is killed
+    // next.
     fleet.all_see("pve-3", &["removed"], LATER);
     fleet.kill(&[1]);
 
@@ -101,7 +102,7 @@ fn the_old_disk_of_a_removed_node_stays_removed() {
     is_told(&fleet[2], "pve-1");
     fleet[2].stop();
     fleet[2].restore_disk(&disk);
-    // It even writes before it meets anyone.
+    // The node even writes before it meets any member.
     fleet[0].pause();
     fleet[1].pause();
     fleet[2].restart();
@@ -215,7 +216,8 @@ fn what_could_not_be_put_aside_is_put_aside_before_anything_takes_its_place() {
     assert_eq!(node.documents(), json!([]));
 }
 
-/// The Join Information in its unit still held, and the next start of the host undid the leaving.
+/// The Join Information in the unit was still valid, so the next start of the host once undid the
+/// leaving.
 #[test]
 fn a_node_that_left_does_not_join_by_itself_when_it_starts_again() {
     let founder = Agent::start("pve-1");

@@ -8,7 +8,7 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Ran, skipped};
 use serde_json::{Value, json};
 
-/// How a command ends that makes no sense.
+/// The exit code of a command that makes no sense.
 const USAGE: i32 = 2;
 
 #[test]
@@ -160,7 +160,8 @@ fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
     run("ip addr add fd77::1/64 dev eth7 nodad");
     finds(&two, "pve-1", &[first, format!("[fd77::1]:{port}")]);
 
-    // Renumbered: the address that both use goes, they meet at another, and the record says so.
+    // The host is renumbered: the address that both nodes use goes away, they meet at another one,
+    // and the member's record names it.
     run("ip addr add 10.78.0.1/24 dev eth7");
     run("ip addr del 10.77.0.1/24 dev eth7");
     finds(&two, "pve-1", &[format!("10.78.0.1:{port}"), format!("[fd77::1]:{port}")]);
@@ -172,19 +173,20 @@ fn addresses_that_come_and_go_are_followed_while_the_agent_runs() {
         |f| *f == json!({"x": 1}),
     );
 
-    // Cut off from everything it goes on saying what it said last: nobody could hear another word.
+    // A node without a usable address keeps the last ones in its record: nobody could hear of
+    // others.
     run("ip addr flush dev eth7");
     run("ip addr add 10.79.0.1/24 dev eth7");
     says(&one, &[format!("10.79.0.1:{port}")]);
     let told = one.log().matches("addresses changed").count();
     assert_eq!(told, 3, "one word for each time that it settled:\n{}", one.log());
 
-    // Nor does one say anything else that starts before its host has a network.
+    // A node that starts before its host has a network keeps them, too.
     one.stop();
     run("ip addr flush dev eth7");
     one.restart();
     assert_eq!(one.status()["addresses"], json!([format!("127.0.0.1:{port}")]));
-    // What it writes at its start is written before this.
+    // The agent did the writes of its start before this one.
     one.set("a/b", json!({"x": 1}));
     says(&one, &[format!("10.79.0.1:{port}")]);
     run("ip addr add 10.80.0.1/24 dev eth7");
@@ -211,8 +213,8 @@ fn a_host_without_ipv4_runs_on_ipv6() {
     finds(&two, "pve-1", &[format!("[fd77::1]:{}", one.port().unwrap())]);
 }
 
-/// Seen on hosts with bridges for guests: the token named the first four of them and left out the
-/// address of the network, in silence.
+/// This was seen on hosts with bridges for guests: the token named the first four of the bridges
+/// and silently left out the address of the network.
 #[test]
 fn join_information_names_the_default_routes_address_and_tells_what_it_left_out() {
     if !alone_in_a_network(&["ip addr add 192.0.2.7/24 dev eth7"]) {
@@ -235,7 +237,7 @@ fn join_information_names_the_default_routes_address_and_tells_what_it_left_out(
     made.says(&["left out", "10.10.4.1", "10.10.5.1", "peerage links set"]);
     let warnings = one.client().post("invites", &json!({})).unwrap()["warnings"].clone();
     assert!(warnings[0].as_str().unwrap().contains("10.10.5.1"), "{warnings}");
-    // What the operator says holds in the order in which it was said.
+    // Links that the operator sets stay in the order in which they were given.
     one.cli(&["links", "set", "10.10.5.1", "192.0.2.7"]).exits(0);
     let made = one.client().post("invites", &json!({})).unwrap();
     let given = [format!("10.10.5.1:{port}"), format!("192.0.2.7:{port}")];
@@ -244,8 +246,8 @@ fn join_information_names_the_default_routes_address_and_tells_what_it_left_out(
     assert_eq!(made["warnings"], json!([]));
 }
 
-/// With twenty bridges the address of the network, which came last, was told to nobody, and the
-/// refusal blamed a firewall.
+/// With twenty bridges the address of the network came last and was told to nobody, and the refusal
+/// blamed a firewall.
 #[test]
 fn bridges_of_guests_stand_behind_the_network_however_many_and_early_they_are() {
     if !alone_in_a_network(&[]) {
@@ -255,7 +257,8 @@ fn bridges_of_guests_stand_behind_the_network_however_many_and_early_they_are() 
     run("ip link add eth9 type veth peer name eth10");
     run("ip link set eth9 up");
     run("ip addr add 192.0.2.9/24 dev eth9");
-    // A bridge with a guest's cable is one of guests still, and so is one that leads nowhere.
+    // A bridge with a guest's cable still counts as a bridge of guests, and so does a bridge
+    // without a cable.
     run("ip link set eth10 master lan20");
     let one = founder_on("0.0.0.0");
 
@@ -265,7 +268,7 @@ fn bridges_of_guests_stand_behind_the_network_however_many_and_early_they_are() 
     assert_eq!(seeds[0]["addresses"][0], format!("192.0.2.9:{port}"));
 }
 
-/// The token named 127.0.0.1 without a word.
+/// The token once named 127.0.0.1 without a warning.
 #[test]
 fn a_founder_that_nobody_can_reach_says_so_with_its_token() {
     if !alone_in_a_network(&[]) {
@@ -279,10 +282,10 @@ fn a_founder_that_nobody_can_reach_says_so_with_its_token() {
     assert!(warning.contains("this host alone") && warning.contains("--listen"), "{warning}");
 }
 
-/// It asked whether another agent was running.
+/// The agent once asked whether another agent was running.
 #[test]
 fn an_address_that_the_host_does_not_have_yet_is_named_when_the_agent_cannot_listen() {
-    // Of a network for documentation, in both spellings.
+    // The addresses are of networks for documentation, the IPv4 one in both spellings.
     for host in ["192.0.2.77", "[::ffff:192.0.2.77]", "[2001:db8::77]"] {
         let ended = Agent::named("pve-1").on_host(host).run_to_end();
         assert_eq!(ended.code, 1, "{ended:?}");
@@ -293,8 +296,8 @@ fn an_address_that_the_host_does_not_have_yet_is_named_when_the_agent_cannot_lis
     }
 }
 
-/// An agent on all addresses has one socket for both families, on which the kernel tells of IPv4 as
-/// of IPv6: a joiner was refused by "the node at [::ffff:127.0.0.1]".
+/// An agent on all addresses has one socket for both families, on which the kernel shows an IPv4
+/// address as an IPv6 one: a joiner was once refused by "the node at [::ffff:127.0.0.1]".
 #[test]
 fn a_seed_that_refuses_is_told_by_its_ipv4_address() {
     if std::net::UdpSocket::bind("[::1]:0").is_err() {
@@ -341,7 +344,7 @@ fn joined(name: &str, seed: &Agent) -> Agent {
     agent
 }
 
-/// Waits until `agent` tells these addresses of a member, in this order, and it is alive.
+/// Waits until `agent` shows the member alive and at these addresses, in this order.
 #[track_caller]
 fn finds(agent: &Agent, name: &str, addresses: &[String]) {
     eventually(&format!("{} finds {name} at {addresses:?}", agent.name()), LATER, || {

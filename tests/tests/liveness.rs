@@ -14,10 +14,11 @@ use serde_json::Value;
 /// How soon a goodbye is seen by all, from the signal on.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
-/// How often what takes a time is tried before it counts as too slow: a busy machine only adds.
+/// How many tries a measured time gets before it counts as too slow: a busy machine only adds to
+/// it.
 const TRIES: usize = 5;
 
-/// How long a host is frozen, and the most that a busy machine may make of it.
+/// How long a host is frozen, and the longest freeze that still counts on a busy machine.
 const FREEZE: Duration = Duration::from_secs(1);
 const FREEZE_MAX: Duration = Duration::from_millis(1_050);
 
@@ -38,7 +39,7 @@ fn members_are_listed_alike_on_every_node() {
     }
 }
 
-/// It had none until its vitals came, seconds later.
+/// A member once had no version until its vitals came, seconds later.
 #[test]
 fn a_member_has_its_version_from_its_hello_on() {
     let mut fleet = Fleet::found(2);
@@ -96,7 +97,7 @@ fn a_death_is_told_once_on_every_node_with_what_shows_it() {
         let said = told_of(agent, "pve-1").split_off(*before);
         let downs: Vec<_> = said.iter().filter(|said| said.starts_with("pve-1 down: ")).collect();
         assert_eq!(downs.len(), 1, "{said:?}");
-        // One finds it, the others are told, or find it themselves at the same time.
+        // One member finds the death. The others are told, or find it themselves at the same time.
         let found_by = downs[0].strip_prefix("pve-1 down: found by pve-");
         let saw_it = downs[0].contains("no answer to ");
         assert!(saw_it || found_by.is_some(), "{downs:?}");

@@ -17,7 +17,7 @@ fn a_new_name_is_told_by_events_and_outlives_a_restart() {
     let mut fleet = Fleet::found(3);
     let mut events = fleet[2].events("events?follow=true");
 
-    // By one node for another, as the third hears.
+    // One node renames another, and the third hears of it.
     fleet[0].cli(&["rename", "pve-2", "db-1"]).exits(0);
 
     let told =
@@ -58,7 +58,7 @@ fn two_nodes_renamed_to_one_name_on_two_nodes_at_once_end_the_same_everywhere() 
         let given = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert!(given > 0, "{outcomes:?}");
         fleet.converged();
-        // What is on a disk may be shown a moment later.
+        // A name that is on a disk may be shown a moment later.
         let agreed = || fleet.iter().map(names).collect::<Vec<_>>();
         let shown =
             until("all show the same", SOON, agreed, |all| all.iter().all(|n| *n == all[0]));
@@ -134,7 +134,7 @@ fn names_that_differ_in_case_only_are_one_name() {
     fleet.all_see_all();
 
     fleet[0].cli(&["rename", "pve-3", "PVE-1"]).exits(4).says(&["taken"]);
-    // Its own in another case it may take.
+    // A node may take its own name in another case.
     fleet[0].cli(&["rename", "PVE-3", "pve-3"]).exits(0).says(&["pve-3"]);
     for agent in fleet.iter() {
         let renamed = ["pve-1", "pve-2", "pve-3"];
@@ -161,7 +161,7 @@ fn what_every_host_is_called_and_what_reads_as_an_address_names_no_node() {
     ran.says(&["--name", "every host calls itself so"]);
 }
 
-/// It did not start, and a host that gets its name a moment later had no agent.
+/// The agent once did not start there, so a host that gets its name a moment later had no agent.
 #[test]
 fn an_agent_on_a_host_without_a_name_of_its_own_runs_and_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();

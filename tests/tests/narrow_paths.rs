@@ -1,8 +1,9 @@
 //! Paths that take small packets and lose all large ones: a tunnel was put on the way, or an MTU was
 //! set, and QUIC cannot make its packets smaller than 1,200 bytes.
 //!
-//! Such a member was called down, though it answered: what is small rode in the packets of what is
-//! large. Or it was shown alive, and what was set never came there, and nothing said so.
+//! Such a member was once called down, though it answered, since small messages travelled in the
+//! packets of large ones. Or it was shown alive, while no setting arrived there, and nothing said
+//! so.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 const NARROW_BYTES: u32 = 1100;
 const USUAL_BYTES: u32 = 1500;
 
-/// How soon it must be shown. It takes some 10 s.
+/// How soon a narrow path must be shown. It takes some 10 s.
 const SHOWN: Duration = Duration::from_secs(60);
 
 /// For how long a link that loses packets is looked at.
@@ -38,7 +39,7 @@ fn a_member_to_which_nothing_large_gets_through_is_alive_and_shown_so_until_it_d
     let said = row["message"].as_str().unwrap();
     assert!(said.contains("see to the MTU of the way there"), "{row}");
     assert_ne!(fleet[1].fields("a/big"), big);
-    // Whoever asks any other node is told, too, and so is who waits for a write.
+    // A person who asks another node is told, too, and so is a person who waits for a write.
     let told = until(
         "pve-3 shows it",
         LATER,
@@ -52,7 +53,7 @@ fn a_member_to_which_nothing_large_gets_through_is_alive_and_shown_so_until_it_d
     assert!(told["message"].as_str().unwrap().contains("bulk: "), "{told}");
     let notices = &fleet[0].status()["notices"];
     assert!(notices.as_array().unwrap().iter().any(|one| one["kind"] == "bulk"), "{notices}");
-    // What is small passes, and so does the receipt for it.
+    // A small write passes, and so does its receipt.
     fleet[0].cli(&["settings", "set", "a/b", "x=1", "--wait", "all", "--timeout", "20s"]).exits(0);
     let large = format!("x={}", "y".repeat(2_000));
     let waited =
@@ -104,7 +105,7 @@ fn a_member_that_has_a_wider_path_is_reached_by_that() {
     fleet[0].set("a/big", big.clone());
 
     fleet.all_read("a/big", &big);
-    // The third may have brought it meanwhile.
+    // The third node may have brought the document meanwhile, so the link itself is checked.
     eventually("it is reached by the wider path", SHOWN, || {
         let row = member(&fleet[0], "pve-2");
         let link = row["link"].as_str().unwrap_or_default();
@@ -116,7 +117,7 @@ fn a_member_that_has_a_wider_path_is_reached_by_that() {
     verdicts.nobody_is_down(&fleet);
 }
 
-/// Packets are lost, of any size: that is another matter.
+/// This link loses packets of any size, which must not be taken for a narrow path.
 #[test]
 fn a_link_that_loses_a_quarter_of_all_packets_is_not_shown_as_narrow() {
     let Some(mut lab) = Lab::built(Layout::of(3)) else { return };

@@ -8,13 +8,13 @@ use peerage_tests::{Agent, Fleet};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
-/// How many writes a disk refuses that would each have stood in the log.
+/// How many writes the full disk refuses. Each of them once had its own lines in the log.
 const REFUSED_WRITES: usize = 40;
 
-/// A file of the agent may grow to so much: to more than its log, and less than its journal.
+/// How large a file of the agent may grow: larger than its log, and smaller than its journal.
 const FILE_BYTES: u64 = 150_000;
 
-/// A full disk stood nowhere but in the journal, two long lines for each write.
+/// A full disk once showed nowhere but in the log, with two long lines for each write.
 #[test]
 fn a_disk_that_takes_nothing_shows_on_all_nodes_and_once_in_the_log() {
     let fleet = Fleet::found(2);
@@ -51,8 +51,8 @@ fn a_disk_that_takes_nothing_shows_on_all_nodes_and_once_in_the_log() {
     fleet[0].set("a/b", json!({ "x": 1 }));
 }
 
-/// The seed had admitted it by the time its disk was full: the others had a member that nobody
-/// could ever reach.
+/// The seed had once admitted the joiner by the time that the joiner's disk was full, so the others
+/// had a member that nobody could ever reach.
 #[test]
 fn who_cannot_keep_what_it_would_get_is_let_in_by_nobody() {
     let mut fleet = Fleet::found(1);
@@ -74,7 +74,7 @@ fn who_cannot_keep_what_it_would_get_is_let_in_by_nobody() {
     fleet.converged();
 }
 
-/// The log had ten lines a second, and nothing else told of it.
+/// The log once had ten lines a second, and nothing else told of the lack.
 #[test]
 fn used_up_descriptors_are_told_until_there_are_some_again() {
     let agent = Agent::start("pve-1");
@@ -97,7 +97,7 @@ fn used_up_descriptors_are_told_until_there_are_some_again() {
     assert_eq!(lines, 1, "{log}");
 }
 
-/// Sets what an agent may have of a resource of the host: by default all that there is.
+/// Sets the agent's limit of a resource of the host; `None` takes the limit away.
 fn limit(agent: &Agent, of: Resource, current: Option<u64>) {
     let pid = Pid::from_raw(agent.pid().cast_signed()).unwrap();
     let limit = Rlimit { current, maximum: getrlimit(of).maximum };

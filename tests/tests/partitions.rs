@@ -23,15 +23,15 @@ fn three_sides_go_on_apart_and_are_one_again() {
     splits_and_heals(&[&[0, 1, 2], &[3, 4, 5], &[6, 7, 8]]);
 }
 
-/// Members that were met long ago are forgotten by nobody, and whoever invited them is not needed
-/// to find them. In the long form the split outlasts every timeout of the mesh.
+/// No node forgets members that it met long ago, and the member that invited them is not needed to
+/// find them. In the long form the split outlasts every timeout of the mesh.
 #[test]
 fn a_long_split_heals_without_the_founder_whom_all_had_joined_by() {
     let Some(mut lab) = Lab::built(Layout::of(6)) else { return };
     let mut fleet = Fleet::found_in(&lab);
     lab.partition(&[&[0, 1, 2], &[3, 4, 5]]);
     each_side_is_alone(&fleet, &[&[0, 1, 2], &[3, 4, 5]]);
-    // Destroyed: neither its process nor its disk is there any more.
+    // The founder is destroyed: its process and its disk are gone.
     fleet.kill(&[0]);
     drop(fleet.take(0));
     let sides: [&[usize]; 2] = [&[0, 1], &[2, 3, 4]];
@@ -67,7 +67,7 @@ fn splits_and_heals(sides: &[&[usize]]) {
     for (at, side) in sides.iter().enumerate() {
         let writer = &fleet[side[side.len() - 1]];
         writer.set(&format!("split/{at}"), json!({"side": at}));
-        // Fields of one document, written apart.
+        // Every side writes a field of its own in one document.
         writer.set("split/both", json!({format!("side-{at}"): at}));
         both[format!("side-{at}")] = json!(at);
         for &node in *side {

@@ -5,10 +5,10 @@ use peerage_tests::patience::{SOON, eventually, until};
 use peerage_tests::{Agent, Fleet, Ran, skipped};
 use serde_json::{Value, json};
 
-/// How a command ends that failed for a reason outside the agent.
+/// The exit code of a command that failed for a reason outside the agent.
 const FAILED: i32 = 1;
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
 #[test]
@@ -144,7 +144,7 @@ fn a_member_does_not_join_again() {
     let before = seen(&fleet);
 
     join(&fleet[1], &other.invite(json!({}))).exits(REFUSED).says(&["already", "north"]);
-    // Of its own it is no news, and admits nobody.
+    // Join Information of the node's own Data Center is no news, and admits nobody.
     join(&fleet[1], &fleet[0].invite(json!({}))).exits(0).says(&["already", "met pve-1"]);
 
     assert_eq!(members(&fleet[1]), before[1]["members"]);
@@ -175,7 +175,7 @@ fn a_node_that_cannot_be_dialled_back_is_refused_with_the_address_to_open() {
     let mut fleet = Fleet::start(1);
     fleet[0].create("north");
     let token = fleet[0].invite(json!({"uses": "any"}));
-    // Nothing listens there: what a firewall on the joiner looks like to the seed.
+    // Nothing listens at this address, which to the seed looks like a firewall on the joiner.
     let closed = Agent::start("closed").port().unwrap();
     let address = format!("127.0.0.1:{closed}");
     let mut joiner = Agent::named("pve-2").args(&["--advertise", &address]);
@@ -231,7 +231,7 @@ fn join(joiner: &Agent, token: &str) -> Ran {
     joiner.cli(&["join", token, "--yes"])
 }
 
-/// The second node is refused for a reason that these words tell, and nobody has changed.
+/// The second node is refused for a reason that these words tell, and no node has changed.
 #[track_caller]
 fn refused(fleet: &Fleet, token: &str, words: &[&str]) {
     let before = seen(fleet);

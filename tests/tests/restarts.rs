@@ -135,7 +135,8 @@ fn a_rolled_back_node_that_writes_before_it_meets_anyone_loses_nothing() {
     fleet.kill(&[0, 2]);
 
     fleet[1].restart();
-    // As many as it had written after the snapshot, and more: sequence numbers would collide.
+    // The node writes more than it had written after the snapshot, so reused sequence numbers would
+    // collide.
     for i in 0..documents.len() + 3 {
         fleet[1].set(&format!("alone/{i}"), json!({ "i": i }));
     }

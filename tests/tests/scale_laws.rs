@@ -7,7 +7,8 @@ use peerage_tests::sim::spread::spread;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What an idle node sends per second, in a Data Center of so many that has come to rest.
+/// How many datagrams an idle node sends per second, in a Data Center of so many nodes that is at
+/// rest.
 fn idle_datagrams_per_second(nodes: usize) -> f64 {
     let mut crowd = Crowd::new(nodes, 0.0, 7);
     crowd.until_all_see(nodes - 1, MINUTE).expect("all see all");

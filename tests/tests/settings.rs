@@ -7,10 +7,10 @@ use peerage_tests::patience::{LATER, SOON, eventually, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How a command ends that was done here but not reached all it waited for.
+/// The exit code of a command that was done here, but did not reach all nodes that it waited for.
 const NOT_REACHED: i32 = 6;
 
-/// How a command ends that found nothing.
+/// The exit code of a command that found nothing.
 const NOT_FOUND: i32 = 3;
 
 /// Documents of a kilobyte that do not fit into one frame, nor into ten.
@@ -67,7 +67,7 @@ fn a_list_is_in_order_and_can_be_cut_to_a_prefix() {
     };
     assert_eq!(paths(&[]), ["network/lan", "storage/nas1", "storage/nas2"]);
     assert_eq!(paths(&["storage/"]), ["storage/nas1", "storage/nas2"]);
-    // Letter by letter, as the help says.
+    // A prefix counts letter by letter, as the help says.
     assert_eq!(paths(&["s"]), ["storage/nas1", "storage/nas2"]);
     assert_eq!(paths(&["storage/nas1"]), ["storage/nas1"]);
     assert_eq!(paths(&["torage"]), Vec::<Value>::new());
@@ -94,7 +94,7 @@ fn a_name_is_the_same_however_it_was_typed_and_may_be_of_any_script() {
     let listed = fleet[0].cli(&["--json", "settings", "list", "cafe\u{301}"]).exits(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
 
-    // Over HTTP, as by the command; two ways of writing one field are no two fields.
+    // HTTP does as the command does: two spellings of one field's name are not two fields.
     let twice = fleet[0].try_set("a/b", json!({"cl\u{e9}": 1, "cle\u{301}": 2})).unwrap_err();
     assert!(format!("{twice:?}").contains("twice"), "{twice:?}");
     for path in ["ห้องเซิร์ฟเวอร์/ตู้1", "सर्वर/दिल्ली"]
@@ -166,8 +166,8 @@ fn an_export_applied_elsewhere_makes_the_same_documents() {
     assert_eq!(there.status()["settings"]["digest"], before, "nothing was to be done");
 }
 
-/// What was applied with one command came to the other nodes document by document: their watchers
-/// acted on a part of it.
+/// Documents that were applied with one command once came to the other nodes one by one, and the
+/// watchers there acted on a part of them.
 #[test]
 fn what_is_applied_is_told_on_another_node_when_all_of_it_is_there() {
     let fleet = Fleet::found(2);

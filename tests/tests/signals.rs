@@ -28,7 +28,8 @@ fn a_stray_signal_is_a_line_in_the_log_and_the_agent_goes_on() {
         until(&format!("{name} is told"), SOON, log, |log| log.contains(name));
         agent.status();
     }
-    // A reader that hung up sends the one, a write that fails the other: nothing to speak of here.
+    // SIGPIPE comes from a reader that hung up, and SIGXFSZ with a write that fails. The agent goes
+    // on without a line.
     for known in [Signal::PIPE, Signal::XFSZ] {
         process::signal(agent.pid(), known);
         agent.status();

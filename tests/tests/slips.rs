@@ -7,10 +7,10 @@ use peerage_tests::patience::{LATER, SOON, until};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How a command ends that a rule forbids.
+/// The exit code of a command that a rule forbids.
 const REFUSED: i32 = 4;
 
-/// It went without a question, and everything with it.
+/// The last member once left without a question, and all settings were gone.
 #[test]
 fn the_last_member_goes_with_the_data_center_only_when_it_is_told_twice() {
     let agent = Agent::start("pve-1");
@@ -25,7 +25,7 @@ fn the_last_member_goes_with_the_data_center_only_when_it_is_told_twice() {
     let over_http = agent.client().post("leave", &json!({})).unwrap_err();
     assert_eq!(over_http.code(), "needs_force");
 
-    // It is a member as before, and writes.
+    // The node is a member as before, and writes.
     assert_eq!(agent.status()["datacenter"]["name"], "north");
     agent.set("dns", json!({"domain": "example.com"}));
 
@@ -39,7 +39,7 @@ fn who_leaves_while_nobody_is_reached_is_told_what_only_it_has() {
     fleet[0].set("dns", json!({"x": 1}));
     fleet.all_read("dns", &json!({"x": 1}));
     fleet.converged();
-    // It says hello with what it holds.
+    // The second node starts again, since its hello tells what it holds.
     fleet.kill(&[1]);
     fleet[1].restart();
     fleet.all_see_all();
@@ -57,14 +57,15 @@ fn who_leaves_while_nobody_is_reached_is_told_what_only_it_has() {
     ]);
     assert!(!refused.stderr.contains("dns"), "pve-2 has that: {}", refused.stderr);
 
-    // As soon as one is back it is given what it lacks, and then there is nothing to lose.
+    // As soon as the other member is back it is given what it lacks, and then there is nothing to
+    // lose.
     fleet[1].restart();
     fleet.all_see_all();
     fleet[0].cli(&["leave"]).exits(0);
     assert_eq!(fleet[1].fields("storage/nas1"), json!({"x": 1}));
 }
 
-/// The one that is asked is alive, as far as anybody knows, and does not answer.
+/// The other member is alive, as far as anybody knows, and does not answer.
 #[test]
 fn who_leaves_while_the_others_hang_is_told_that_none_confirmed() {
     let fleet = Fleet::found(2);
@@ -78,7 +79,7 @@ fn who_leaves_while_the_others_hang_is_told_that_none_confirmed() {
     fleet.all_read("storage/nas1", &json!({"x": 1}));
 }
 
-/// Each was sure that the other held everything.
+/// Each node was once sure that the other held everything.
 #[test]
 fn two_that_leave_at_once_do_not_count_on_each_other() {
     for _ in 0..3 {
@@ -99,7 +100,7 @@ fn two_that_leave_at_once_do_not_count_on_each_other() {
     }
 }
 
-/// `join` ended with 0 and the name of another host, and a second later it was refused.
+/// `join` once ended with 0 and the name of another host, and a second later the copy was refused.
 #[test]
 fn a_copy_of_an_image_is_refused_when_it_joins() {
     let mut fleet = Fleet::found(2);
@@ -112,7 +113,7 @@ fn a_copy_of_an_image_is_refused_when_it_joins() {
     fleet.all_see_all();
     let original = format!("at 127.0.0.1:{}", fleet[2].port().unwrap());
 
-    // By the member that let the original in, and by one that only heard of it.
+    // The copy tries the member that let the original in, and one that only heard of the original.
     for token in [token, fleet[1].invite(json!({}))] {
         let refused = copy.cli(&["join", &token, "--name", "pve-4", "--yes"]).exits(REFUSED);
         refused.says(&["node.key", "pve-3", &original, "copied", "reset --identity"]);
@@ -127,7 +128,7 @@ fn a_copy_of_an_image_is_refused_when_it_joins() {
     fleet.all_see_all();
 }
 
-/// It could not be reached, it was told: nobody dials itself.
+/// The copy was once told that it could not be reached, since no node dials itself.
 #[test]
 fn a_copy_of_the_seed_is_refused_when_it_joins() {
     let mut seed = Agent::start("pve-1");
@@ -167,14 +168,15 @@ fn of_two_copies_that_join_at_once_one_is_let_in() {
     until("the one that is in is seen", SOON, state, |state| state == "alive");
 }
 
-/// A host with the folder of an agent that is not a member yet, which is stopped by that.
+/// A host with a copy of the folder of `image`, which is no member yet. The copy runs, and `image`
+/// is stopped.
 fn copy_of(image: &mut Agent) -> Agent {
     image.stop();
     let mut copy = Agent::named(image.name());
     let disk = copy.file("disk");
     image.save_disk(&disk);
     copy.restore_disk(&disk);
-    // It takes a port of its own while the other's is taken.
+    // The image runs meanwhile, so that the copy takes a port of its own.
     image.restart();
     copy.restart();
     image.stop();

@@ -130,7 +130,7 @@ fn who_is_neither_root_nor_in_the_group_looks_but_does_not_touch() {
     assert_eq!(invites.as_array().unwrap().len(), 1, "no secret was handed out: {invites}");
 }
 
-/// It was told to start an agent that runs.
+/// Such a user was once told to start the agent, which ran.
 #[test]
 fn who_may_not_reach_the_socket_is_told_so_and_how_it_may() {
     let mut agent = Agent::named("pve-1");
@@ -150,7 +150,8 @@ fn who_may_not_reach_the_socket_is_told_so_and_how_it_may() {
     assert!(!refused.stderr.contains("systemctl"), "it runs: {}", refused.stderr);
     mode(&socket, 0o666);
 
-    // The binary lies in the home of the first, so that the second's may be closed.
+    // The test's binary lies in the home of the first agent, so that the second's home may be
+    // closed.
     let other = Agent::start("pve-2");
     let folder = other.socket().parent().unwrap().to_owned();
     mode(&folder, 0o700);
@@ -159,7 +160,7 @@ fn who_may_not_reach_the_socket_is_told_so_and_how_it_may() {
     assert!(!refused.stderr.contains("systemctl"), "it runs: {}", refused.stderr);
 }
 
-/// It said that there were no agent's data.
+/// The command once said that there were no agent's data.
 #[test]
 fn who_may_not_look_into_a_data_folder_is_not_told_that_it_is_empty() {
     let mut agent = Agent::named("pve-1");

@@ -11,7 +11,8 @@ use peerage_tests::strangers::{Attack, MANY_SOURCES, STRANGERS_AT, UnderWay};
 use peerage_tests::{Agent, Fleet};
 use serde_json::json;
 
-/// How long who holds an invitation may take to join, and a member that was started anew to be back.
+/// How long a node with an invitation may take to join, and how long a member may take to be back
+/// after a restart.
 const JOIN_WITHIN: Duration = Duration::from_secs(20);
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
@@ -21,8 +22,8 @@ const MORE_BYTES: f64 = 60e6;
 /// Lines that strangers may leave in the log of an agent, whatever they do.
 const LINES_MAX: usize = 20;
 
-/// How many connections of the strangers an attack has had at least before it is held out against;
-/// from many addresses, as many as there are addresses, so that all places have been taken.
+/// How many connections the strangers have made at least before the joiner comes. With many
+/// addresses there are as many connections as addresses, so that all places have been taken.
 const CONNECTIONS: u64 = 150;
 
 /// How large a packet of a handshake is at most.
@@ -31,13 +32,14 @@ const PACKET_BYTES: usize = 1200;
 /// When the agent has sent nothing for so long, it has given the handshake up.
 const HANDSHAKE_OVER: Duration = Duration::from_secs(6);
 
-/// 128 silent connections, six handshakes a second, and nobody could join; 128 others made the agent
-/// grow from 11 to 1,118 MB; and the log had 500 lines a second.
+/// A node joins and a member comes back while strangers attack. Once, with 128 silent connections
+/// or six handshakes a second, nobody could join; 128 others made the agent grow from 11 to 1,118
+/// MB; and the log had 500 lines a second.
 fn hold_out(attack: Attack, sources: usize) {
     let mut fleet = Fleet::found(2);
     let before = rss_bytes(fleet[0].pid());
     let lines = fleet[0].log().lines().count();
-    // All that Join Information names.
+    // The strangers attack all seeds that the Join Information names.
     let strangers = [0, 1].map(|index| UnderWay::begin(attack, sources, &fleet[index]));
     let enough = CONNECTIONS.max(sources as u64);
     for strangers in &strangers {
@@ -72,7 +74,8 @@ fn silent_strangers_keep_nobody_out() {
     hold_out(Attack::Silence, 1);
 }
 
-/// They held each place for joiners, none of them more than one: who had an invitation found none.
+/// Strangers once held every place for joiners, each address no more than one, and a node with an
+/// invitation found none.
 #[test]
 fn silent_strangers_of_many_addresses_keep_nobody_out() {
     hold_out(Attack::Silence, MANY_SOURCES);
@@ -108,14 +111,14 @@ fn strangers_of_many_addresses_with_made_up_invitations_keep_nobody_out() {
     hold_out(Attack::Requests, MANY_SOURCES);
 }
 
-/// Who claims another's address has the agent send there: at most three times what it sent itself
-/// (RFC 9000, section 8.1).
+/// A stranger that claims another's address makes the agent send to that address: at most three
+/// times what the stranger sent itself (RFC 9000, section 8.1).
 #[test]
 fn an_unproven_address_is_sent_little() {
     let agent = Agent::start("pve-1");
     agent.create("north");
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, agent.port().unwrap()));
-    // Between the two: what the agent answers reaches nobody.
+    // The test stands between the two: the agent's answers do not reach the stranger.
     let near = UdpSocket::bind((STRANGERS_AT, 0)).unwrap();
     let far = UdpSocket::bind((STRANGERS_AT, 0)).unwrap();
     let strangers = UnderWay::begin_at(Attack::Handshakes, 1, &agent, near.local_addr().unwrap());
@@ -131,7 +134,7 @@ fn an_unproven_address_is_sent_little() {
     }
     let all: usize = answered.iter().sum();
     println!("{sent} bytes had {all} sent, in {} packets", answered.len());
-    // quinn looks before each packet, so the last one may go beyond.
+    // quinn checks the bound before each packet, so the last one may go beyond it.
     let most = 3 * sent + PACKET_BYTES;
     assert!(!answered.is_empty() && all <= most, "{sent} bytes had {answered:?} sent");
 }

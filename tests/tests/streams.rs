@@ -11,14 +11,14 @@ use peerage_tests::patience::{LATER, POLL, SOON};
 use peerage_tests::{Agent, Fleet};
 use serde_json::{Value, json};
 
-/// How many changes of what size are more than an agent and all pipes hold for a reader.
+/// So many changes of this size are more than an agent and all pipes hold for a reader.
 const CHANGES: u64 = 600;
 const CHANGE_BYTES: usize = 16 * 1024;
 
 /// The document that is written until a follower follows.
 const BEGIN: &str = "the-begin";
 
-/// A mirror that read too slowly had 3,000 changes skipped without a word.
+/// A mirror that read too slowly once missed 3,000 changes without a word.
 #[test]
 fn a_slow_reader_of_changes_is_told_how_many_it_missed_and_ends_with_1() {
     for (options, goes_on) in [(&[][..], false), (&["--on-gap", "continue"], true)] {
@@ -27,7 +27,7 @@ fn a_slow_reader_of_changes_is_told_how_many_it_missed_and_ends_with_1() {
         let mut watch = Follower::of(&agent, &[&["settings", "watch", "--json"], options].concat());
 
         for n in 1..=CHANGES {
-            // What does not differ is not written.
+            // Each value differs from the one before, since an equal one is not written.
             let text = n.to_string().repeat(CHANGE_BYTES / n.to_string().len());
             agent.set("much", json!({"n": n, "text": text}));
         }
@@ -98,7 +98,7 @@ fn an_agent_that_hangs_is_named_after_a_bound_and_goes_on_when_it_is_let() {
     });
     agent.resume();
 
-    // Who follows finds it again, behind the place where it was.
+    // The follower finds the agent again, and goes on behind the place where it was.
     agent.set("a/b", json!({"x": 3}));
     let item = watch.next().expect("it goes on");
     assert_eq!((&item["path"], &item["set"]["x"]), (&json!("a/b"), &json!(3)));
@@ -121,7 +121,8 @@ impl Follower {
         let follows = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // Whatever came before its begin it is not told.
+                // The follower is not told of changes from before its beginning, so the test writes
+                // until it is told of one.
                 while !follows.load(Ordering::Relaxed) {
                     agent.set(BEGIN, json!({ "now": format!("{:?}", Instant::now()) }));
                     thread::sleep(POLL);
@@ -134,14 +135,14 @@ impl Follower {
         Self { child, lines }
     }
 
-    /// The next item that is not of the begin; `None` where the command has ended.
+    /// The next item that is not of [`BEGIN`]; `None` where the command has ended.
     fn next(&mut self) -> Option<Value> {
         let mut items = self.lines.by_ref().map(|line| line.unwrap());
         let line = items.find(|line| !line.contains(BEGIN))?;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
 
-    /// How it ends by itself, soon.
+    /// The exit code of the command, which must end by itself soon.
     fn exit(&mut self) -> Option<i32> {
         exit_of(&mut self.child, SOON).expect("it ends").code()
     }

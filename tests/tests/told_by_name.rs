@@ -1,4 +1,4 @@
-//! Nodes that are told of by DNS names, and nodes that do not know where others find them.
+//! Nodes whose links are DNS names, and nodes that do not know where others find them.
 
 use std::fs;
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use peerage_tests::patience::{LATER, eventually};
 use peerage_tests::{Agent, Lab, Layout};
 use serde_json::{Value, json};
 
-/// A host on which nothing begins to speak with another over the mesh any more, and which answers
-/// those that do: as behind a router, or where only some addresses are let out.
+/// The rules of a host that begins no connection over the mesh any more, and answers those of other
+/// hosts: as behind a router, or where only some addresses are let out.
 const ONLY_ANSWERS: &str = "table inet quiet {\nchain out {\ntype filter hook output priority 0; \
                             policy accept;\nudp dport 4747 ct state new drop\n}\n}\n";
 
-/// A host that takes in nothing but answers.
+/// The rules of a host that takes in nothing but answers.
 const TAKES_ANSWERS: &str = "table inet closed {\nchain in {\ntype filter hook input priority 0; \
                              policy accept;\nmeta l4proto udp ct state new drop\n}\n}\n";
 
@@ -39,7 +39,7 @@ fn a_node_told_of_by_a_name_joins_is_reached_and_is_found_where_its_name_leads_l
     two.join(&token).expect("it finds the seed by its name, and is found by its own");
     assert!(!two.log().contains("does not resolve"), "{}", two.log());
 
-    // From here on it can only be found, and find nobody.
+    // From here on others can find the second node, and it can find nobody.
     lab.host(1).nft(ONLY_ANSWERS).unwrap();
     three.join(&token).expect("a third node joins by the name of the first");
 
@@ -88,7 +88,7 @@ fn a_joiner_that_tells_no_good_address_is_found_where_it_was_seen() {
     }
     let shown = three.cli(&["links", "pve-2"]).exits(0);
     assert!(shown.stdout.contains(&seen), "{}", shown.stdout);
-    // Join Information of another member leads there, too, behind what it told.
+    // Join Information of another member names that address, too, behind those that the node told.
     let token = three.invite(json!({}));
     let inspected = three.client().post("inspect", &json!({ "token": token })).unwrap();
     let id = member(&three, "pve-2")["id"].clone();
@@ -96,7 +96,7 @@ fn a_joiner_that_tells_no_good_address_is_found_where_it_was_seen() {
     let seed = seeds.iter().find(|seed| seed["id"] == id).expect("it is alive, so it is a seed");
     let addresses = seed["addresses"].as_array().unwrap();
     assert!(addresses.contains(&json!(seen)), "{seed}");
-    // Other addresses of its own do not take away where it was seen.
+    // New addresses of its own do not replace the one at which it was seen.
     two.cli(&["links", "set", "10.99.99.98"]).exits(0);
     eventually("the others hear of its links", LATER, || {
         let member = member(&three, "pve-2");
@@ -131,7 +131,8 @@ fn a_name_that_does_not_resolve_is_said_on_each_side() {
 
     refused.says(&["pve-1.lab.test:4747", "pve-1.lab.test does not resolve", "/etc/hosts"]);
 
-    // It knows the seed now; the seed does not know it, and it takes in nothing.
+    // The joiner finds the seed's name now. The seed does not find the joiner's, whose host takes
+    // in nothing but answers.
     unknown.lead(&[("pve-1.lab.test", v4(&lab, 0))]);
     lab.host(1).nft(TAKES_ANSWERS).unwrap();
     let source = format!("{}:4747", v4(&lab, 1));

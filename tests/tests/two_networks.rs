@@ -96,7 +96,8 @@ fn a_node_that_comes_back_with_another_address_is_found() {
     all_reach_one_of(&fleet, "pve-3", &lab.addresses(2), LATER);
 }
 
-/// The one that moved still knows where the others are, though none of them knows where it is.
+/// Each node that moved still knows where the other two are, though neither of those knows where it
+/// is.
 #[test]
 fn a_node_and_half_of_its_peers_come_back_with_other_addresses() {
     let Some(mut lab) = Lab::built(Layout::of(4)) else { return };
@@ -166,8 +167,8 @@ fn an_address_that_the_joiner_has_itself_is_said_to_be_its_own() {
     assert!(!refused.stderr.contains(&me), "{}", refused.stderr);
 }
 
-/// QUIC needs packets of 1,228 bytes. Over a tunnel that takes less ping works, and the joiner was
-/// told that the seed is silent, although the kernel knew the size.
+/// QUIC needs packets of 1,228 bytes. Over a tunnel that takes only smaller ones ping works, and
+/// the joiner was once told that the seed is silent, although the kernel knew the size.
 #[test]
 fn a_path_that_takes_no_packets_of_quic_is_said_to_be_too_narrow() {
     let Some(lab) = Lab::built(Layout::of(2).families(Families::V4)) else { return };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const STATUS_WITHIN: Duration = Duration::from_millis(500);
 const GROWS_BY_MAX_BYTES: f64 = 400e6;
 
-/// How many answers nobody reads, and of how much.
+/// How many answers nobody reads, and how many documents of what size each of them holds.
 const UNREAD: usize = 60;
 const DOCUMENTS: usize = 22;
 const DOCUMENT_BYTES: usize = 900_000;
@@ -47,7 +47,8 @@ fn answers_that_nobody_reads_take_little_and_hold_up_nobody() {
     }
 }
 
-/// An answer in pieces is the answer, however slowly it is read and whatever is written meanwhile.
+/// An answer that is sent in pieces is that of one moment, however slowly it is read and whatever
+/// is written meanwhile.
 #[test]
 fn an_answer_in_pieces_is_as_it_was_when_it_was_asked_for() {
     let agent = Agent::start("pve-1");

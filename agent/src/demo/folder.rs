@@ -1,4 +1,4 @@
-//! A temporary folder that goes even when this process is killed.
+//! A temporary folder that is removed even when this process is killed.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -7,9 +7,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// What waits for the end of this process and then sweeps up. It reads from a pipe that only this
-/// process holds open, so the kernel tells it, whatever the end was. The agents die at the same
-/// time and may still write for a moment: it tries again, a bounded number of times.
+/// A shell script that removes the folder once this process has ended. The script reads from a pipe
+/// that only this process holds open, so the kernel tells it of the end, however this process
+/// ended. The agents die at the same time and may still write for a moment, so the script tries
+/// again, a bounded number of times.
 const SWEEP: &str = r#"cat; n=0; while [ -e "$0" ] && [ $n -lt 100 ]; do rm -rf "$0"; n=$((n+1)); \
 [ -e "$0" ] && sleep 0.1; done"#;
 
@@ -30,7 +31,8 @@ impl Folder {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A Ctrl-C on the terminal is for the demo, not for what cleans up after it.
+            // A Ctrl-C on the terminal must stop the demo, but not the process that cleans up after
+            // it.
             .process_group(0)
             .spawn()?;
         let pipe = sweeper.stdin.take();

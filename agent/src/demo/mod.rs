@@ -25,16 +25,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use folder::Folder;
 use node::Node;
 
-/// How long a step may take that waits for what all nodes see.
+/// How long a step may take, such as waiting until all nodes see each other alive.
 const STEP_BOUND: Duration = Duration::from_secs(30);
 
-/// How often a state is looked at: the resolution of what is measured.
+/// How often a waiting step asks the nodes again. The measured times are no finer than this.
 const POLL: Duration = Duration::from_millis(2);
 
 /// What the Data Center of the demo is called.
 const DATA_CENTER: &str = "demo";
 
-/// Where the documents are that are written, before and without the founder.
+/// The paths of the documents: one is written while the founder runs, one while it is down.
 const DOCUMENTS: [&str; 2] = ["storage/nas1", "storage/nas2"];
 
 /// What to show.
@@ -49,7 +49,8 @@ pub struct Options {
 /// Runs the demo, and returns when it has ended and nothing of it is left.
 ///
 /// # Errors
-/// What did not go as promised. The end of every agent's log is on stderr by then.
+/// The step that failed, after the end of every agent's log was printed on stderr; or why the demo
+/// could not begin.
 pub fn run(options: Options) -> anyhow::Result<()> {
     // One thread: the agents die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -149,7 +150,7 @@ impl Demo {
         self.set_and_read(writer, DOCUMENTS[1], others).await
     }
 
-    /// Starts the founder again on what is on its disk; it takes part as if it had been there.
+    /// Starts the founder again with the data on its disk. It then catches up with what it missed.
     async fn bring_the_founder_back(&mut self) -> anyhow::Result<()> {
         let clock = Clock::started();
         self.nodes[0].start()?;
@@ -235,7 +236,7 @@ async fn see(nodes: &[Node], names: &[&str], state: MemberState) -> anyhow::Resu
     .await
 }
 
-/// Looks until it is so.
+/// Asks again and again until `look` answers yes, for at most [`STEP_BOUND`].
 async fn until(
     what: &str,
     mut look: impl AsyncFnMut() -> anyhow::Result<bool>,
@@ -257,7 +258,7 @@ async fn within<T>(what: &str, work: impl Future<Output = anyhow::Result<T>>) ->
     }
 }
 
-/// Measures steps: each is told with what has passed since the clock was started.
+/// Measures a step: prints it with the time that passed since the clock was started.
 struct Clock(Instant);
 
 impl Clock {
@@ -303,13 +304,13 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// The beginning of a token: enough to know one by.
+/// The beginning of a token, enough to recognise it.
 fn cut(token: &str) -> String {
     let shown: String = token.chars().take(24).collect();
     format!("{shown}... ({} characters)", token.len())
 }
 
-/// Prints a line at once. Whoever stopped reading does not stop the demo.
+/// Prints a line at once. The demo goes on when nobody reads its output any more.
 fn say(line: impl std::fmt::Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -84,7 +84,7 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A Ctrl-C on the terminal is for the demo, which stops the agents one and all.
+            // A Ctrl-C on the terminal must reach only the demo, which then stops all agents.
             .process_group(0)
             .kill_on_drop(true);
         die_with_parent(&mut command);

@@ -136,7 +136,8 @@ impl Happening {
         Self { kind: "settings", node: Some(on), message, data }
     }
 
-    /// Many changes that came at once, as one thing for each who asked for some on one node.
+    /// Many changes that came at once: one happening for each user and each node on which the user
+    /// made some of them.
     pub fn of_many_changes<'c>(
         changes: impl Iterator<Item = &'c SignedChange>,
         roster: &Roster,
@@ -154,7 +155,7 @@ impl Happening {
     }
 }
 
-/// Why a node stands as it does, with names for ids.
+/// Why a node has its present state of liveness, in words with names instead of ids.
 pub fn reason(why: &Why, roster: &Roster) -> String {
     why.in_words(|node| roster.name_of(node))
 }

@@ -1,5 +1,5 @@
-//! What happens on this node, for those who follow it: changes of settings and all other events, each
-//! told once and in one order.
+//! What happens on this node, told to its followers: changes of settings and all other events, each
+//! once and in one order.
 
 mod happening;
 mod ring;

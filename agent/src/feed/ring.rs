@@ -17,7 +17,7 @@ const RING_MAX: usize = 4096;
 /// How many bytes of things the ring keeps; one that is larger alone is kept alone.
 const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How many things wait for a follower outside the ring, whose bound does not count them.
+/// How many things wait in a follower's own queue. The bounds of the ring do not count them.
 const FOLLOWER_QUEUE_MAX: usize = 1;
 
 /// A thing with its place in this node's order.
@@ -36,11 +36,11 @@ pub struct Numbered<T> {
 pub enum Next<T> {
     /// The thing behind its place.
     Thing(Numbered<T>),
-    /// There is none any more: it goes on behind another place.
+    /// The ring does not hold the next thing any more: the follower goes on behind another place.
     Gap(Gap),
 }
 
-/// What a follower has of a feed.
+/// What a follower gets from [`Feed::follow`].
 #[derive(Debug)]
 pub struct Following<T> {
     /// The place behind which it begins.
@@ -67,7 +67,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// A ring of things, and those who follow it. Cloning shares it.
+/// A ring of things with its followers. Cloning shares it.
 pub struct Feed<T> {
     boot: u64,
     /// How many bytes a thing takes, about.
@@ -122,11 +122,12 @@ impl<T: Clone + Send + 'static> Feed<T> {
         self.place(ring.next - 1)
     }
 
-    /// Follows: what is held after `from` (all that is held, if none), and with `go_on` what comes.
-    /// A follower that falls behind the ring is told by how much, and goes on.
+    /// Follows the feed: tells the held things after `from` (all held things, if `from` is none),
+    /// and with `go_on` also the things that come later. A follower that falls behind the ring is
+    /// told how many things it missed, and goes on.
     ///
     /// # Errors
-    /// [`NoPlace`], where `from` is none.
+    /// [`NoPlace`], where `from` is not the text of a place.
     pub fn follow(&self, from: Option<&str>, go_on: bool) -> Result<Following<T>, NoPlace> {
         let (mut at, mut gap) = match from {
             None => (self.oldest() - 1, None),
@@ -166,8 +167,8 @@ impl<T: Clone + Send + 'static> Feed<T> {
         format!("{}-{number}", self.boot)
     }
 
-    /// The number behind which a follower goes on that comes with this place, and the gap before it
-    /// where what came right after is not held.
+    /// The number behind which a follower with this place goes on. Where the ring does not hold the
+    /// thing right after the place, also the gap that the follower is told of first.
     fn behind(&self, id: &str) -> Result<(u64, Option<Gap>), NoPlace> {
         let no_place = || NoPlace(id.chars().take(64).collect());
         let (boot, number) = id.split_once('-').ok_or_else(no_place)?;
@@ -189,7 +190,7 @@ impl<T: Clone + Send + 'static> Feed<T> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).oldest()
     }
 
-    /// What comes after a place, which moves on; `None` where nothing does yet.
+    /// Returns what comes next after `at`, and moves `at` on; `None` where nothing came yet.
     fn after(&self, at: &mut u64) -> Option<Next<T>> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if *at + 1 >= ring.next {
@@ -257,7 +258,7 @@ mod tests {
         let following = feed.follow(None, true).unwrap();
         let many = (RING_MAX + FOLLOWER_QUEUE_MAX + 1000) as u64;
         (1..=FOLLOWER_QUEUE_MAX as u64).for_each(|n| feed.tell(n, 0));
-        // It takes what its queue holds, and then nothing while the ring turns.
+        // The follower's queue fills, and then the follower takes nothing while the ring moves on.
         while following.next.len() < FOLLOWER_QUEUE_MAX {
             tokio::task::yield_now().await;
         }

@@ -52,11 +52,11 @@ impl Clock {
     }
 }
 
-/// The last millisecond of the year 9999, behind which RFC 3339 has no words.
+/// The last millisecond of the year 9999, the last year that RFC 3339 can write.
 const RFC3339_MS_MAX: u64 = 253_402_300_799_999;
 
-/// A time for people and programs: RFC 3339 in UTC, to the millisecond. Any number reads, for it
-/// may be another node's; those past the year 9999 as its end.
+/// A time for people and programs: RFC 3339 in UTC, to the millisecond. Every number is accepted,
+/// since another node may have sent it; one past the year 9999 is shown as the end of that year.
 pub fn rfc3339(wall_ms: u64) -> String {
     let time = UNIX_EPOCH + std::time::Duration::from_millis(wall_ms.min(RFC3339_MS_MAX));
     humantime::format_rfc3339_millis(time).to_string()
@@ -74,7 +74,8 @@ mod tests {
         assert_eq!((now.wall_ms, now.mono.as_millis()), (1_234, 234));
     }
 
-    /// A change that a host with a wild clock had signed brought down whoever showed it.
+    /// A host with a wrong clock signed a change with such a time, and the change brought down
+    /// every program that showed it.
     #[test]
     fn any_number_of_milliseconds_is_shown() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");

@@ -14,7 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-/// What is logged, which can be changed while it is.
+/// The filter of the log, which can be changed while the agent runs.
 #[derive(Debug, Clone)]
 pub struct Filter(reload::Handle<Targets, Registry>);
 
@@ -22,10 +22,10 @@ impl Filter {
     /// Logs from now on what this filter lets through.
     ///
     /// # Errors
-    /// The filter makes no sense; the one before stays.
+    /// The filter makes no sense; the filter before stays.
     pub fn change(&self, filter: &str) -> Result<(), FilterError> {
         let targets = targets(filter)?;
-        // It fails where the log has ended, with the process.
+        // The reload fails only where the log has ended, with the process.
         let _ = self.0.reload(targets);
         Ok(())
     }
@@ -51,10 +51,11 @@ pub fn begin(filter: &str) -> Result<Filter, FilterError> {
 /// Why a filter makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A part of it does not read.
+    /// A part of the filter cannot be parsed.
     #[error(transparent)]
     Malformed(#[from] ParseError),
-    /// A word that is no level: as the name of a part of a program it would silence all others.
+    /// A word that is no level. Taken as the name of a part of the program, it would silence all
+    /// other parts.
     #[error("{0:?} is no level")]
     NoLevel(String),
 }
@@ -71,7 +72,7 @@ fn targets(filter: &str) -> Result<Targets, FilterError> {
     Ok(filter.parse()?)
 }
 
-/// Whether stderr is the journal's.
+/// Whether stderr leads to systemd's journal.
 pub fn to_journal() -> bool {
     // systemd tells which file it is: the variable alone may be inherited by a process whose
     // stderr goes elsewhere.
@@ -116,7 +117,7 @@ fn priority(level: &Level) -> u8 {
     }
 }
 
-/// A line break would begin another message, without a priority.
+/// Joins a text into one line, since a line break would begin another message without a priority.
 fn in_one_line(text: &str) -> String {
     text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
 }
@@ -143,7 +144,8 @@ mod tests {
         );
     }
 
-    /// A misspelt level was taken for the name of a part, and nothing was logged at all.
+    /// A misspelt level was once taken for the name of a part of the program, and nothing was
+    /// logged at all.
     #[test]
     fn a_word_that_is_no_level_is_refused() {
         for right in ["info", "warn,peerage=debug", "peerage=debug, off", "DEBUG", ""] {

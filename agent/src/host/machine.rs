@@ -6,16 +6,17 @@ use ring::hmac;
 /// Where systemd keeps the machine's id.
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// What the hash is for; with the Data Center's id it keeps the same machine from being recognised
-/// elsewhere.
+/// The hash covers this purpose and the Data Center's id, so that nobody recognises the same
+/// machine elsewhere.
 const PURPOSE: &[u8] = b"peerage machine 1";
 
-/// How many bytes of the hash are told.
+/// How many bytes of the hash are used.
 const BYTES: usize = 16;
 
-/// A hash of this machine's id that says nothing of the id itself: keyed by it, over our purpose
-/// and the Data Center, as `sd_id128_get_machine_app_specific` makes its own (machine-id(5)). `None`
-/// where the machine has no id: then a host is told apart by the start of its agent alone.
+/// A hash of this machine's id that says nothing of the id itself: an HMAC keyed by the id, over
+/// our purpose and the Data Center, as `sd_id128_get_machine_app_specific` makes its own
+/// (machine-id(5)). `None` where the machine has no id; then only the start of its agent tells it
+/// from another host.
 pub fn machine(datacenter: DataCenterId) -> Option<[u8; BYTES]> {
     let text = std::fs::read_to_string(MACHINE_ID).ok()?;
     of_id(text.trim(), datacenter)

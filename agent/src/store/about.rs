@@ -1,7 +1,7 @@
-//! Whose folder this is, beside key and journal: the file `node.about`.
+//! The file `node.about`, beside key and journal: it says which node the data folder belongs to.
 //!
-//! It holds nothing that the journal does not hold, too. Where the key or the journal is lost it
-//! tells whose they were; where the journal lost its end it tells that there was more.
+//! The journal holds all of this, too. When the key or the journal is lost, the file still says
+//! whose they were; when the journal lost its end, the number of commits in the file shows it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::header::FORMAT;
 /// The name of the file in the data folder.
 pub(super) const NAME: &str = "node.about";
 
-/// The name of a new one until it is whole.
+/// The name under which a new file is written, until it is whole.
 pub(super) const FRESH: &str = "node.about.new";
 
 /// What a node is called, and where it belongs.
@@ -40,14 +40,15 @@ impl Label {
 pub struct About {
     /// The node.
     pub node: NodeId,
-    /// How many commits the journal had when this was written: it has at least as many ever after.
+    /// How many commits the journal had when this file was written. A journal with fewer commits
+    /// has lost its end.
     pub commit: u64,
     /// What it is called, and where it belongs.
     pub label: Label,
 }
 
 impl About {
-    /// What a folder's file says; `None` within `Ok` where there is none, or where it is damaged.
+    /// Reads the file of a folder. A missing or damaged file is no error.
     pub(super) fn read(folder: &Path) -> Result<Found, StoreError> {
         let path = folder.join(NAME);
         let bytes = files::read_small(&path).map_err(|e| StoreError::io("read", &path, &e))?;
@@ -57,7 +58,7 @@ impl About {
         })
     }
 
-    /// Writes the file anew; a crash leaves the one before or this one.
+    /// Writes the file anew; a crash leaves the old file or the new one.
     pub(super) fn write(&self, folder: &Path) -> Result<(), StoreError> {
         let path = folder.join(NAME);
         files::replace(&path, &folder.join(FRESH), self.text().as_bytes())

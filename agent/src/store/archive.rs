@@ -14,7 +14,8 @@ pub const BACKUPS_MAX: usize = 5;
 /// The folder of the backups, in the data folder.
 pub(super) const BACKUPS: &str = "backup";
 
-/// A backup that is being written; one that a crash left is removed by the next.
+/// The folder of a backup that is being written. Where a crash left one, the next backup removes
+/// it.
 const PARTIAL: &str = ".partial";
 
 /// Copies all that the disk holds into `backups/name`, then forgets the replica.
@@ -26,14 +27,14 @@ pub(super) fn archive(
     let partial = write_partial(disk, backups)?;
     let backup = publish(&partial, backups, name)?;
     disk.commit(&[Write::ClearReplica])?;
-    // The replica is set aside: an old backup too many is no reason to say that it is not.
+    // The replica is set aside already, so an old backup too many is only warned of.
     if let Err(error) = prune(backups) {
         tracing::warn!(%error, "an old backup could not be removed");
     }
     Ok(backup)
 }
 
-/// The copy, durable, under a name that nobody takes for a backup.
+/// Writes the copy, durably, into [`PARTIAL`], which `by_age` does not count as a backup.
 fn write_partial(disk: &mut impl Disk, backups: &Path) -> Result<PathBuf, StoreError> {
     let partial = backups.join(PARTIAL);
     make_folder(backups)?;
@@ -50,7 +51,7 @@ fn write_partial(disk: &mut impl Disk, backups: &Path) -> Result<PathBuf, StoreE
     Ok(partial)
 }
 
-/// Makes the folder of the backups, where it is missing; one that is elsewhere, by a link, is none.
+/// Makes the folder of the backups where it is missing. A symbolic link in its place is an error.
 fn make_folder(backups: &Path) -> Result<(), StoreError> {
     let attempt = || -> io::Result<()> {
         match fs::symlink_metadata(backups) {
@@ -74,8 +75,9 @@ fn publish(partial: &Path, backups: &Path, name: &str) -> Result<PathBuf, StoreE
     Ok(backup)
 }
 
-/// Moves files of the data folder into a backup, whatever they hold. A crash leaves some of them in
-/// one backup and the others where they were; the next call moves those into another.
+/// Moves files of the data folder into a backup, whatever they hold. After a crash some files are
+/// in one backup and the others still in the data folder; the next call moves those others into
+/// another backup.
 pub(super) fn set_aside(folder: &Path, name: &str, files: &[&str]) -> Result<PathBuf, StoreError> {
     let backups = folder.join(BACKUPS);
     make_folder(&backups)?;
@@ -101,7 +103,8 @@ pub(super) fn set_aside(folder: &Path, name: &str, files: &[&str]) -> Result<Pat
 
 /// The path of a backup that is not there yet.
 fn free_name(backups: &Path, name: &str) -> PathBuf {
-    // A name comes from a Data Center's, which any member chose: it must stay one folder's name.
+    // The name is made from the Data Center's name, which any member can choose, so it must not
+    // lead out of the folder of the backups.
     let name: String =
         name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let name: String = name.chars().take(64).collect();
@@ -111,7 +114,7 @@ fn free_name(backups: &Path, name: &str) -> PathBuf {
         .expect("at most BACKUPS_MAX + 1 names are taken")
 }
 
-/// What the backups hold that can be read, the newest first.
+/// The images of all backups that can be read, the newest first.
 pub(super) fn images(backups: &Path) -> impl Iterator<Item = Image> + use<> {
     let kept = by_age(backups).unwrap_or_default();
     kept.into_iter().rev().filter_map(|path| journal::read(&path.join(journal::NAME)).ok())
@@ -133,7 +136,8 @@ fn by_age(backups: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(backups)? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| name != PARTIAL) {
-            // What a reset moved here is as old as before, and may have no journal.
+            // A reset moves a journal here with its old time, or moves no journal at all, so the
+            // time of the folder counts, too.
             let journal = fs::symlink_metadata(path.join("journal"));
             let made = fs::symlink_metadata(&path)?.modified()?;
             let written = journal.and_then(|journal| journal.modified()).unwrap_or(made);
@@ -176,7 +180,7 @@ mod tests {
             if steps >= 2 {
                 assert_eq!(read_backup(&backups.join("lab")), before);
             }
-            // And it can be done again, whatever was left.
+            // Archiving works again, whatever the crash left.
             let again = archive(&mut disk, &backups, "lab").unwrap();
             assert!(again.exists() && !backups.join(PARTIAL).exists());
             assert!(disk.load().unwrap().changes.is_empty());

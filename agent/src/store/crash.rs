@@ -1,4 +1,5 @@
-//! Kills a process in the middle of its commits, again and again: what it was told is on disk.
+//! Kills a process in the middle of its commits, again and again: every commit that was
+//! acknowledged must be on disk.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use super::Home;
 use super::suite::{change, change_bytes, home};
 
-/// Set for the process that is to be killed: its data folder.
+/// The environment variable that names the data folder to the process that is to be killed.
 const CHILD: &str = "PEERAGE_TEST_STORE_CHILD";
 
 const THIS: &str = "store::crash::everything_acknowledged_survives_a_kill_in_the_middle_of_commits";
@@ -31,7 +32,8 @@ fn everything_acknowledged_survives_a_kill_in_the_middle_of_commits() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Each round is killed after another number of acknowledgements, while more are under way.
+        // Each round kills the process after a different number of acknowledgements, while more
+        // commits are under way.
         for _ in 0..1 + (round * 7) % 40 {
             let next = lines.find_map(|line| kept(&line.unwrap()));
             acknowledged.push(next.expect("the child writes until it is killed"));
@@ -56,7 +58,7 @@ fn kept(line: &str) -> Option<(u8, u64)> {
     Some((writer.parse().ok()?, seq.parse().ok()?))
 }
 
-/// Four writers at once, each going on where its last change on disk stands.
+/// Four writers write at the same time; each continues after its last change on disk.
 fn write_until_killed(folder: &Path) -> ! {
     let Home { store, image, .. } = home(folder);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

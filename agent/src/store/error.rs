@@ -20,7 +20,7 @@ pub enum StoreError {
     InUse {
         /// The data folder.
         folder: PathBuf,
-        /// Who holds it, where that could be read.
+        /// The process that holds it, where that could be read.
         pid: Option<u32>,
     },
     /// The data folder, or a file in it, is another user's.
@@ -63,7 +63,7 @@ pub enum StoreError {
         /// Its format.
         found: u16,
     },
-    /// What lies in the data folder does not make a node, or does not belong together.
+    /// The files in the data folder do not make a node, or do not belong together.
     #[error(
         "{what}. {}{bring}; or {}",
         whose.as_ref().map(|whose| format!("The folder is that of {whose}. ")).unwrap_or_default(),
@@ -115,9 +115,9 @@ pub enum Failure {
     TooLarge,
     /// The file system is mounted read-only.
     ReadOnly,
-    /// The agent may not.
+    /// The agent has no permission.
     Denied,
-    /// It is a symbolic link, or no plain file.
+    /// The path is a symbolic link, or no plain file.
     Foreign,
     /// The device failed, or something that we do not know better.
     Device,
@@ -169,12 +169,12 @@ impl StoreError {
         }
     }
 
-    /// What lies in a data folder does not make a node.
+    /// An error for files in a data folder that do not make a node.
     pub(super) fn unfit(folder: &Path, what: String, bring: &'static str) -> Self {
         Self::Unfit { folder: folder.to_owned(), what, whose: None, bring }
     }
 
-    /// The same, and whose folder it is.
+    /// The same error, which now also says whose the folder is, unless it says so already.
     pub(super) fn of(self, known: Option<String>) -> Self {
         match self {
             Self::Unfit { folder, what, whose, bring } => {
@@ -192,7 +192,7 @@ impl StoreError {
         }
     }
 
-    /// Whether no further start can go better before somebody changed what lies in the folder.
+    /// Whether every further start fails, too, until somebody changes the files in the folder.
     pub fn needs_somebody(&self) -> bool {
         match self {
             Self::Unfit { .. } | Self::OlderFormat { .. } | Self::NewerFormat { .. } => true,
@@ -208,7 +208,8 @@ impl StoreError {
             io::ErrorKind::FileTooLarge => Failure::TooLarge,
             io::ErrorKind::ReadOnlyFilesystem => Failure::ReadOnly,
             io::ErrorKind::PermissionDenied => Failure::Denied,
-            // Our own word for what is no plain file; the kernel's EINVAL is something else.
+            // Our own code makes this error, without an OS code, for what is no plain file; the
+            // kernel's EINVAL means something else.
             io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => Failure::Foreign,
             _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Failure::Foreign,
             _ => Failure::Device,
@@ -234,8 +235,8 @@ fn new_node(folder: &Path) -> String {
     )
 }
 
-/// What to do about a data folder, or a file in it, that is another user's. Root makes nothing its
-/// own: the service that the folder is for would not start any more.
+/// What to do about a data folder, or a file in it, that belongs to another user. Root is not told
+/// to take it over: the service that uses the folder could not start any more.
 fn of_another(path: &Path, owner: u32, us: u32) -> String {
     if us == 0 {
         format!("run it as that user, `sudo -u '#{owner}' peerage ...`")

@@ -1,7 +1,7 @@
 //! How files in the data folder are opened: only plain ones, and never through a symbolic link.
 //!
-//! Whoever could once write to the folder could have left a link there, and the agent would read or
-//! overwrite what it points to.
+//! Somebody who could once write to the folder could have left a link there, and the agent would
+//! then read or overwrite the file to which the link points.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -13,13 +13,14 @@ use sha2::{Digest, Sha256};
 
 use super::folder::sync_folder_of;
 
-/// How large a small file may be: the key, or what says whose folder this is.
+/// How large a small file may be, such as the key or `node.about`.
 const SMALL_BYTES_MAX: u64 = 4096;
 
 /// Opens a plain file.
 ///
 /// # Errors
-/// Those of the operating system; `ELOOP` for a symbolic link, `InvalidInput` for what is no file.
+/// The errors of the operating system; `ELOOP` for a symbolic link, `InvalidInput` for what is no
+/// plain file.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Without NONBLOCK a pipe that lies there would hold the agent up for ever.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
@@ -42,7 +43,8 @@ pub(super) fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Writes a file that is not there yet, ours alone and durable, but for its name.
+/// Writes a file that does not exist yet, for our user alone. Its content is durable when this
+/// returns; its name is durable once the folder is synced.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = open(path, options.write(true).create_new(true).mode(0o600))?;
@@ -50,7 +52,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Puts a whole file in the place of another; a crash leaves the one or the other.
+/// Replaces a file by a whole new one; a crash leaves the old file or the new one.
 pub(super) fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()> {
     remove(fresh)?;
     write_new(fresh, bytes)?;

@@ -1,4 +1,4 @@
-//! The data folder: ours alone, and one agent's at a time.
+//! The data folder: only our user may read it, and only one agent uses it at a time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::{StoreError, files};
 
-/// Where `fsck` puts what it finds, on a file system of its own: it is root's, and not looked at.
+/// The folder of `fsck`, present where the data folder is a file system of its own. It belongs to
+/// root, so the checks of ownership leave it out.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// How deep the data folder nests: `backup/NAME/journal`.
@@ -18,7 +19,8 @@ const DEPTH_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Never unlinked: the lock is on the file, and its name must keep meaning the same file.
+    /// The lock file is never unlinked: the lock belongs to the file, so its name must always mean
+    /// the same file.
     lock: File,
 }
 
@@ -63,8 +65,8 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    /// Unlocks by name: a process that is just being forked holds the same lock until it executes
-    /// its program, and closing alone would leave it locked that long.
+    /// Unlocks explicitly. A child process that was just forked holds the same lock until it
+    /// executes its program, so closing the file alone would keep the folder locked until then.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, path = %self.path.display(), "the data folder stays locked");
@@ -79,8 +81,8 @@ pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Refuses what is another user's, and takes from others the right to look. Links are left alone:
-/// we make none.
+/// Refuses files and folders of another user, and closes ours to other users. It leaves symbolic
+/// links alone, since the agent makes none.
 fn keep_private(path: &Path, depth: usize) -> Result<(), StoreError> {
     let fail = |attempt, error: io::Error| StoreError::io(attempt, path, &error);
     let metadata = fs::symlink_metadata(path).map_err(|e| fail("look at", e))?;

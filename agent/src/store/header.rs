@@ -1,4 +1,4 @@
-//! How a journal begins: what it is, its format, and whose it is.
+//! The header of a journal file: its magic bytes, its format and the node that it belongs to.
 //!
 //! ```text
 //! offset  0  14 B  "peerage-store\0"
@@ -7,7 +7,8 @@
 //!        48  8 B   zero
 //!        56  8 B   checksum of bytes 0 to 55
 //! ```
-//! A newer format keeps these 64 bytes, so that an older version can name it.
+//! Every newer format keeps this layout of 64 bytes, so that an older version of peerage can name
+//! the format that it found.
 
 use peerage_proto::id::NodeId;
 use sha2::{Digest, Sha256};
@@ -27,7 +28,7 @@ pub(super) enum Header {
     Of(NodeId),
     /// A journal of a format that this version does not read.
     Format(u16),
-    /// Bytes that were a header once, or never.
+    /// The bytes are no header, or a damaged one.
     Damaged,
 }
 

@@ -1,12 +1,14 @@
 //! A data folder, opened: a key and a journal that belong together.
 //!
 //! Three files say who the node is: `node.key`, the journal's own first bytes and first record, and
-//! `node.about`. The journal decides. A key that is missing, damaged or another node's, and a
-//! journal that is missing or another node's, stop the start; nothing is read as "there is none",
-//! for that would make the host another node, or a member that acknowledges what nobody takes.
+//! `node.about`. The journal decides. The start fails when the key is missing, damaged or another
+//! node's, or when the journal is missing or another node's. The agent never takes a lost file for
+//! a new folder: the host would become another node, or a member whose acknowledged changes no
+//! other member accepts.
 //!
-//! A new folder gets its key under another name first, then its journal, and then the key takes its
-//! place. So a key in its place had a journal, and a journal had a key.
+//! In a new folder the agent first writes the key under another name, then the journal, and then
+//! renames the key to `node.key`. So where `node.key` is found, there was a journal, and where a
+//! journal is found, there was a key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,34 +34,34 @@ pub struct Home {
     pub store: Store,
     /// What the journal holds, and what of it is damaged.
     pub image: Image,
-    /// What lies beside the journal about whose it is; `None` in a new folder, or where it was lost.
+    /// The content of `node.about`; `None` where the file is missing, damaged or another node's.
     pub about: Option<About>,
-    /// Whether the journal lost its end: commits that had been acknowledged.
+    /// Whether the journal lost its end, and with it commits that had been acknowledged.
     pub is_behind: bool,
     /// Where it is.
     folder: PathBuf,
 }
 
-/// What was put aside of a folder that does not open.
+/// What [`Home::set_aside`] moved away, and where it is kept.
 #[derive(Debug)]
 pub struct SetAside {
-    /// The node that it was, where that could be read.
+    /// The node that the folder belonged to, where that could be read.
     pub was: Option<NodeId>,
     /// Where all but the key is kept.
     pub backup: PathBuf,
     /// Where the key's file is kept, if there was one.
     pub key: Option<PathBuf>,
-    /// What the journal held, where it opens.
+    /// What the journal held, where it could be read.
     pub image: Option<Image>,
 }
 
 impl Home {
-    /// Opens a data folder; a new one becomes a node's. Blocks while it reads, so it is for the
-    /// start.
+    /// Opens a data folder, and makes a new node in a new one. The call blocks while it reads, so
+    /// the agent makes it only at its start.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing was changed then. Damage that leaves no doubt who the node is is no
-    /// error, but in the image.
+    /// [`StoreError`]; the key and the journal that were there are kept. Damage is no error as long
+    /// as it is certain which node the folder belongs to; the image then names the damage.
     pub fn open(folder: Arc<Folder>) -> Result<Self, StoreError> {
         let path = folder.path().to_owned();
         let about = About::read(&path)?;
@@ -112,7 +114,7 @@ impl Home {
         archive::images(&self.folder.join(archive::BACKUPS))
     }
 
-    /// Why a start that got this far stops: of the journal's contents too little is left.
+    /// The error for a start that must stop because too little of the journal's contents is left.
     pub fn lost(&self, what: &str) -> StoreError {
         let journal = self.folder.join(journal::NAME);
         let about = self.about.clone().map_or(Found::Missing, Found::Whole);
@@ -121,9 +123,9 @@ impl Home {
         StoreError::unfit(&self.folder, what, BRING_JOURNAL).of(whose)
     }
 
-    /// Moves all that makes a folder's node into a backup of that name, whatever state it is in; the
-    /// key's file stays beside it under a name of its own. A crash leaves a folder that does not
-    /// open either, and the next call goes on.
+    /// Moves all files that make the folder's node into a backup of that name, whatever state they
+    /// are in. The key's file stays in the folder, under a name of its own. After a crash some files
+    /// are still in their place, and the next call moves them.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -151,7 +153,7 @@ impl Home {
         let backup = archive::set_aside(path, name, &files)?;
         let place = path.join(key::NAME);
         if is_there(&place)? {
-            // The backup is whole only with it.
+            // The backup is complete only with a copy of the key.
             let copied = fs::symlink_metadata(&place).and_then(|found| match found.is_file() {
                 true => fs::copy(&place, backup.join(key::NAME)).map(drop),
                 false => Ok(()),
@@ -172,7 +174,8 @@ fn make(folder: &Folder) -> Result<(), StoreError> {
     new.publish().map(drop)
 }
 
-/// The key that a journal belongs to, in its place.
+/// The key of the node that the journal belongs to. Finishes a change of the key that a crash cut
+/// off.
 fn fitting_key(
     path: &Path,
     found: KeyFile,
@@ -243,8 +246,8 @@ fn no_journal(path: &Path, key: &KeyFile, about: &Found) -> StoreError {
     StoreError::unfit(path, what, bring).of(whose)
 }
 
-/// The node whose journal it is, where the journal lost its own word: the key's, if one of the
-/// others says so, too.
+/// The owner of a journal whose own word for it is lost: the node of the key, if `node.about` or
+/// the signed changes name the same node.
 fn vouched(image: &Image, key: &KeyFile, about: &Found) -> Option<NodeId> {
     let KeyFile::Whole(key) = key else { return None };
     let node = key.node_id();
@@ -265,7 +268,8 @@ fn is_there(path: &Path) -> Result<bool, StoreError> {
     files::is_there(path).map_err(|e| StoreError::io("look at", path, &e))
 }
 
-/// Says what a journal ends with that is no commit, where nothing shows that it was acknowledged.
+/// Warns of bytes at the journal's end that are no whole commit, unless the journal is known to
+/// have lost acknowledged commits.
 fn tell(journal: &Journal, image: &Image, is_behind: bool) {
     let (torn, changes) = (journal.torn(), image.changes.len());
     if torn > 0 && !is_behind {

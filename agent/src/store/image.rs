@@ -27,10 +27,11 @@ pub struct Damage {
     pub changes: Vec<Dot>,
     /// Names whose value no longer matches its checksum.
     pub meta: Vec<String>,
-    /// Stretches of which not even the names can be read. Where there is one, anything can be
-    /// missing: `seen` is then empty.
+    /// How many stretches are so damaged that not even the names of their records can be read. With
+    /// one such stretch anything can be missing, so `seen` is then empty.
     pub unnamed: usize,
-    /// Whether the beginning of the file, which says whose it is, cannot be read. All else may be.
+    /// Whether the beginning of the file, which names its node, cannot be read. The rest may be
+    /// sound.
     pub header: bool,
 }
 
@@ -42,7 +43,7 @@ impl Damage {
 }
 
 impl fmt::Display for Damage {
-    /// Everything by its name, as far as that can be read.
+    /// Lists the damage by name, as far as the names can be read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         if self.header {

@@ -1,9 +1,10 @@
 //! The disk in life: one file to which each commit is appended and synced.
 //!
-//! An isolated commit is one `pwrite` and one `fdatasync`. What is superseded stays in the file
-//! until that holds more than twice what counts and more than [`COMPACT_BYTES_MIN`], or until
-//! someone asks; then what counts is copied into a new file, which takes the old one's place by a
-//! rename. The new file is synced before, so a crash finds one or the other.
+//! An isolated commit is one `pwrite` and one `fdatasync`. Superseded records stay in the file
+//! until it is more than twice as large as the records that still count and larger than
+//! [`COMPACT_BYTES_MIN`], or until a caller asks. Then the records that count are copied into a new
+//! file, which is synced and renamed over the old one, so that a crash leaves the old file or the
+//! new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
@@ -34,7 +35,7 @@ pub(super) const FRESH: &str = "journal.new";
 pub(super) const DAMAGED: &str = "journal.damaged";
 pub(super) const TORN: &str = "journal.torn";
 
-/// What is said of a journal of which nothing is left.
+/// The message for a journal whose records are all lost.
 pub(super) const LOST_ALL: &str =
     "it was cut off within its first records: all that it held is lost";
 
@@ -44,30 +45,33 @@ pub struct Journal {
     folder: Arc<Folder>,
     path: PathBuf,
     file: File,
-    /// Whose it is; `None` where neither the header nor a record says so any more.
+    /// The node that the journal belongs to; `None` where neither the header nor a record names it
+    /// any more.
     owner: Option<NodeId>,
     /// What the node is called, once that is known.
     label: Option<Label>,
-    /// Where the next commit goes: behind the last that counts.
+    /// The offset of the next commit, behind the last one that counts.
     end: u64,
     /// The number of the last commit.
     commit: u64,
-    /// What of it counts.
+    /// The sizes of the records that still count.
     live: Live,
-    /// How long the file must be before it is rewritten again by itself: a disk that had no room
-    /// for the copy is not asked again after every commit.
+    /// `tidy` rewrites the file only when it is longer than this, in bytes. A failed rewrite raises
+    /// it, so that a disk without room for the copy is not asked again after every commit.
     rewritten_from: u64,
-    /// Whether the last attempt to do that failed: the next one waits until so much more is there.
+    /// Whether the last rewrite failed. The next one waits until the file is longer than
+    /// `rewritten_from`.
     rewrite_failed: bool,
     /// Something before `end` cannot be read.
     damaged: bool,
-    /// How many bytes lie behind `end`: a commit that was never finished, or what was left of it.
+    /// How many bytes lie behind `end`: the remains of a commit that was never finished, or of
+    /// commits that the disk damaged.
     torn: u64,
     /// Whether a mark closes the file.
     is_marked: bool,
     /// Whether the file's own first bytes cannot be read.
     is_headless: bool,
-    /// Whether the file ends before all that it began with.
+    /// Whether the file has lost a part of what it was created with.
     is_cut: bool,
     /// Set once it is unknown what reached the disk. After a failed sync the kernel may show
     /// bytes that the disk never got, so nothing more can be promised on top of them.
@@ -83,8 +87,8 @@ impl Journal {
         rename(&fresh, &path)
     }
 
-    /// Opens the journal of a data folder. It changes nothing: what a power cut tore, which had not
-    /// been acknowledged, is cut off by the first commit.
+    /// Opens the journal of a data folder. It does not change the file: a commit that a power cut
+    /// tore was not acknowledged, and the next commit cuts it off.
     ///
     /// # Errors
     /// [`StoreError`]: another format, a file that is no journal, or the operating system.
@@ -127,7 +131,8 @@ impl Journal {
                 _ => journal.is_none(read)?,
             });
         }
-        // What a file begins with was on disk as a whole before the file had its name.
+        // A new file ends with a mark and is synced before it gets its name. A file without any
+        // mark has lost a part of that.
         journal.is_cut = !contents.marked && !journal.damaged;
         journal.is_headless = header == Header::Damaged;
         journal.damaged |= journal.is_headless || contents.owner != journal.owner;
@@ -156,7 +161,7 @@ impl Journal {
         )
     }
 
-    /// Finds the end of what counts.
+    /// Scans the file for the end of the last commit that counts.
     fn resume(&mut self) -> Result<Contents<Located>, StoreError> {
         let len = self.file.metadata().map_err(|e| self.error("read", &e))?.len();
         let scanned = scan(&self.file, len, |_, l| l).map_err(|e| self.error("read", &e))?;
@@ -170,8 +175,8 @@ impl Journal {
         Ok(replay.contents)
     }
 
-    /// Cuts off what lies behind the last commit, and keeps it aside: if it was no power cut that
-    /// left it, it is what the disk made of commits that were acknowledged.
+    /// Cuts off the bytes behind the last commit, and keeps them in a file aside: if no power cut
+    /// left them, they are the remains of acknowledged commits that the disk damaged.
     fn cut_off(&mut self) -> Result<(), StoreError> {
         if self.torn == 0 {
             return Ok(());
@@ -187,7 +192,8 @@ impl Journal {
             to.sync_all()
         };
         if let Err(error) = keep() {
-            // It counts for nothing: no reason to stand still on a disk that is full.
+            // The torn end counts for nothing, so a full disk without room for it does not stop the
+            // commit.
             tracing::warn!(%error, path = %kept.display(), "the torn end could not be kept");
         }
         self.file.set_len(self.end).map_err(|e| self.error("write", &e))?;
@@ -196,12 +202,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Whose it is, where that can still be read.
+    /// The node that the journal belongs to, where that is known.
     pub(super) fn owner(&self) -> Option<NodeId> {
         self.owner
     }
 
-    /// Says whose it is, where its own word was lost.
+    /// Sets the node that the journal belongs to, where the journal's own word for it was lost.
     pub(super) fn belongs_to(&mut self, node: NodeId) {
         self.owner = Some(node);
     }
@@ -211,7 +217,7 @@ impl Journal {
         self.commit
     }
 
-    /// Whether it ends before all that it began with, which no power cut does.
+    /// Whether the file has lost a part of what it was created with, which no power cut can do.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -221,14 +227,14 @@ impl Journal {
         self.torn
     }
 
-    /// Puts a file that holds only what counts in the place of the present one. A damaged one is
-    /// kept aside for whoever wants to look at it.
+    /// Replaces the journal by a new file that holds only the records that still count. A copy of a
+    /// damaged journal is kept aside for the operator.
     fn rewrite(&mut self) -> Result<(), StoreError> {
         self.cut_off()?;
         let fresh = self.folder.path().join(FRESH);
         files::remove(&fresh).map_err(|e| StoreError::io("remove", &fresh, &e))?;
         if let Err(error) = self.copy_to(&fresh) {
-            // A part of a copy takes room that is short already.
+            // The partial copy would take room on a disk that may be full.
             let _ = files::remove(&fresh);
             return Err(error);
         }
@@ -236,7 +242,8 @@ impl Journal {
             let aside = self.folder.path().join(DAMAGED);
             self.copy_damaged(&aside).map_err(|e| StoreError::io("write", &aside, &e))?;
         }
-        // From the rename on, the old file has no name: what cannot open the new one must stop.
+        // After the rename the old file has no name. If the new file cannot be opened, the journal
+        // must take no more commits.
         let swapped = rename(&fresh, &self.path).and_then(|()| {
             let file = files::open(&self.path, OpenOptions::new().read(true).write(true));
             self.file = file.map_err(|e| self.error("open", &e))?;
@@ -255,7 +262,7 @@ impl Journal {
         io::copy(&mut from, &mut to).map(drop)
     }
 
-    /// Writes beside the journal whose it is, and how many commits it has.
+    /// Writes `node.about`: whose journal this is, and how many commits it has.
     fn write_about(&self, commit: u64) -> Result<(), StoreError> {
         match (&self.label, self.owner) {
             (Some(label), Some(node)) => {
@@ -270,7 +277,8 @@ impl Journal {
     fn append(&mut self, out: &[u8]) -> Result<(), StoreError> {
         if let Err(error) = self.file.write_all_at(out, self.end) {
             let error = self.error("write", &error);
-            // A want of room passes without a new start, if no half commit is left.
+            // After a lack of room the journal can go on without a new start, if no half commit is
+            // left in it.
             let passes = matches!(
                 error,
                 StoreError::Failed { failure: Failure::Full | Failure::TooLarge, .. }
@@ -340,7 +348,8 @@ impl Disk for Journal {
             Header::Of(node) => Some(node) != self.owner,
             _ => true,
         };
-        // All up to `end` was acknowledged, also the last commit: here it cannot be torn.
+        // Everything before `end` was acknowledged, also the last commit, so an end that is missing
+        // here is damage and no torn commit.
         damage.unnamed += usize::from(scanned.replay.end < self.end);
         Ok(Report { records: scanned.records, bytes: self.end, damage })
     }
@@ -392,7 +401,7 @@ impl Disk for Journal {
         if rebound.is_err() && self.failed.is_none() {
             self.owner = before;
         }
-        // What it said of the other holds no more.
+        // The label and `node.about` were those of the node before.
         self.label = None;
         let about = self.folder.path().join(about::NAME);
         rebound
@@ -408,14 +417,15 @@ impl Disk for Journal {
             record::append(&mut out, self.end, place, &Subject::Mark, &[]);
             self.append(&out)?;
             self.is_marked = true;
-            // A mark that is lost is no loss.
+            // `node.about` does not count the mark, so a mark that gets lost does not look like a
+            // lost commit.
             self.write_about(before)?;
         }
         Ok(())
     }
 }
 
-/// What a journal file holds that nobody writes to any more.
+/// The contents of a journal file that no agent writes to any more.
 pub(super) fn read(path: &Path) -> io::Result<Image> {
     let file = files::open(path, OpenOptions::new().read(true))?;
     let scanned = scan(&file, file.metadata()?.len(), |value, _| value)?;
@@ -467,7 +477,7 @@ pub(super) fn create<V>(
     attempt().map_err(|e| StoreError::io("create", path, &e))
 }
 
-/// What is held as an image.
+/// The contents as an image.
 pub(super) fn image(contents: Contents<Value>) -> Image {
     Image {
         seen: contents.seen(),

@@ -1,12 +1,13 @@
-//! The file of the node's key: what makes the node the one that it is.
+//! The file of the node's key, which is the node's identity.
 //!
-//! A few lines of text: the Ed25519 seed, the node that it makes, and a checksum over both, so that
-//! a bit that the disk lost is never another node. A file that others could read is closed to them
-//! with a warning when the folder is opened, rather than refused: the folder around it was ours.
+//! The file has a few lines of text: the Ed25519 seed, the id of its node, and a checksum over
+//! both, so that a flipped bit never makes another node. A file that other users may read is closed
+//! to them with a warning when the folder is opened, rather than refused, since the folder around
+//! it belonged to us.
 //!
-//! The journal names its node, too, and decides: a key is in its place once the journal is its own.
-//! So a new key is first written under another name ([`NewKey`]), then the journal is made its own,
-//! and then it takes the place; a start after a crash goes on from there.
+//! The journal names its node, too, and decides which key is valid. So a new key is first written
+//! under another name ([`NewKey`]), then the journal is made the new node's, and then the key gets
+//! its final name. After a crash the next start finishes this.
 
 use std::fs;
 use std::io;
@@ -23,16 +24,16 @@ use super::{StoreError, files, folder};
 /// The name of the file in the data folder.
 pub(super) const NAME: &str = "node.key";
 
-/// The name of a new one until the journal is its own.
+/// The name of a new key until the journal belongs to its node.
 pub(super) const FRESH: &str = "node.key.new";
 
-/// The name of that one until it is whole.
+/// The name of a new key's file until it is whole.
 const PARTIAL: &str = "node.key.part";
 
-/// Under which names those that were replaced are kept: this one, then `node.key.old-2` and on.
+/// The name under which a replaced key is kept; further ones are `node.key.old-2` and so on.
 const KEPT: &str = "node.key.old";
 
-/// How many may be kept.
+/// How many replaced keys may be kept.
 const KEPT_MAX: usize = 1000;
 
 /// How a key's file was found.
@@ -103,18 +104,19 @@ impl NewKey {
         self.key.node_id()
     }
 
-    /// Puts it in its place, now that the journal is its own. The key that was there is kept; tells
-    /// where.
+    /// Gives the key its final name, now that the journal belongs to its node. The key that was
+    /// there is kept, under the returned path.
     ///
     /// # Errors
-    /// [`StoreError`]; then the next start does it.
+    /// [`StoreError`]; the next start then finishes the change.
     pub fn publish(self) -> Result<(Keypair, Option<PathBuf>), StoreError> {
         let kept = publish(&self.folder)?;
         Ok((self.key, kept))
     }
 }
 
-/// Puts the new key in its place; the one that was there is kept under a name of its own, for good.
+/// Gives the new key its final name; the key that was there is kept for good, under a name of its
+/// own.
 pub(super) fn publish(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
     let (path, fresh) = (folder.join(NAME), folder.join(FRESH));
     let kept = keep(folder)?;
@@ -124,7 +126,7 @@ pub(super) fn publish(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(kept)
 }
 
-/// Moves the key's file, whatever it holds, to a name under which it stays.
+/// Moves the key's file, whatever it holds, to the first free name of a replaced key.
 pub(super) fn keep(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
     let path = folder.join(NAME);
     let fail = |e: io::Error| StoreError::io("keep", &path, &e);
@@ -183,7 +185,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the lock and the key");
     }
 
-    /// The second new identity was written over the only copy of the first key.
+    /// A second change of identity once overwrote the only copy of the first key.
     #[test]
     fn every_key_that_is_replaced_is_kept_beside_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -202,7 +204,7 @@ mod tests {
         }
     }
 
-    /// One flipped bit was another identity.
+    /// One flipped bit in the file once made another identity.
     #[test]
     fn no_flipped_bit_and_no_cut_makes_another_key() {
         let dir = tempfile::tempdir().unwrap();

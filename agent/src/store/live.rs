@@ -1,5 +1,5 @@
-//! How much of the journal still counts, kept up to date with every commit: what was forgotten, or
-//! written over, is room that rewriting the file gives back.
+//! The size of the journal's records that still count, kept up to date with every commit. Records
+//! that were forgotten or overwritten take room that a rewrite of the file gives back.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// What counts of what a scan found.
+    /// The records that count among those that a scan found.
     pub(super) fn of(contents: &Contents<Located>) -> Self {
         let size = |located: &Located| (HEAD_AND_KEY_MAX + located.len) as u64;
         let changes: HashMap<_, _> =
@@ -49,7 +49,7 @@ impl Live {
         self.bytes = self.bytes + added - gone.unwrap_or(0);
     }
 
-    /// All of it.
+    /// The sum of all sizes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

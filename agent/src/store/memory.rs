@@ -29,7 +29,7 @@ impl MemoryDisk {
         self.held().commits
     }
 
-    /// A disk of its own with the present contents: to roll another one back to.
+    /// A separate disk with the present contents, to which another disk can be rolled back.
     pub fn snapshot(&self) -> Self {
         let held = self.held();
         let held = Held { contents: held.contents.clone(), commits: held.commits };

@@ -1,4 +1,5 @@
-//! The disk, for coming back: everything that the agent knows lives in memory elsewhere.
+//! The disk, from which an agent comes back after a restart. Everything that the agent knows lives
+//! in memory elsewhere.
 //!
 //! A [`Store`] promises: what a commit acknowledged survives a kill and a power cut; the writes of
 //! one commit take effect together or not at all, in the order in which they were handed in; all
@@ -66,12 +67,12 @@ pub enum Write {
     },
     /// Keep nothing under a name any more.
     MetaDelete {
-        /// Where nothing is kept under it, nothing happens.
+        /// The name. Deleting a name that holds no value does nothing.
         name: &'static str,
     },
     /// Forget all changes and all that was seen; what is kept under names stays.
     ClearReplica,
-    /// All damage that was found so far is dealt with: it is told no more.
+    /// All damage that was found so far is dealt with: later images do not name it any more.
     Mended,
 }
 
@@ -111,7 +112,7 @@ pub trait Disk: Send + 'static {
     /// [`StoreError`]; what was committed stays as it was.
     fn tidy(&mut self) -> Result<(), StoreError>;
 
-    /// Gives back all space that holds nothing that counts.
+    /// Gives back the space of all records that no longer count.
     ///
     /// # Errors
     /// As of [`Disk::tidy`].
@@ -120,23 +121,25 @@ pub trait Disk: Send + 'static {
     /// How many bytes it takes.
     fn size_bytes(&self) -> u64;
 
-    /// Says beside what is held whose it is. A disk that no host has as a folder need not.
+    /// Writes beside the contents which node they belong to. A disk that is not the folder of a
+    /// host need not do so.
     ///
     /// # Errors
-    /// [`StoreError`]; what it said before may still be there.
+    /// [`StoreError`]; the label before may still be there.
     fn label(&mut self, _label: &Label) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Makes all that is held another node's, durably.
+    /// Makes another node the owner of all that the disk holds, durably.
     ///
     /// # Errors
-    /// [`StoreError`]; whose it is after the next start is then unknown.
+    /// [`StoreError`]; the owner after the next start is then unknown.
     fn rebind(&mut self, _node: &NodeId) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Makes it known that nothing is under way, so that what cannot be read later was damaged.
+    /// Marks that every commit so far was acknowledged, so that one that cannot be read later
+    /// counts as damaged and not as torn.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is lost by it.

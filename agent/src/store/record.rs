@@ -11,9 +11,10 @@
 //!        28  8 B  checksum of the format, its place in the file, bytes 0 to 27, and the key
 //!        36       key, then value
 //! ```
-//! Numbers are big-endian; a checksum is the first 8 bytes of a SHA-256. The key has its own, so
-//! that a damaged value can be named; the place is in it, so that bytes that lie where they do not
-//! belong are no record. [`super::header::FORMAT`] goes up when any of this changes.
+//! Numbers are big-endian; a checksum is the first 8 bytes of a SHA-256. The value has a checksum
+//! of its own, so that a damaged value can still be named. The other checksum covers the record's
+//! place in the file, so that bytes in a wrong place are no record. [`super::header::FORMAT`] goes
+//! up when any of this changes.
 
 use std::sync::Arc;
 
@@ -44,13 +45,13 @@ pub(super) enum Kind {
     Meta = 4,
     MetaDelete = 5,
     ClearReplica = 6,
-    /// Says nothing; shows that what lies before it had been committed.
+    /// Holds nothing; shows that all records before it had been committed.
     Mark = 7,
     /// Whose journal this is.
     Owner = 8,
-    /// What was kept under a name was damaged, and nothing was kept under it since.
+    /// The value of a name was damaged, and the name got no new value since.
     Lost = 9,
-    /// A stretch was unreadable before this file was written anew without it.
+    /// A stretch of the former file was unreadable, and this file was written without it.
     Gap = 10,
     /// All damage before this was dealt with.
     Mended = 11,
@@ -92,8 +93,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads the head that begins at `bytes`, which lie at `at` in the file. Nothing, if the
-    /// bytes are no whole head.
+    /// Reads the head that begins at `bytes`, which lie at `at` in the file. `None`, if the bytes
+    /// are no whole head.
     pub(super) fn parse(bytes: &[u8], at: u64) -> Option<Self> {
         let fixed = bytes.get(..HEAD_LEN)?;
         let (kind, last) = (Kind::parse(fixed[4])?, fixed[5]);
@@ -238,7 +239,7 @@ pub(super) fn append(out: &mut Vec<u8>, base: u64, place: Place, subject: &Subje
 pub(super) type Value = Arc<[u8]>;
 
 fn head_sum(at: u64, fixed: &[u8], key: &[u8]) -> [u8; 8] {
-    // With the format in it, a record of one format is none of another.
+    // The checksum covers the format, so that a record of one format is no record of another.
     let format_and_place = [&FORMAT.to_be_bytes()[..], &at.to_be_bytes()].concat();
     let hash = Sha256::new().chain_update(format_and_place).chain_update(fixed).chain_update(key);
     array(&hash.finalize()[..8])

@@ -1,10 +1,11 @@
 //! From records to the state that they add up to, and what damage means for it.
 //!
-//! A commit counts when all of its records are there. The last commit of a file may be torn by a
-//! power cut: it was not acknowledged, and is dropped whole. Damage before that is another thing:
-//! a later commit shows that the damaged one had been acknowledged. What can be read of it counts,
-//! and what cannot is named. (Rot in the very last commit looks like a tear, and is treated so:
-//! the node is then as one whose disk is a moment older.)
+//! A commit counts when all of its records are there. A power cut may tear the last commit of a
+//! file: that commit was not acknowledged, and is dropped whole. Damage before the last commit is
+//! different, since the later commit shows that the damaged one had been acknowledged. Its readable
+//! records count, and its unreadable ones are named as damage. (Damage in the very last commit
+//! looks like a torn commit and is treated as one: the node then starts from a disk that is one
+//! commit older.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,14 +98,15 @@ impl<V> Contents<V> {
         }
     }
 
-    /// What stands for the damage in a file that is written anew: a name stays lost, and a gap one,
-    /// until it is dealt with. A lost change needs nothing: no vector covers it.
+    /// The records that carry known damage into a new file: lost names and gaps stay known until
+    /// the damage is dealt with. A lost change needs no record, since no vector covers it.
     pub(super) fn scars(&self) -> impl Iterator<Item = Subject> {
         let lost = self.lost_meta.iter().cloned().map(Subject::Lost);
         lost.chain((self.unnamed > 0).then_some(Subject::Gap))
     }
 
-    /// How far each writer was seen, without what covers a lost change.
+    /// How far each writer was seen, but not past its first lost change. Empty where a stretch is
+    /// unnamed.
     pub(super) fn seen(&self) -> Vec<(Writer, u64)> {
         if self.unnamed > 0 {
             return Vec::new();
@@ -136,7 +138,7 @@ pub(super) struct Replay<V> {
     pub(super) end: u64,
     /// The number of the last commit that counts.
     pub(super) commit: u64,
-    /// The commit whose records are being read, and every one that is not whole until a later
+    /// The commit whose records are being read. An incomplete commit stays here until a later
     /// commit shows that it had been acknowledged.
     open: Option<Open<V>>,
     /// Unreadable bytes lie between the last whole commit and the next record.
@@ -168,7 +170,8 @@ impl<V> Replay<V> {
         let open = self.open.get_or_insert_with(|| {
             let whole = place.index == 0;
             if whole {
-                // Whatever lies before the beginning of a commit had been acknowledged.
+                // Bytes before the beginning of a commit belonged to commits that had been
+                // acknowledged.
                 self.contents.unnamed += usize::from(self.gap);
                 self.end = at;
             }

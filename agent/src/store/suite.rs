@@ -1,4 +1,5 @@
-//! What every disk must do, and what the store makes of it: a fake and the real thing pass alike.
+//! Tests of every disk, and of the store over it. The disk in memory and the journal pass the same
+//! tests.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -150,7 +151,8 @@ fn damage_before_the_last_commit_is_named_and_no_vector_covers_it() {
     assert_eq!(image.changes, vec![change_bytes(1, 1), change_bytes(2, 1)]);
     assert_eq!(image.seen, vec![(writer(1), 1), (writer(2), 9)]);
     assert!(image.meta.is_empty());
-    // A change that came back is whole again; what stays lost is told once, and the file kept.
+    // A change that is written again is no damage any more; a lost name stays damage until
+    // `Mended`.
     disk.commit(&[change(1, 2)]).unwrap();
     assert_eq!(disk.load().unwrap().damage.changes, vec![]);
     disk.tidy().unwrap();
@@ -201,7 +203,7 @@ fn another_format_is_refused_by_name_with_what_to_do() {
     }
 }
 
-/// The bytes of a version 2 journal, as hex.
+/// The golden file holds the bytes of a journal of format 2, as hex.
 #[test]
 fn the_golden_journal_loads_and_is_what_we_still_write() {
     let golden = include_str!("golden/journal-v2.hex").split_whitespace().collect::<String>();
@@ -254,8 +256,8 @@ fn overwriting_for_ever_does_not_fill_the_disk() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
 
-/// What counted was known as of the last start only: 100 MB that were loaded, and forgotten since,
-/// stayed in the file until it had grown to twice that.
+/// The journal once knew only at its start how much of it counted. So 100 MB that were loaded, and
+/// forgotten since, stayed in the file until it had grown to twice that.
 #[test]
 fn what_was_forgotten_since_the_start_gives_its_room_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -375,7 +377,7 @@ fn commit_of(
     async move { store.commit(vec![change(1, seq)]).await }
 }
 
-/// A disk that tells when a commit begins, and does with it what it is told.
+/// A disk that tells the test when a commit begins, and does with the commit what the test says.
 #[derive(Clone)]
 struct Scripted {
     memory: MemoryDisk,
@@ -384,7 +386,7 @@ struct Scripted {
     go: Arc<Mutex<mpsc::Receiver<Verdict>>>,
 }
 
-/// What becomes of a commit: an error comes with whether it took effect all the same.
+/// The outcome of a commit. With an error comes whether the commit took effect all the same.
 type Verdict = Result<(), (StoreError, bool)>;
 
 struct Script {
@@ -504,7 +506,7 @@ fn flip(path: &Path, needle: &[u8]) {
 /// Where a record lies in a journal's file, and what it is about.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    /// Of the head, of the key, of the value, and behind it.
+    /// The offsets of the head, of the key and of the value, and the end of the value.
     pub(crate) at: [usize; 4],
     pub(crate) about: String,
 }

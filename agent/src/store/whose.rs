@@ -1,4 +1,4 @@
-//! Whose a data folder is, told from what its signed changes say.
+//! Tells whose a data folder is, from `node.about` or from the signed changes in the journal.
 
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
@@ -13,9 +13,9 @@ use super::{Image, Label};
 /// What a folder's changes say of one Data Center.
 #[derive(Debug)]
 pub struct Trace {
-    /// All that is left of it.
+    /// The changes of the Data Center that are left.
     pub replica: Replica,
-    /// Who belongs to it, as far as that is left.
+    /// The members of the Data Center, as far as those changes name them.
     pub roster: Roster,
 }
 
@@ -58,7 +58,7 @@ fn of_label(node: &NodeId, label: &Label) -> String {
 }
 
 fn of_changes(image: &Image, node: &NodeId) -> String {
-    // Nothing is written with it: a replica is read by any key.
+    // Any key can read a replica, and nothing is written with this one.
     let reader = Keypair::from_seed([0; 32]);
     let now = Now { mono: std::time::Duration::ZERO, wall_ms: 0 };
     let mut traces = Trace::all(image, &reader, now);

@@ -1,7 +1,8 @@
 //! The owner of the disk, and the handle to it.
 //!
-//! Group commit: while one commit runs, those who ask for the next queue up; it then takes them
-//! all, in order, with one sync. So the disk's latency bounds the delay, not the rate.
+//! Group commit: while one commit runs, the callers of further commits queue up; the next commit
+//! takes all of them, in order, with one sync. So the disk's latency bounds the delay, not the
+//! rate.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::archive::archive;
 use super::record::{self, VALUE_BYTES_MAX};
 use super::{Disk, Image, Label, Report, StoreError, Write};
 
-/// Under this name the disk is tried.
+/// The meta name under which [`Store::try_out`] writes its trial values.
 const TRIED: &str = "tried";
 
 /// How many requests may wait; the next one waits for room.
@@ -42,8 +43,9 @@ pub struct Health {
     pub failing: Option<StoreError>,
     /// How many commits failed since the start.
     pub failures: u64,
-    /// How many bytes the largest of those had that failed in a row: one of as many has to succeed
-    /// before the disk counts as well again.
+    /// The size in bytes of the largest group among the commits that failed in a row, at most
+    /// [`VALUE_BYTES_MAX`]. The disk counts as healthy again after a commit of at least this size
+    /// succeeded.
     pub wanted: usize,
 }
 
@@ -103,14 +105,14 @@ impl Store {
         if writes.is_empty() {
             return Ok(());
         }
-        // What no disk would take must not fail those who happen to wait beside it.
+        // A write that no disk would take must not fail the other commits in its group.
         for write in &writes {
             record::parts(write)?;
         }
         self.ask(|answer| Job::Commit(writes, answer)).await
     }
 
-    /// All that was committed and acknowledged: what to go on from after a failed commit.
+    /// All that was committed and acknowledged. A caller goes on from this after a failed commit.
     ///
     /// # Errors
     /// [`StoreError`] where the disk cannot be read.
@@ -127,7 +129,7 @@ impl Store {
         self.ask(Job::Check).await
     }
 
-    /// Rewrites what is held without all that no longer counts. Commits wait while it runs.
+    /// Rewrites the journal without the records that no longer count. Commits wait while it runs.
     ///
     /// # Errors
     /// [`StoreError`]; what was committed stays as it was.
@@ -135,18 +137,18 @@ impl Store {
         self.ask(Job::Compact).await
     }
 
-    /// Has the disk take so many bytes, and takes them away again: how it went shows in the health,
-    /// too.
+    /// Writes so many bytes to the disk, and removes them again. The result also shows in the
+    /// health.
     ///
     /// # Errors
-    /// [`StoreError`]: commits of that size would come to nothing now.
+    /// [`StoreError`]: commits of that size would fail now.
     pub async fn try_out(&self, bytes: usize) -> Result<(), StoreError> {
         let trial = |bytes| Write::Meta { name: TRIED, value: vec![0; bytes] };
         let over = || Write::MetaDelete { name: TRIED };
         if bytes <= VALUE_BYTES_MAX {
             return self.commit(vec![trial(bytes), over()]).await;
         }
-        // The journal grows by each, until it is rewritten.
+        // The journal grows by each trial value until it is rewritten.
         let mut left = bytes;
         let mut taken = Ok(());
         while left > 0 && taken.is_ok() {
@@ -177,7 +179,7 @@ impl Store {
         self.ask(|answer| Job::Archive(name, answer)).await
     }
 
-    /// Keeps beside the journal whose it is: what the node is called, and where it belongs.
+    /// Writes beside the journal whose it is: the node's name and its Data Center.
     ///
     /// # Errors
     /// [`StoreError`]; what was kept before may still be there.
@@ -188,7 +190,7 @@ impl Store {
     /// Makes the journal another node's, for a host that takes a new identity.
     ///
     /// # Errors
-    /// [`StoreError`]; whose it is after the next start is then unknown.
+    /// [`StoreError`]; the journal's owner after the next start is then unknown.
     pub async fn rebind(&self, node: NodeId) -> Result<(), StoreError> {
         self.ask(|answer| Job::Rebind(node, answer)).await
     }
@@ -198,7 +200,7 @@ impl Store {
     pub async fn close(&self) {
         let (answer, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(answer)).await.is_ok() {
-            // An error says as much: the thread has ended.
+            // An error also means that the thread has ended.
             let _ = closed.await;
         }
     }
@@ -216,13 +218,13 @@ pub struct DiskOwner<D> {
     disk: D,
     backups: PathBuf,
     queue: mpsc::Receiver<Job>,
-    /// What was taken out of the queue already.
+    /// A job that was taken out of the queue already and is done next.
     next: Option<Job>,
     health: watch::Sender<Health>,
     size_bytes: Arc<AtomicU64>,
 }
 
-/// Tells those who asked what became of it. They may have gone: an answer that nobody takes is no
+/// Sends the result to the callers. A caller may have gone, so an answer that nobody takes is no
 /// error.
 type Reply = Box<dyn FnOnce() + Send>;
 
@@ -238,10 +240,10 @@ impl<D: Disk> DiskOwner<D> {
         }
     }
 
-    /// Serves as a task, over a disk in memory: for agents in a simulation, which waits for no
-    /// thread. `pause` says how long the disk takes, before the job is done and again before those
-    /// who asked are told: a crash in the first loses what was asked for, one in the second keeps
-    /// what nobody was told of.
+    /// Serves as a task over a disk in memory, for agents in a simulation, which waits for no
+    /// thread. `pause` says how long the disk takes: once before the job is done, and again before
+    /// the callers get their answers. A crash in the first pause loses the job; a crash in the
+    /// second keeps writes that no caller was told of.
     pub async fn serve(self, mut pause: impl FnMut() -> Duration + Send) {
         let mut owner = Some(self);
         while let Some(mut this) = owner.take() {

@@ -1,4 +1,5 @@
-//! Agents to ask: all of them is real but their disk, which is memory. They meet on loopback.
+//! Agents that the tests ask. Everything in them is real but the disk, which is memory. They meet
+//! on loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,23 +42,24 @@ pub(super) struct Agent {
     rights: Rights,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<()>>,
-    /// Where it would begin anew under another identity.
+    /// Receives word of a new identity, at which a daemon starts anew. It keeps the channel open.
     _renewals: mpsc::Receiver<()>,
     folder: tempfile::TempDir,
 }
 
 impl Agent {
-    /// Starts one that belongs nowhere.
+    /// Starts a standalone agent.
     pub(super) async fn start() -> Self {
         Self::start_for("/no/such/file".into(), Grant::defaults()).await
     }
 
-    /// Starts one on a host whose groups stand in this file, where the users have been granted this.
+    /// Starts an agent on a host whose groups are in the file `groups`, with these grants for its
+    /// users.
     pub(super) async fn start_for(groups: PathBuf, grants: Vec<Grant>) -> Self {
         Self::named("pve-1", Rights::of_host("peerage".into(), groups, grants)).await
     }
 
-    /// Starts one that has founded `lab`.
+    /// Starts an agent that has founded `lab`.
     pub(super) async fn founder() -> Self {
         let agent = Self::start().await;
         agent.do_it("create lab").await;
@@ -71,7 +73,7 @@ impl Agent {
         (first, second)
     }
 
-    /// Starts another one, which joins by this one. Both see all alive.
+    /// Starts another agent, which joins by an invitation of this one. Both see all members alive.
     pub(super) async fn with_member(&self, name: &str) -> Self {
         let rights = Rights::of_host(String::new(), PathBuf::new(), Grant::defaults());
         let joiner = Self::named(name, rights).await;
@@ -86,7 +88,7 @@ impl Agent {
 
     async fn named(name: &str, rights: Rights) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Another user is to reach the socket.
+        // Another user must be able to reach the socket.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let (replaced, renewals) = mpsc::channel(1);
         let place = KeyPlace { folder: folder.path().to_owned(), replaced };
@@ -138,7 +140,7 @@ impl Agent {
         self.served.serve(&Caller::Process(root), operation).await.unwrap()
     }
 
-    /// Waits until it sees so many members in this state.
+    /// Waits until the agent sees so many members in this state.
     pub(super) async fn sees(&self, count: usize, state: &str) {
         let seen = async {
             loop {
@@ -153,12 +155,12 @@ impl Agent {
         seen.unwrap_or_else(|_| panic!("never: {count} {state}"));
     }
 
-    /// Waits until so many follow the changes of its settings.
+    /// Waits until so many followers follow the changes of its settings.
     pub(super) async fn is_watched_by(&self, count: usize) {
         until("the watchers are there", || self.node.changes().followers() == count).await;
     }
 
-    /// A folder that is gone with it.
+    /// The agent's temporary folder, which is removed with it.
     pub(super) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
@@ -193,8 +195,8 @@ impl Agent {
         self.send(request(line, &[], body)).await
     }
 
-    /// Sends a request without a thread of its own, and with it a clock that goes on; the answer's
-    /// status.
+    /// Sends a request, and returns the answer's status. It starts no blocking thread, which would
+    /// hold up tokio's paused clock.
     pub(super) async fn ask_here(&self, line_and_body: &str) -> u16 {
         let mut words = line_and_body.splitn(3, ' ');
         let line = [words.next(), words.next()].map(Option::unwrap_or_default).join(" ");

@@ -7,7 +7,7 @@ use super::agent::{Agent, LAYER};
 use super::{Page, run_on, until};
 use crate::cli::{self, CommandLine, Console, Terminal};
 
-/// A person sits before it.
+/// A terminal at which a person sits.
 pub(super) const TERMINAL: Terminal = Terminal { out: true, err: true, input: true };
 
 #[tokio::test]

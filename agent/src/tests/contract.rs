@@ -41,7 +41,7 @@ fn no_two_operations_have_one_path_and_method_and_all_that_a_path_names_is_a_fie
     assert!(seen.contains(&("GET", "status")));
 }
 
-/// Asks for an operation in a world of its own.
+/// Asks for an operation in a fresh Data Center of two members.
 async fn answers<O: Operation<Answer: Asked>>()
 where
     api::Agent: api::Serve<O>,
@@ -50,7 +50,8 @@ where
     let (first, second) = Agent::pair().await;
     let examples = Examples::of(&first, &second).await;
     match ask::<O>(&first, &examples).await {
-        // What leads into a Data Center is refused to a member.
+        // An operation that leads into a Data Center is refused to a member, so a standalone agent
+        // is asked.
         Err(error) if error.code == ErrorCode::Refused => {
             let alone = Agent::start().await;
             let answered = ask::<O>(&alone, &examples).await;

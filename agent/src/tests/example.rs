@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::Agent;
 
-/// What there is to ask for.
+/// Values for the fields of the requests.
 #[derive(Debug, Default)]
 pub(super) struct Examples {
     /// Join Information.
@@ -18,7 +18,7 @@ pub(super) struct Examples {
 }
 
 impl Examples {
-    /// What two members of one Data Center have.
+    /// Makes these values on two members of one Data Center.
     pub(super) async fn of(first: &Agent, second: &Agent) -> Self {
         let token = second.do_it("invite --uses any").await.out.trim().to_owned();
         let invite = first.do_it("invite --json").await.json();

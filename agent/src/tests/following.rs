@@ -13,7 +13,7 @@ use super::commands::{TERMINAL, words_of};
 use super::{Page, until};
 use crate::cli::{self, CommandLine, Console, Terminal};
 
-/// A value of which the agent keeps four in memory for those who follow.
+/// The size of a value of which the agent keeps four in memory for its followers.
 const LARGE_BYTES: usize = 900_000;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn a_watch_goes_on_where_it_was_when_the_agent_comes_back() {
         agent.is_watched_by(1).await;
         agent.do_it("settings set a x=1").await;
         until("the first change is told", || out.text().lines().count() == 1).await;
-        // It ended, and changes come meanwhile.
+        // The agent has closed its socket, and a change comes meanwhile.
         agent.hang_up().await;
         agent.ask_inside(set(json!(2))).await;
         agent.serve().await;
@@ -131,7 +131,7 @@ impl Watch {
     }
 }
 
-/// Whether the last change was told, which is short. Of what is long only the end is looked at.
+/// Whether the page ends with the last change, which is short. Of a long page only the end is read.
 fn told_last(page: &Page) -> bool {
     let text = page.0.lock().unwrap();
     let end = String::from_utf8_lossy(&text[text.len().saturating_sub(500)..]).into_owned();

@@ -28,12 +28,12 @@ async fn a_token_comes_by_argument_by_stdin_and_by_file() {
     let (seed, agent) = (Agent::founder().await, Agent::start().await);
     let token = token_of(&seed, "invite --uses any").await;
     let file = agent.folder().join("token");
-    // As a terminal breaks it.
+    // A terminal breaks a long token like this.
     std::fs::write(&file, format!("{}\n{}\n", &token[..9], &token[9..])).unwrap();
     let by_file = format!("join --file {} --name pve-7 --json", file.display());
     let said = agent.run(&by_file).await;
     assert_eq!(said.json()["node"]["name"], "pve-7", "{said:?}");
-    // It is a member now, and meets the seed.
+    // The agent is a member now, so the same token makes it meet the seed.
     let by_stdin = agent.run_with("join -", &format!("{token}\n"), Terminal::default()).await;
     assert_eq!(by_stdin.exit, Exit::Done, "{by_stdin:?}");
     let nothing = agent.run("join -").await;
@@ -118,7 +118,8 @@ async fn a_token_that_a_terminal_has_wrapped_is_read_until_it_is_whole() {
         assert_eq!(said.exit, Exit::Done, "{input:?}: {said:?}");
     }
 
-    // On a terminal an answer follows it; who has pasted a part only is let go.
+    // On a terminal the answer to the question follows the token. A person who pasted only a part
+    // of the token is not kept waiting.
     let agent = Agent::start().await;
     let words = "join - --name pve-2";
     let said = agent.run_with(words, &format!("{}y\n", wrapped("\n")), TERMINAL).await;
@@ -134,7 +135,7 @@ async fn members_are_met_by_a_token_from_everywhere_that_one_comes_from() {
     let (agent, second) = Agent::pair().await;
     let third = agent.with_member("pve-3").await;
     second.sees(3, "alive").await;
-    // Its seeds are the one who made it, and the others that are alive.
+    // The seeds of the token are the member that made it, and the others that are alive.
     let token = token_of(&second, "invite").await;
     third.stop().await;
     let said = agent.run(&format!("meet {token}")).await;

@@ -64,7 +64,7 @@ async fn on_a_terminal_removing_a_member_that_lives_asks_and_elsewhere_it_does_a
     for (words, input, exit) in [
         ("remove pve-2".to_owned(), "n\n", Exit::Refused),
         (format!("remove {start}"), "\n", Exit::Refused),
-        // Names and ids are one whatever their case.
+        // Names and ids match in any case of their letters.
         ("remove PVE-2".to_owned(), "n\n", Exit::Refused),
         (format!("remove {}", start.to_uppercase()), "n\n", Exit::Refused),
         ("remove pve-9".to_owned(), "", Exit::NotFound),

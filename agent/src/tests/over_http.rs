@@ -1,4 +1,4 @@
-//! What HTTP promises to those who speak it themselves.
+//! What HTTP promises to programs that speak it themselves.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,7 +118,8 @@ async fn a_body_that_is_too_long_is_refused_and_its_sender_gets_to_read_why() {
     assert_eq!(agent.ask("GET /api/v1/status", "").await.json()["datacenter"], json!(null));
 }
 
-/// It was waited for without end, on a place that nobody else had meanwhile.
+/// The agent once waited for such a body without end, and its connection held a place that nobody
+/// else could use.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_waited_for_half_a_minute() {
     let agent = Agent::start().await;
@@ -133,10 +134,10 @@ async fn a_body_that_does_not_come_is_waited_for_half_a_minute() {
     assert_eq!(agent.ask_here("GET /api/v1/status").await, 200);
 }
 
-/// What a document may have, and a socket does not buffer.
+/// A size that a document may have, and that a socket does not buffer.
 const LARGE: usize = 1_000_000;
 
-/// One that was not read stayed for as long as its reader liked.
+/// An answer that was not read once held its connection for as long as the reader liked.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_an_answer_is_cut_off_after_half_a_minute() {
     let agent = Agent::start().await;

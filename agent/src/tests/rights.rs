@@ -22,7 +22,7 @@ use super::{DEADLINE, Reply, exchange, request};
 /// Nobody's user and group on Linux.
 const NOBODY: u32 = 65_534;
 
-/// What only looks, by the contract; all else changes something.
+/// Whether an operation only reads, by the contract; every other operation changes something.
 fn only_looks(method: &str, path: &str) -> bool {
     method == "GET" || (method, path) == ("POST", "inspect")
 }
@@ -40,7 +40,8 @@ fn each_operation_is_allowed_to_those_to_whom_the_contract_allows_it() {
                 let decision = decide(&policy, &caller, operation.right());
                 assert_eq!(decision.allows(), allowed, "{caller:?} {method} {path}: {decision}");
                 assert!(decision.to_string().len() > 10, "{decision}");
-                // Before the body is read nobody is refused who may.
+                // The check before the body is read must not refuse a caller whom the full check
+                // allows.
                 let before = decide(&policy, &caller, <$operation>::VERB.on(Resource::Anywhere));
                 assert!(before.allows() || !allowed, "{caller:?} {method} {path}: {before}");
                 asked += 1;
@@ -51,7 +52,8 @@ fn each_operation_is_allowed_to_those_to_whom_the_contract_allows_it() {
     assert!(asked > 200, "{asked}");
 }
 
-/// A right that holds wherever the caller has the verb is no answer to where something is done.
+/// `Resource::Anywhere` holds wherever the caller has the verb, so only an operation whose items or
+/// parts are checked one by one may ask for it.
 #[test]
 fn only_what_is_shown_item_by_item_is_asked_for_anywhere() {
     macro_rules! each {
@@ -86,7 +88,7 @@ async fn the_socket_refuses_what_the_contract_refuses_and_reads_no_body_of_it() 
                 Kind::Streamed => format!("{line}?nonsense=1"),
                 _ => line,
             };
-            // What is refused is not read: this body would be malformed.
+            // The agent refuses before it reads the body: this one would be malformed.
             let reply = as_nobody(&agent.socket, &line, "{").await;
             assert_eq!(reply.status == 403, !only_looks(method, path), "{line}: {reply:?}");
             if reply.status == 403 {
@@ -116,7 +118,7 @@ async fn a_member_of_the_group_writes_and_is_told_as_the_one_who_did() {
     assert!(actor == "nobody" || actor == "uid 65534", "{history}");
 }
 
-/// The policy was that of the time at which the connection was made, for as long as it was open.
+/// A connection once kept the policy of the time at which it was made, for as long as it was open.
 #[tokio::test]
 async fn who_is_taken_out_of_the_group_may_do_no_more_from_the_next_call_on() {
     if !rustix::process::geteuid().is_root() {
@@ -193,7 +195,7 @@ async fn a_list_and_a_stream_show_what_their_reader_may_see() {
     .await
     .unwrap();
     assert!(told.contains("storage/nas1") && !told.contains("dns"), "{told}");
-    // Its place moves on behind what it is not shown.
+    // The reader's place also moves past the events that the reader is not shown.
     assert!(told.matches("\nid: ").count() > told.matches("\ndata: ").count(), "{told}");
 }
 
@@ -256,7 +258,7 @@ async fn as_nobody(socket: &Path, line: &str, body: &str) -> Reply {
     tokio::task::spawn_blocking(move || exchange(stream, &request)).await.unwrap()
 }
 
-/// A connection that such a user has made.
+/// A connection that a user without rights on this host has made.
 async fn connection_of_nobody(socket: &Path) -> UnixStream {
     let socket = socket.to_owned();
     let connect = move || {

@@ -59,8 +59,8 @@ async fn a_wait_that_is_not_reached_ends_with_6_and_names_who_is_missing() {
     assert_eq!(agent.run("settings get a x").await.out, "2\n", "it is done here all the same");
 }
 
-/// What stood there already was sent to nobody until something else was written: a second run of the
-/// same command waited in vain.
+/// A value that was already there was once sent to nobody until something else was written, so a
+/// second run of the same command waited in vain.
 #[tokio::test]
 async fn what_stands_there_already_is_confirmed_by_the_others_too() {
     let (agent, _other) = Agent::pair().await;
@@ -109,7 +109,7 @@ async fn what_was_exported_can_be_applied_and_writes_only_what_differs() {
     assert_eq!(agent.run("settings apply -f /no/such/file").await.exit, Exit::Usage);
 }
 
-/// The documents before a wrong one were written, and those behind it were not.
+/// The agent once wrote the documents before a wrong one, and not the documents behind it.
 #[tokio::test]
 async fn of_a_file_with_one_wrong_document_nothing_is_written() {
     let agent = Agent::founder().await;
@@ -186,7 +186,8 @@ async fn conflicts_show_both_edits_and_the_whole_change_that_lost() {
         set: [("size".to_owned(), json!(value)), ("by".to_owned(), json!(value % 2))].into(),
         ..SetFields::default()
     };
-    // Both write before either hears of the other; should one be faster, they try again.
+    // Both members write before either hears of the other's write. Should one be faster, they try
+    // again.
     let contested = async {
         for value in (0..).step_by(2) {
             tokio::join!(first.ask_inside(set(value)), second.ask_inside(set(value + 1)));

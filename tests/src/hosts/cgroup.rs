@@ -1,5 +1,5 @@
-//! The control groups of a host: its init needs one of its own in every hierarchy that systemd
-//! uses, and by it all of the host's processes are found and frozen together.
+//! The control groups of a host. Its init needs a group of its own in every hierarchy that systemd
+//! uses, and by that group all of the host's processes are found and frozen together.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::patience::{POLL, SOON, eventually};
 /// Where control groups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// How often the end of the last process of a group is waited for.
+/// How often the removal of a group is tried while its last processes end.
 const ENDS_MAX: u32 = 500;
 
 /// The hierarchies in which a host needs a group, the unified one first.
@@ -29,7 +29,7 @@ pub(super) fn hierarchies() -> Result<Vec<PathBuf>, String> {
     } else {
         return Err(format!("no unified control groups under {ROOT}"));
     };
-    // To be allowed to make one is what counts.
+    // What counts is whether this process may make a group.
     let trial = found[0].join(super::kit::unique());
     fs::create_dir(&trial)
         .and_then(|()| fs::remove_dir(&trial))
@@ -100,7 +100,7 @@ impl Groups {
 impl Drop for Groups {
     fn drop(&mut self) {
         for folder in &self.folders {
-            // The last processes of a host end behind their init.
+            // The last processes of a host end after its init.
             for _ in 0..ENDS_MAX {
                 if remove(folder).is_ok() {
                     break;

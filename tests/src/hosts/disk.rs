@@ -12,7 +12,7 @@ use rustix::ioctl::{self, opcode};
 use super::kit::system;
 use crate::patience::POLL;
 
-/// How often a mount is let go before that is given up: a host that just ended holds it a while.
+/// How often an unmount is tried: a host that has just ended holds the mount for a while.
 const UNMOUNTS_MAX: u32 = 500;
 
 /// The root of a host. Dropping it unmounts it.
@@ -103,8 +103,8 @@ impl Volume {
     /// When what is left cannot be mounted.
     pub fn restore(&mut self) {
         unmount(&self.mounted);
-        // Other hosts may still know the mount, which keeps what is shut down alive: so what had
-        // reached the disk goes on as another one.
+        // Other hosts may still hold the mount, which keeps the file system that was shut down
+        // alive. So the volume goes on with a copy of what had reached the disk.
         let image = self.image.with_extension(format!("after-{}", super::kit::unique()));
         fs::copy(&self.image, &image).expect("a folder of the test can be written");
         self.image = image;

@@ -85,7 +85,7 @@ impl Host {
         self.volume = Some(Volume::new(self.home.path(), megabytes));
     }
 
-    /// What it is called, and its node.
+    /// The name of the host and of its node.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -110,7 +110,7 @@ impl Host {
         assert!(self.container.is_none(), "{} is on", self.name);
         let console = fs::File::options().create(true).append(true).open(self.console());
         let console = console.expect("a folder of the test can be written");
-        // The container enters its groups before it is one.
+        // The shell enters the groups before it becomes the container.
         let enter: Vec<_> =
             self.groups.doors().map(|d| format!("echo $$ >{}", d.display())).collect();
         let mut container = Command::new("sh");
@@ -149,7 +149,7 @@ impl Host {
             init.ok_or_else(|| fs::read_to_string(self.console()).unwrap_or_default())
         });
         self.init = Some(init);
-        // It ends with 1 where a unit failed; whether one may is for the test to say.
+        // The command ends with 1 where a unit failed. The test decides whether a unit may fail.
         self.run(&["systemctl", "is-system-running", "--wait"]);
     }
 
@@ -177,7 +177,7 @@ impl Host {
         }
     }
 
-    /// Stops all of its processes at once, the kernel's view of a paused machine.
+    /// Stops all of its processes at once, as the kernel of a paused machine.
     pub fn freeze(&self) {
         self.groups.freeze(true);
     }

@@ -50,7 +50,7 @@ impl Kit {
     }
 }
 
-/// Checks what cannot be made up for.
+/// Checks that this machine has what hosts need.
 fn able() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can boot them".into());

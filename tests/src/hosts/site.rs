@@ -16,7 +16,7 @@ use crate::patience::{LATER, eventually};
 #[derive(Debug)]
 pub struct Site {
     hosts: Vec<Host>,
-    // Last, so that it outlives those who are on it.
+    // The last field, so that the network outlives the hosts that are on it.
     network: Lab,
 }
 
@@ -96,7 +96,7 @@ impl Site {
     pub fn all_see(&self, name: &str, states: &[&str], bound: Duration) {
         eventually(&format!("all see {name} {}", states.join(" or ")), bound, || {
             self.each(|host| {
-                // The one that is looked at may not be able to answer.
+                // The host that is looked at may not be able to answer.
                 if host.name() == name {
                     return Ok(());
                 }
@@ -117,7 +117,8 @@ impl Site {
         });
     }
 
-    /// Looks at each, and names the ones that are not as expected.
+    /// Looks at each host, and returns the names of those that are not as expected, with what was
+    /// seen.
     fn each(&self, look: impl Fn(&Host) -> Result<(), Value>) -> Result<(), Vec<Value>> {
         let named = |host: &Host| look(host).err().map(|seen| json!([host.name(), seen]));
         let wrong: Vec<_> = self.hosts.iter().filter_map(named).collect();

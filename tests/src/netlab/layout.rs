@@ -9,8 +9,8 @@ use super::namespace::Namespace;
 /// The most hosts of a lab: their numbers are the last two bytes of their addresses.
 const HOSTS_MAX: usize = 1_000;
 
-/// Up to so many hosts find each other as in life. The kernel keeps 1,024 neighbours in all its
-/// namespaces together, so that in a larger lab hosts are told where their neighbours are.
+/// Up to so many hosts find each other as real hosts do. The kernel keeps 1,024 neighbours in all
+/// its namespaces together, so that in a larger lab hosts are told where their neighbours are.
 const NEIGHBOURS_FOUND_MAX: usize = 16;
 
 /// The families of addresses that hosts have.
@@ -74,7 +74,7 @@ impl Layout {
         }
     }
 
-    /// What builds the bridges and the cables to the hosts.
+    /// The commands that build the bridges and the cables to the hosts.
     pub(super) fn switch_commands(&self, hosts: &[Arc<Namespace>]) -> String {
         let mut commands = String::from("link set lo up\n");
         for network in 0..self.networks {
@@ -102,7 +102,7 @@ impl Layout {
         commands
     }
 
-    /// What brings a host's cards up, with their addresses.
+    /// The commands that bring a host's cards up, with their addresses.
     pub(super) fn host_commands(&self, number: u16) -> String {
         let mut commands = String::new();
         for network in 0..self.networks {
@@ -112,7 +112,7 @@ impl Layout {
         commands
     }
 
-    /// What gives a host other addresses.
+    /// The commands that give a host other addresses.
     pub(super) fn renumber_commands(&self, number: u16) -> String {
         let mut commands = String::new();
         for network in 0..self.networks {
@@ -122,7 +122,8 @@ impl Layout {
         commands
     }
 
-    /// What tells a host where another one is, which has this number; nothing where it finds out.
+    /// The commands that tell another host where this one is, which has this number; empty where
+    /// hosts find each other.
     pub(super) fn neighbour_commands(&self, host: usize, number: u16) -> String {
         let mut commands = String::new();
         if self.hosts > NEIGHBOURS_FOUND_MAX {
@@ -151,7 +152,7 @@ impl Layout {
     }
 }
 
-/// What the addresses of a host end with at first.
+/// The number with which the addresses of a host end at first.
 pub(super) fn first_number(host: usize) -> u16 {
     u16::try_from(host + 1).expect("hosts are bounded")
 }
@@ -161,12 +162,12 @@ pub(super) fn port(network: usize, host: usize) -> String {
     format!("n{network}h{host}")
 }
 
-/// What makes a host's card send each packet by itself.
+/// The commands that make a host's card send each packet by itself.
 pub(super) fn unbatched_commands(network: usize) -> String {
     format!("link set {} gso_max_segs 1\n", card(network))
 }
 
-/// What makes a host's card take no larger packets than these.
+/// The commands that make a host's card take no larger packets than these.
 pub(super) fn card_mtu_commands(network: usize, bytes: u32) -> String {
     format!("link set {} mtu {bytes}\n", card(network))
 }

@@ -76,7 +76,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Tells a host where the others are, as far as it would not find out.
+    /// Tells a host where the others are, where it does not find them itself.
     fn introduce(&self, host: usize) -> Result<(), LabError> {
         let others = self.numbers.iter().enumerate().filter(|(other, _)| *other != host);
         let commands = others.map(|(other, number)| self.layout.neighbour_commands(other, *number));
@@ -110,8 +110,8 @@ impl Lab {
         self.layout.addresses(self.numbers[host])
     }
 
-    /// An agent on a host, which does not run yet: `pve-1` on the first one. It listens where it
-    /// does by default.
+    /// An agent on a host, which does not run yet: `pve-1` on the first one. It listens at the
+    /// default address.
     pub fn agent(&self, host: usize) -> Agent {
         Agent::named(&format!("pve-{}", host + 1)).in_network(&self.hosts[host])
     }
@@ -145,11 +145,12 @@ impl Lab {
         self.set_port(host, network, "up");
     }
 
-    /// Makes a network take no larger packets from a host, and to it, than these, in bytes of IP. What
-    /// is larger is lost without a word, as on a tunnel whose router tells nobody. The host itself
-    /// believes what it did before.
+    /// Makes a network lose all packets from and to a host that are larger than this, in bytes of
+    /// IP. They are lost without a word, as on a tunnel whose router tells nobody. The host itself
+    /// does not learn of it.
     pub fn narrow(&self, host: usize, network: usize, bytes: u32) {
-        // A batch that a host hands over as one would pass as one, however large.
+        // A batch of packets that a host hands over at once would pass as one packet, however
+        // large.
         for namespace in &self.hosts {
             let done = namespace.ip(&layout::unbatched_commands(network));
             done.expect("a card sends packet by packet");
@@ -159,8 +160,8 @@ impl Lab {
         done.expect("a port takes an MTU");
     }
 
-    /// Tells a host itself what [`Lab::narrow`] did to its way, or that it was undone: its card takes
-    /// no larger packets, and says so to whoever sends one.
+    /// Tells the host itself of the limit of [`Lab::narrow`], or that it is gone: the host's card
+    /// takes no larger packets, and says so to the program that sends one.
     pub fn narrow_card(&self, host: usize, network: usize, bytes: u32) {
         let done = self.hosts[host].ip(&layout::card_mtu_commands(network, bytes));
         done.expect("a card takes an MTU");

@@ -89,7 +89,7 @@ impl Namespace {
         unsafe { command.pre_exec(show) };
     }
 
-    /// Runs this inside, on a thread of its own. A socket that it opens stays of the inside.
+    /// Runs this inside, on a thread of its own. A socket that it opens stays in the namespace.
     pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {

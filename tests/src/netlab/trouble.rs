@@ -9,18 +9,18 @@ use super::layout::port;
 pub enum Trouble {
     /// Hosts of different sides do not reach each other.
     Split(Vec<Vec<usize>>),
-    /// What one host sends to another is lost; what that one sends arrives.
+    /// What one host sends to another is lost; what the other sends arrives.
     OneWay {
-        /// Whose packets are lost.
+        /// The host whose packets are lost.
         from: usize,
-        /// Who does not get them.
+        /// The host that does not get them.
         to: usize,
     },
     /// Two hosts do not reach each other, while both reach all others.
     Apart(usize, usize),
     /// This share of all packets is lost, in percent.
     Loss(u8),
-    /// This share of what one host sends and of what it is sent is lost, in percent.
+    /// This share of the packets from and to one host is lost, in percent.
     LossAt(usize, u8),
 }
 

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::writer::{Writer, holds_all};
 
-/// A stall that every host knows, and that is no failure.
+/// A stall that happens on every host and is no failure.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The most that a busy machine may make of it.
+/// The longest stall that still counts on a busy machine.
 const STALL_MAX: Duration = Duration::from_millis(1_100);
 
-/// A pause that no failure detector waits for, and that the watchdog has to outlast.
+/// A pause that is longer than any failure detector waits, and that the watchdog has to outlast.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Room for the data of an agent that writes for some seconds.

@@ -14,10 +14,10 @@ use crate::writer::holds_all;
 /// As small as a journaling file system can be and still hold an agent's data.
 const VOLUME_MEGABYTES: u64 = 16;
 
-/// How many documents fit at most where there is no room.
+/// How many documents are written at most before a full disk must have refused one.
 const WRITES_MAX: usize = 10_000;
 
-/// A value that soon needs another block.
+/// The size of a value that soon needs another block of the disk.
 const VALUE_BYTES: usize = 4096;
 
 #[test]
@@ -30,7 +30,8 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
     let (full, other) = (&site[0], &site[1]);
     let agent = full.unit("MainPID");
 
-    // What fills it lies where only the file system itself has business.
+    // The file that fills the disk lies in lost+found, which belongs to the file system, not to the
+    // agent.
     let ballast = full.volume().path().join("lost+found/ballast");
     fill(&ballast);
     let (acknowledged, refusal) = write_until_refused(full);
@@ -45,7 +46,7 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
         rows.any(|row| row["name"] == "pve-1" && row["notices"][0]["kind"] == "disk")
     };
     until("the other one shows it", LATER, members, shows);
-    // It still reads, for itself and for others, and is still there.
+    // The node with the full disk still reads, for itself and for others, and stays alive.
     holds_all(full, &acknowledged);
     holds_all(other, &acknowledged);
     other.set("storage/nas1", json!({ "server": "10.0.0.9" })).unwrap();
@@ -59,7 +60,8 @@ fn a_full_disk_refuses_writes_with_its_cause_and_goes_on_when_there_is_room() {
     holds_all(full, &acknowledged);
     assert_eq!(full.unit("MainPID"), agent, "it ran all the while");
 
-    // It may be started meanwhile, and succeed when there is room at the latest.
+    // The agent may be started while the disk is full. It succeeds when there is room at the
+    // latest.
     fill(&ballast);
     write_until_refused(full);
     full.run(&["systemctl", "restart", "peerage"]);
@@ -113,7 +115,7 @@ fn fill(path: &Path) {
     for size in [1 << 20, 4096, 512] {
         while file.write(&vec![0; size]).is_ok_and(|written| written > 0) {}
     }
-    // What the file system had put off shows now.
+    // The file system may have put off a failed write until now.
     let _ = file.sync_all();
 }
 

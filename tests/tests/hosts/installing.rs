@@ -29,7 +29,7 @@ fn what_the_package_installs_runs_and_knows_who_may_do_what() {
     assert_eq!(host.unit("StatusText"), "standalone");
     assert_eq!(host.shell("systemctl --failed --plain --no-legend"), "");
 
-    // Whoever is on the host may look; root and the group may act.
+    // Every user of the host may look; only root and the group may act.
     let as_nobody = |groups: &str, command: &str| {
         host.run(&["sh", "-c", &format!("{NOBODY} {groups} peerage {command}")])
     };
@@ -51,7 +51,7 @@ fn ten_hosts_join_by_a_pasted_token_or_by_themselves() {
     founder.cli(&["create", DATA_CENTER]).exits(0);
     let token = founder.cli(&["invite", "--uses", "9"]).exits(0).stdout;
 
-    // As `invite` says it, where no other user sees the token, on all at once.
+    // Eight hosts join at once as `invite` advises, so that no other user sees the token.
     thread::scope(|scope| {
         for host in &site[1..9] {
             let token = token.trim();
@@ -62,7 +62,7 @@ fn ten_hosts_join_by_a_pasted_token_or_by_themselves() {
         }
     });
 
-    // As a provisioning tool does it, and at first it got the file wrong.
+    // The last host joins as by a provisioning tool, which at first writes a wrong file.
     fs::write(lonely.path("/etc/peerage/join"), "peerage1-nonsense\n").unwrap();
     lonely.shell("chown root:peerage /etc/peerage/join && chmod 640 /etc/peerage/join");
     lonely.shell("echo 'join_file = \"/etc/peerage/join\"' >>/etc/peerage/peerage.toml");
@@ -71,7 +71,7 @@ fn ten_hosts_join_by_a_pasted_token_or_by_themselves() {
     let names_the_file = |said: &String| said.contains("/etc/peerage/join");
     let said = until("the journal says why", LATER, warnings, names_the_file);
     assert!(said.contains("not joined yet"), "{said}");
-    // It is looked at again, by nobody's help.
+    // The agent reads the file again without anybody's help.
     fs::write(lonely.path("/etc/peerage/join"), &token).unwrap();
 
     site.all_see_all();

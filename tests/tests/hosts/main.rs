@@ -1,5 +1,5 @@
-//! The package on real hosts, under systemd: what its administrator does, and what befalls hosts.
-//! Where hosts cannot be booted each test says so.
+//! The package on real hosts, under systemd: what its administrator does, and what happens to
+//! hosts. Where hosts cannot be booted each test says so.
 
 mod coming_back;
 mod disk;

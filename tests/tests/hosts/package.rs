@@ -28,7 +28,7 @@ fn an_upgrade_of_host_after_host_keeps_data_and_configuration() {
         host.run(&["dpkg", "--install", "/srv/newer.deb"]).exits(0);
         assert_ne!(host.unit("MainPID"), ran_before, "the new binary runs");
         assert_eq!(host.shell("dpkg-query --show --showformat='${Version}' peerage"), NEWER);
-        // Old and new write, and both read what the other wrote.
+        // Hosts with the old and the new version write, and all of them read it.
         for writer in site.iter() {
             writer.answers();
             let path = format!("round/{round}/{}", writer.name());
@@ -74,7 +74,7 @@ fn a_removed_package_leaves_the_node_and_a_purged_one_nothing_but_its_user() {
     second.shell("getent passwd peerage");
     assert_eq!(second.shell("systemctl --failed --plain --no-legend"), "");
 
-    // Installed again it is another node, which knows of no Data Center.
+    // After a new installation the host is another node, which knows of no Data Center.
     second.install();
     second.answers();
     let status = second.cli(&["status", "--json"]).json();

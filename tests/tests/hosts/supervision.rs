@@ -13,7 +13,7 @@ fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
     let host = &site[0];
     host.install();
     assert_eq!(host.unit("WatchdogUSec"), "1min");
-    // The same, with less to wait for.
+    // The test shortens the watchdog's time, to wait less.
     host.shell("mkdir -p /run/systemd/system/peerage.service.d");
     host.shell("cd /run/systemd/system/peerage.service.d && printf '[Service]\\nWatchdogSec=3s\\n' >soon.conf");
     host.shell("systemctl daemon-reload && systemctl restart peerage");
@@ -24,7 +24,8 @@ fn an_agent_that_hangs_or_crashes_is_started_anew_with_what_it_had() {
         (Signal::STOP, "Watchdog timeout"),
         (Signal::KILL, "status=9/KILL"),
         (Signal::ABORT, "status=6/ABRT"),
-        // Whoever sent these did not mean the unit, which only `systemctl stop` stops.
+        // These signals do not mean the unit, which only `systemctl stop` stops, so systemd starts
+        // it again.
         (Signal::TERM, "Scheduled restart job"),
         (Signal::QUIT, "Scheduled restart job"),
     ] {

@@ -51,7 +51,7 @@ fn the_running_agent_has_no_rights_to_lose() {
     let user = host.shell("id -u peerage");
     assert_eq!(is("Uid"), [user.as_str(); 4].join("\t"));
     assert_eq!(is("Umask"), "0077");
-    // What is bound and where: the socket's folder and the data folder are all that can be written.
+    // The root of the file system is read-only for the agent.
     let mounts = fs::read_to_string(format!("{agent}/mountinfo")).unwrap();
     let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
     assert!(root.split(' ').nth(5).unwrap().starts_with("ro"), "{root}");
@@ -65,7 +65,7 @@ fn whoever_takes_the_agent_over_finds_nothing_to_do() {
     host.install();
     fs::write(host.path("/usr/local/lib/intruder.pl"), INTRUDER).unwrap();
 
-    // The intruder takes the place of the agent, in its own unit with all that it says.
+    // The intruder runs in the agent's place, in its unit with all restrictions.
     let sandboxed = in_the_agents_place(host, "/usr/bin/perl /usr/local/lib/intruder.pl");
     let mut allowed: Vec<_> = sandboxed.lines().filter_map(|l| l.strip_suffix(": done")).collect();
     allowed.sort_unstable();

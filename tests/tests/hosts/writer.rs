@@ -1,4 +1,4 @@
-//! Someone who writes all the time, and remembers what was acknowledged.
+//! A client that writes all the time, and remembers which writes were acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

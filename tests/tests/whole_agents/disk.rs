@@ -9,10 +9,10 @@ use peerage::store::{Disk, Failure, Image, MemoryDisk, Report, StoreError, Write
 
 use crate::flaw::Flaw;
 
-/// Of how many commits a lying disk loses one.
+/// A lying disk loses one of so many commits.
 const LIES_ONCE_IN: u64 = 7;
 
-/// A disk; clones share it, as one agent after the other does.
+/// A disk. Clones share it, as the agents of one host do, one after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct SimulatedDisk {
     /// Exchanged for another where the host is restored from a snapshot.
@@ -20,7 +20,8 @@ pub(crate) struct SimulatedDisk {
     /// Whether the next commit is refused.
     refuses: Arc<AtomicBool>,
     commits: Arc<AtomicU64>,
-    /// What a disk that is slow to keep its word has not written yet.
+    /// With [`Flaw::AcknowledgesBeforeCommit`], the writes that were acknowledged and are not kept
+    /// yet.
     owed: Arc<Mutex<Vec<Write>>>,
     flaw: Option<Flaw>,
 }

@@ -1,9 +1,10 @@
 //! Chance that a seed decides, for the thread that a simulation runs in.
 //!
-//! ring (keys of handshakes), rand's thread generator (chitchat, quinn, the agent) and the hash maps
-//! of the standard library all draw from the kernel, by libc's `getrandom` or by `syscall`. So that
-//! one seed means one world to the last byte, this test's binary has its own of the two. A thread
-//! that was not seeded gets what the kernel gives, and every other system call goes through.
+//! ring (keys of handshakes), rand's thread generator (chitchat, quinn, the agent) and the hash
+//! maps of the standard library all draw from the kernel, by libc's `getrandom` or by `syscall`. So
+//! that one seed means one world to the last byte, this test's binary has its own versions of these
+//! two functions. A thread that was not seeded gets what the kernel gives, and every other system
+//! call goes through.
 #![expect(
     unsafe_code,
     reason = "there is no other way to stand between a library and the kernel's randomness"
@@ -55,8 +56,8 @@ fn drawn(buffer: &mut [u8]) -> bool {
     })
 }
 
-/// What stands behind this binary's symbol of that name, looked up once. No lock guards it: locks
-/// wait by `syscall`, which is one of the two.
+/// The function of libc that this binary's function of that name hides, looked up once. No lock
+/// guards it: locks wait by `syscall`, which is one of the two.
 fn behind(symbol: &CStr, found: &AtomicUsize) -> usize {
     match found.load(Ordering::Relaxed) {
         0 => {
@@ -70,7 +71,7 @@ fn behind(symbol: &CStr, found: &AtomicUsize) -> usize {
     }
 }
 
-/// What the kernel's random bytes come by, for all who ask libc.
+/// Stands in for libc's function, by which random bytes of the kernel are asked for.
 ///
 /// # Safety
 /// As of `getrandom(2)`: `buffer` takes `len` bytes.
@@ -89,8 +90,9 @@ unsafe extern "C" fn getrandom(buffer: *mut c_void, len: usize, flags: c_uint) -
     unsafe { transmute::<usize, Getrandom>(next)(buffer, len, flags) }
 }
 
-/// What system calls without a function of their own come by. The arguments of a variadic function
-/// lie in the same registers as those of this one; those that a call has not are passed on unread.
+/// Stands in for libc's function, by which system calls without a function of their own are made.
+/// The arguments of a variadic function lie in the same registers as those of this one; arguments
+/// that a call does not have are passed on unread.
 ///
 /// # Safety
 /// As of `syscall(2)`.

@@ -41,7 +41,7 @@ const BEGINNING_MS: i64 = 1_800_000_000_000;
 /// How long a disk takes for half a commit, in milliseconds; one in ten takes ten times as long.
 const DISK_MS_MAX: u64 = 6;
 
-/// How long a write waits for the others where it is asked to.
+/// How long a write that is asked to wait waits for the others, in seconds.
 const WAIT_S: u64 = 5;
 
 /// What an operator asks.
@@ -157,7 +157,7 @@ impl Host {
         self.key.node_id()
     }
 
-    /// The name that its agent takes where nobody says otherwise.
+    /// The name that its agent takes by default.
     pub(crate) fn name(&self) -> String {
         format!("h{}", self.number)
     }
@@ -166,7 +166,7 @@ impl Host {
         Ipv4Addr::new(10, 77, 0, self.number as u8 + 1).into()
     }
 
-    /// How far its clock is ahead from the next start of its agent on.
+    /// Sets how far its clock is ahead, from the next start of its agent on.
     pub(crate) fn set_skew_ms(&self, skew_ms: i64) {
         *self.skew_ms.lock().unwrap_or_else(PoisonError::into_inner) = skew_ms;
     }

@@ -35,7 +35,8 @@ const SEEDS: u64 = 24;
 /// How many worlds may be needed until one shows a mistake made on purpose.
 const SEEDS_FOR_A_FLAW: u64 = 12;
 
-/// What must have gone wrong at least once, where many worlds ran; in the words of their logs.
+/// The kinds of trouble, in the words of the logs. Where many worlds ran, each must have happened
+/// at least once.
 const TROUBLES: [&str; 13] = [
     "are cut from",
     "are not heard by",
@@ -52,17 +53,17 @@ const TROUBLES: [&str; 13] = [
     "is asked to Leave",
 ];
 
-/// From how many worlds on that holds.
+/// From how many worlds on each kind of trouble must have happened.
 const WORLDS_FOR_ALL_TROUBLES: u64 = 20;
 
 /// How many events are shown of a world in which a promise broke.
 const LINES_SHOWN: usize = 80;
 
-/// Set for a process that is to run one world: its seed, and what is wrong in it.
+/// The variables of a process that runs one world: its seed, and what is wrong in it.
 const WORLD: &str = "PEERAGE_TEST_WORLD";
 const FLAW: &str = "PEERAGE_TEST_FLAW";
 
-/// Set to see what the agents say to their journals, too.
+/// The variable that shows what the agents log, too.
 const LOG: &str = "PEERAGE_LOG";
 
 /// The test that such a process runs.

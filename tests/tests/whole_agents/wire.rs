@@ -95,7 +95,7 @@ impl Air {
     }
 }
 
-/// What binds sockets on the simulated host that it is called on.
+/// The function that binds sockets on the simulated host on which it is called.
 pub(crate) fn bind(air: &Arc<Air>) -> Bind {
     let air = air.clone();
     Arc::new(move |address| {

@@ -49,7 +49,8 @@ pub(super) fn defaults() -> Layer {
     Layer { source: DEFAULTS.to_owned(), values }
 }
 
-/// The layer of the file that was named, which must exist, or of the usual one, which need not.
+/// The layer of the configuration file: of the named file, which must exist, or else of the usual
+/// one, which need not exist.
 pub(super) fn file(named: Option<&Path>) -> Result<Option<Layer>, ConfigError> {
     match (read(named.unwrap_or(Path::new(FILE))), named) {
         (Err(ConfigError::Unreadable { source, .. }), None)
@@ -79,8 +80,9 @@ pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
     }
 }
 
-/// The variables that begin as ours and name no key: another program's, or misspelt. An orchestrator
-/// sets such for a service that is called peerage (`PEERAGE_PORT_4747_UDP`).
+/// The variables that begin with our prefix and name no key: they are another program's, or
+/// misspelt. An orchestrator sets such variables for a service that is called peerage
+/// (`PEERAGE_PORT_4747_UDP`).
 pub(super) fn strange(environment: &Environment) -> Vec<String> {
     let is_strange = |variable: &&String| {
         let key = variable.strip_prefix(ENVIRONMENT_PREFIX).map(str::to_ascii_lowercase);
@@ -89,8 +91,8 @@ pub(super) fn strange(environment: &Environment) -> Vec<String> {
     environment.keys().filter(is_strange).cloned().collect()
 }
 
-/// One layer for each variable, so that its name can be told. An empty one says nothing, and neither
-/// does a strange one.
+/// One layer for each variable, so that an error can name the variable. Empty variables and strange
+/// ones are left out.
 pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, ConfigError> {
     let mut layers = Vec::new();
     for (variable, text) in environment {
@@ -114,7 +116,7 @@ pub(super) fn environment(environment: &Environment) -> Result<Vec<Layer>, Confi
             "replace" => match text.as_str() {
                 "1" | "true" => Value::from(true),
                 "0" | "false" => Value::from(false),
-                // Told as a wrong value, like any other.
+                // The parser reports it as a wrong value, like any other.
                 other => Value::from(other),
             },
             _ => Value::from(text.as_str()),

@@ -51,7 +51,8 @@ pub(super) fn read(
             of_tables,
             tables.into_iter().map(RawLink::link).collect::<Result<Vec<_>, _>>(),
         ),
-        // Only files have tables, so what advertises beside one is a later layer.
+        // Only the file has tables, so an `advertise` of another source is of a later layer and
+        // wins.
         (false, _) => {
             let link = |(index, text): (usize, &String)| {
                 let priority = Priority::of_place(index);

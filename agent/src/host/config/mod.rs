@@ -32,7 +32,7 @@ pub const FILE: &str = "/etc/peerage/peerage.toml";
 /// The environment variable that names the configuration file.
 const FILE_VARIABLE: &str = "PEERAGE_CONFIG";
 
-/// The socket where nobody says otherwise.
+/// The socket where no layer names another.
 pub const SOCKET: &str = "/run/peerage/peerage.sock";
 
 /// All keys, in the order in which they are shown. Those that hold a list are lists.
@@ -50,7 +50,7 @@ const KEYS: [&str; 11] = [
     "group",
 ];
 
-/// How many strange variables are named.
+/// How many strange variables a warning names.
 const STRANGE_TOLD: usize = 8;
 
 /// What stands in for Join Information where the configuration is shown.
@@ -65,8 +65,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The UDP address that other nodes talk to.
     pub listen: Listen,
-    /// Where other nodes are told to find this one, the best first, with the layer that says so;
-    /// none where the agent is to find out.
+    /// The addresses at which other nodes find this one, the best first, with the layer that gives
+    /// them; `None` where the agent finds them out itself.
     pub links: Option<(Vec<Link>, String)>,
     /// What the node is to be called; `None` keeps the name that it has, or takes [`host_name`].
     pub name: Option<NodeName>,
@@ -87,9 +87,9 @@ pub struct Config {
 /// Where the Join Information is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JoinSource {
-    /// Here.
+    /// The Join Information itself.
     Token(String),
-    /// In this file.
+    /// The file that holds it.
     File(PathBuf),
 }
 
@@ -199,8 +199,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Whether it stays so until someone changes the configuration: a disk that fails may answer
-    /// the next time.
+    /// Whether the error stays until someone changes the configuration. A read error of a disk is
+    /// not final: the disk may answer the next time.
     pub fn is_final(&self) -> bool {
         use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied};
         match self {
@@ -213,7 +213,7 @@ impl ConfigError {
     }
 }
 
-/// The environment, as `std::env::vars_os` has it where it is text.
+/// The environment variables that are text, as `std::env::vars_os` has them.
 pub type Environment = BTreeMap<String, String>;
 
 impl Config {
@@ -287,13 +287,13 @@ impl Config {
         })
     }
 
-    /// What is said when a running agent has read its configuration anew: the log's level is taken
-    /// over, all else with the next start.
+    /// The message after a running agent has read its configuration anew: it takes over the log's
+    /// level at once, and everything else at its next start.
     pub fn told_of(&self, new: &Self) -> String {
         let value = |config: &Self, key: &str| {
             config.shown.iter().find(|shown| shown.key == key).map(|shown| shown.value.clone())
         };
-        // A token is not shown, so the values as shown do not tell.
+        // The shown values hide the token, so changed tokens are compared here.
         let secret = |key: &str| match (&self.join, &new.join) {
             (Some(JoinSource::Token(old)), Some(JoinSource::Token(new))) => {
                 key == "join" && old != new
@@ -334,7 +334,7 @@ impl Config {
     }
 }
 
-/// The host's name up to its first dot, as it is now. It may be none that a node can have.
+/// The host's name up to its first dot, as it is now. It may be no valid name of a node.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     short_name(&name).to_owned()

@@ -2,8 +2,8 @@
 //!
 //! A bridge that carries no cable of the host, only the ends of guests' cables or nothing, leads to
 //! no other host, whatever it is called; many hosts have the same addresses there. The kernel tells
-//! of each interface what kind it is and which bridge it belongs to. What it does not tell counts as
-//! no bridge: then an address stands where it would have stood.
+//! of each interface what kind it is and which bridge it belongs to. An interface that the kernel
+//! does not describe counts as no bridge, and its address keeps its usual rank.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,7 +15,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-/// The kernel answers at once; this is for one that never does.
+/// The kernel answers at once; this bound is for a kernel that never answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More than the kernel puts into one answer (`NLMSG_GOODSIZE` is a page, or 8 KiB).
@@ -38,7 +38,7 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 
-/// What carries the two highest bits of an attribute's type is the same attribute.
+/// The mask of an attribute's type: the two highest bits are flags and not part of the type.
 const ATTRIBUTE_TYPE: u16 = 0x3fff;
 
 /// The kinds of interfaces that end in a guest: a container's cable, a virtual machine's.
@@ -66,7 +66,8 @@ pub(super) fn guest_bridges() -> io::Result<BTreeSet<u32>> {
     request.extend(((HEADER_LEN + INTERFACE_LEN) as u32).to_ne_bytes());
     request.extend(RTM_GETLINK.to_ne_bytes());
     request.extend(REQUEST_DUMP.to_ne_bytes());
-    // Our number of the request, the kernel's of this socket, and of which interfaces: all.
+    // The rest is zero: our number of the request, the kernel's number of this socket, and the
+    // choice of interfaces, which is all of them.
     request.resize(HEADER_LEN + INTERFACE_LEN, 0);
     sendto(&socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = vec![0; ANSWER_BYTES];
@@ -119,7 +120,8 @@ fn interface(message: &[u8]) -> Option<Interface> {
     })
 }
 
-/// What stands under a type in a row of attributes: each is its length, its type and what it says.
+/// The content of the first attribute of the wanted type in a row of attributes. Each attribute is
+/// its length, its type and its content.
 fn attribute(mut row: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (header, _) = row.split_first_chunk::<4>()?;
@@ -132,7 +134,7 @@ fn attribute(mut row: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-/// Where the next begins.
+/// The offset at which the next attribute or message begins.
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }

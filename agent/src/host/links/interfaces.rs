@@ -1,10 +1,11 @@
 //! The addresses of this host's interfaces, in the order in which other hosts should try them.
 //!
 //! Addresses of private networks go before global ones: the hosts of a Data Center stand close to
-//! each other, and what leaves the site passes firewalls and costs money. Then come those that are
-//! behind something: tunnels, shared address space (RFC 6598), and IPv6 addresses that are soon to
-//! go (RFC 4941). Last are bridges that carry guests of this host alone. Of one rank IPv4 goes first, then the interface that the host has had for longer.
-//! A host on a network that a peer does not know loses a fraction of a second at the first dial.
+//! each other, and traffic that leaves the site passes firewalls and costs money. Then come
+//! addresses behind something: tunnels, shared address space (RFC 6598), and IPv6 addresses that
+//! will soon go (RFC 4941). Last are bridges that carry guests of this host alone. Within one rank
+//! IPv4 goes first, then the interface that the host has had for longer. A peer that cannot reach
+//! the private network loses a fraction of a second at its first dial.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,7 +39,7 @@ const INNER: [&str; 14] = [
 /// What Docker calls a bridge: this, and so many hexadecimal digits.
 const DOCKER_BRIDGE: (&str, usize) = ("br-", 12);
 
-/// Where Linux tells of each IPv6 address what it is good for.
+/// The table in which Linux gives the marks of each IPv6 address.
 const IPV6_TABLE: &str = "/proc/net/if_inet6";
 
 /// The marks of an IPv6 address in that table (`linux/if_addr.h`).
@@ -73,8 +74,8 @@ pub fn host_addresses() -> Vec<HostAddress> {
     in_order(found(&marks).unwrap_or_default().into_iter())
 }
 
-/// From where this host speaks to the world: the addresses of its default routes, IPv4 first. None
-/// where it has no such route. Nothing is sent.
+/// The source addresses of this host's default routes, IPv4 first. Empty where the host has no such
+/// route. Nothing is sent.
 pub fn default_route_addresses() -> Vec<IpAddr> {
     let own = |any: IpAddr, far: SocketAddr| -> io::Result<IpAddr> {
         let socket = UdpSocket::bind((any, 0))?;
@@ -88,9 +89,10 @@ pub fn default_route_addresses() -> Vec<IpAddr> {
     [v4, v6].into_iter().flatten().filter(|ip| !ip.is_loopback()).collect()
 }
 
-/// What this host's cards say, as far as they have addresses at which other hosts may reach it.
+/// The state of this host's cards that have an address at which other hosts may reach it.
 pub fn host_network() -> Network {
-    // What an address is good for does not matter here, or a card without a cable might have none.
+    // The marks of addresses are left out here: with them, a card without a cable might have no
+    // usable address.
     let Ok(found) = found(&BTreeMap::new()) else { return Network::Unknown };
     network(found)
 }
@@ -121,7 +123,7 @@ fn found(marks: &BTreeMap<IpAddr, u8>) -> io::Result<Vec<HostAddress>> {
 
 fn in_order(found: impl Iterator<Item = HostAddress>) -> Vec<HostAddress> {
     let mut reachable: Vec<_> = found.filter(is_reachable).collect();
-    // A host that has no other addresses may be a guest with such a network of its own.
+    // A host whose only addresses are on such interfaces may be a guest itself, so it keeps them.
     if reachable.iter().any(|address| !is_inner(&address.interface)) {
         reachable.retain(|address| !is_inner(&address.interface));
     }
@@ -239,7 +241,8 @@ mod tests {
         assert_eq!(ordered(found), ["10.0.0.7", "10.0.0.8"]);
     }
 
-    /// The twenty bridges of a host filled what is told of it, and the network came last.
+    /// A host once told the others only the addresses of its twenty bridges: the address of the
+    /// network came last and was cut off.
     #[test]
     fn bridges_of_guests_stand_last_by_their_kind_whatever_they_are_called() {
         let bridge = |n: u32| HostAddress {

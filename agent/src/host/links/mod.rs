@@ -1,9 +1,10 @@
-//! This node's own links: where the others are told to find it.
+//! This node's own links: the addresses at which the others find it.
 //!
-//! Three say so, and the first that says anything holds: what was set while the agent ran
-//! (`peerage links set`), which is kept on disk; the configuration; and the host itself, whose
-//! addresses are followed as they come and go. What changes is told at once, and a host whose
-//! addresses change all the time is told of ever more rarely ([`Steadiness`]).
+//! Three sources can name the links, and the first that does so wins: the operator, who sets them
+//! while the agent runs (`peerage links set`), which is kept on disk; the configuration; and the
+//! host itself, whose addresses are followed as they come and go. A change is told to the others at
+//! once, but a host whose addresses change all the time is told of ever more rarely
+//! ([`Steadiness`]).
 
 mod guests;
 mod interfaces;
@@ -31,14 +32,14 @@ pub use names::warn_of_names;
 
 use netlink::AddressChanges;
 
-/// Under which name the store keeps what was set.
+/// The name under which the store keeps the links that were set.
 pub const META_LINKS: &str = "links";
 
-/// How long the host's addresses are left alone after the kernel told of a change: what changes
-/// one changes several.
+/// How long the host's addresses are left alone after the kernel told of a change, since one change
+/// often comes with others.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// How often a host is looked at whose kernel does not tell.
+/// How often the host's addresses are read when the kernel does not tell of changes.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How many may wait for the links to be changed.
@@ -47,10 +48,10 @@ const ORDERS_MAX: usize = 8;
 /// Looks at this host's network. A simulation says what there is to see.
 pub type NetworkLook = fn() -> Network;
 
-/// Who says where this node is reached.
+/// The source that says where this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Whoever set it while the agent ran.
+    /// The operator, while the agent ran.
     Set,
     /// This layer of the configuration.
     Configured(String),
@@ -63,9 +64,9 @@ pub enum Origin {
 /// Where this node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLinks {
-    /// Who says so.
+    /// The source of these links.
     pub origin: Origin,
-    /// The best first; never none.
+    /// The best first; never empty.
     pub links: Vec<OwnLink>,
     /// The layer of the configuration that says something else, and is overruled.
     pub overruled: Option<String>,
@@ -129,7 +130,7 @@ impl Sources {
         Self { set, configured, bound: canonical(bound) }
     }
 
-    /// Whether the host's addresses count.
+    /// Whether the links follow the host's own addresses.
     fn follow_host(&self) -> bool {
         self.set.is_none() && self.configured.is_none() && self.bound.ip().is_unspecified()
     }
@@ -150,7 +151,8 @@ impl Sources {
         let given = |links: &[Link]| {
             let each =
                 links.iter().map(|l| (l.address.with_port(port), l.priority, l.name.clone()));
-            // A place without a port and one with the port that it gets are one place.
+            // An address without a port gets ours, and may then equal another one, which is
+            // dropped.
             let mut links: Vec<OwnLink> = Vec::new();
             for next in each.map(link) {
                 if links.iter().all(|earlier| earlier.address != next.address) {
@@ -171,7 +173,7 @@ impl Sources {
                 let mut ips: Vec<_> =
                     ips.filter(|ip| self.bound.is_ipv6() || ip.is_ipv4()).collect();
                 if ips.is_empty() {
-                    // Nobody else can find it, and the agents on this host can.
+                    // No other host can find this node, but the agents on this host can.
                     ips.push(Ipv4Addr::LOCALHOST.into());
                 }
                 let each = ips.into_iter().enumerate();
@@ -189,14 +191,14 @@ impl Sources {
 }
 
 enum Order {
-    /// Takes these links, or goes back to the others.
+    /// Sets these links, or with `None` goes back to the configuration or the host.
     Take(Option<Vec<Link>>, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// Why the links were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinksError {
-    /// They could not be kept.
+    /// The links could not be kept on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The agent stops.
@@ -238,7 +240,7 @@ impl LinksHandle {
         self.own.borrow().clone()
     }
 
-    /// Its addresses as they are and will be, the best first.
+    /// This node's addresses, the best first, to read and to watch.
     pub fn addresses(&self) -> watch::Receiver<Vec<Address>> {
         self.addresses.clone()
     }
@@ -268,7 +270,7 @@ struct Task {
 impl Task {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut host = HostChanges::Unasked;
-        // When the host is looked at, where there is reason to.
+        // When the host's addresses are read next; `None` without a reason to read them.
         let mut due: Option<Instant> = None;
         loop {
             let follow = self.sources.follow_host();
@@ -276,7 +278,7 @@ impl Task {
                 order = orders.recv() => match order {
                     Some(Order::Take(links, answer)) => {
                         let _ = answer.send(self.take(links).await);
-                        // The host may have changed while it did not count.
+                        // The host's addresses may have changed while the task did not follow them.
                         due = Some(Instant::now());
                     }
                     None => return,
@@ -303,7 +305,7 @@ impl Task {
         Ok(())
     }
 
-    /// Takes over what changed on the host, if it is time for it; else tells when it will be.
+    /// Takes over the host's changed addresses, if it is time for it; else returns when it will be.
     fn look(&mut self) -> Option<Instant> {
         let host = host_addresses();
         let links = self.sources.resolved(&host);
@@ -345,9 +347,9 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Word of changes: from the kernel, or by the clock where it does not tell.
+/// The news of changed addresses: from the kernel, or by the clock where the kernel does not tell.
 enum HostChanges {
-    /// The host's addresses did not count yet.
+    /// The task has not followed the host's addresses yet.
     Unasked,
     Told(AddressChanges),
     Untold,

@@ -8,8 +8,9 @@ use tracing::warn;
 
 use crate::resolver::Resolver;
 
-/// Warns of each name at which this node is told to be and which leads nowhere from here, at the start
-/// and whenever the addresses change. It may lead to this host from others, so it is told all the same.
+/// Warns of each name among this node's own addresses that does not resolve on this host, at the
+/// start and whenever the addresses change. The name may resolve on other hosts, so it is told to
+/// them all the same.
 pub async fn warn_of_names(names: Resolver, mut addresses: watch::Receiver<Vec<Address>>) {
     let mut known = BTreeSet::new();
     loop {

@@ -1,8 +1,8 @@
 //! Word from the kernel that this host's addresses changed (rtnetlink(7)).
 //!
-//! The messages are not read: they only say that it is time to look. So nothing here can be wrong
-//! about what they mean, a message that was lost for want of room is as good as one that came, and
-//! an agent on a host whose addresses stay is never woken.
+//! The agent does not read the messages: each only says that it is time to look at the addresses.
+//! So no message can be misunderstood, a message lost for lack of room does no harm, and an agent
+//! on a host whose addresses stay is never woken.
 
 use std::io;
 use std::os::unix::net;
@@ -16,7 +16,7 @@ use tokio::net::UnixDatagram;
 const IPV4_ADDRESSES: u32 = 0x10;
 const IPV6_ADDRESSES: u32 = 0x100;
 
-/// More than one message; what does not fit is cut, and nobody reads it.
+/// Room for more than one message. A longer one is cut, which does no harm, since nobody reads it.
 const MESSAGE_BYTES: usize = 4096;
 
 /// A socket on which the kernel tells of changes. It is no unix socket; all that is asked of tokio
@@ -36,14 +36,14 @@ impl AddressChanges {
         Ok(Self(UnixDatagram::from_std(net::UnixDatagram::from(socket))?))
     }
 
-    /// Waits until something changed since it was last asked. What is dropped while it waits loses
-    /// nothing.
+    /// Waits until something changed since the last call. A call that is dropped while it waits
+    /// loses no change.
     ///
     /// # Errors
     /// What the kernel says; the socket is of no more use then.
     pub(super) async fn changed(&self) -> io::Result<()> {
         let mut message = [0; MESSAGE_BYTES];
-        // One that is cut off after this has taken nothing: it waits first, then takes.
+        // A call that is dropped here has taken no message: `recv` waits first, then takes.
         told(self.0.recv(&mut message).await)?;
         loop {
             match told(self.0.try_recv(&mut message)) {
@@ -55,7 +55,7 @@ impl AddressChanges {
     }
 }
 
-/// More that changed than the kernel keeps for us is all the more reason to look.
+/// Takes ENOBUFS as news: the kernel had no room for all messages, which is one more reason to look.
 fn told(received: io::Result<usize>) -> io::Result<()> {
     match received {
         Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Ok(()),

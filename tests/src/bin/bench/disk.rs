@@ -14,13 +14,13 @@ use serde_json::json;
 /// How many isolated writes are made.
 const WRITES: u32 = 20;
 
-/// The pause between them: longer than any commit waits for company.
+/// The pause between two writes: longer than any commit waits for others.
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// How long a tracer may take to attach itself.
 const ATTACH: Duration = Duration::from_secs(2);
 
-/// Writes one after the other on the first node, and counts what its disk saw of it.
+/// Writes one after the other on the first node, and counts what its disk had to do.
 pub(crate) fn isolated(fleet: &Fleet, cell: &mut impl FnMut(&str, String)) {
     let agent = &fleet[0];
     write(agent);

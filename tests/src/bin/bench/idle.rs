@@ -1,4 +1,4 @@
-//! What an agent costs that has nothing to do, and one that holds something.
+//! What an idle agent costs, and what an agent costs that holds documents.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::json;
 /// How long a fleet is left alone before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// How long one run looks.
+/// How long one run measures.
 const WINDOW: Duration = Duration::from_secs(12);
 
 /// How many documents are held.
@@ -20,7 +20,7 @@ const DOCUMENTS: usize = 1000;
 /// How large each is, in bytes.
 const DOCUMENT_BYTES: usize = 1024;
 
-/// What has been used of what grows.
+/// The meters of an agent that only grow.
 struct Meter {
     cpu_seconds: f64,
     written_bytes: f64,

@@ -65,7 +65,7 @@ fn main() {
         }
     }
     if plan.rows.iter().any(|row| row == "users") {
-        // They are of one agent, however many there are beside it.
+        // These rows measure one agent, however many there are beside it.
         users::users(plan.runs, &mut cell_of(plan.nodes[0], &mut table));
     }
     println!("{table}");
@@ -109,7 +109,7 @@ fn measure(nodes: usize, plan: &Plan, table: &mut Table) {
         strangers::strangers(&mut fleet, plan.runs, &mut cell);
     }
     if wants("documents") {
-        // On agents that have not written anything else yet.
+        // These rows need agents that have not written anything else yet.
         drop(fleet);
         idle::documents(&Fleet::found(nodes), &mut cell);
     }
@@ -137,7 +137,7 @@ fn until_all(agents: &[&Agent], started: Instant, right: impl Fn(&Agent) -> bool
     started.elapsed()
 }
 
-/// The middle of the measured, as milliseconds.
+/// The median of the measured times, in milliseconds.
 fn median_ms(measured: &[Duration]) -> String {
     format!("{:.1} ms", quantile(measured, 0.5).as_secs_f64() * 1000.0)
 }

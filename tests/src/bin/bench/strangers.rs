@@ -14,7 +14,8 @@ use super::{GIVE_UP, until_all};
 /// How long each attack lasts.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// Under each attack, `runs` times over a minute: one joins, and one that was killed is started.
+/// Measures under each attack, `runs` times over a minute, how long a new node takes to join and
+/// how long a killed member takes to be back.
 pub(crate) fn strangers(fleet: &mut Fleet, runs: usize, cell: &mut impl FnMut(&str, String)) {
     for (attack, sources) in Attack::ALL.into_iter().flat_map(|a| [(a, 1), (a, MANY_SOURCES)]) {
         let before: Vec<f64> = fleet.iter().map(|agent| rss_bytes(agent.pid())).collect();

@@ -1,4 +1,4 @@
-//! What users of the host cost the others who do nothing but hold on to what they get.
+//! What users of the host cost the others when they only hold on to connections and answers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const UNREAD: usize = 60;
 const DOCUMENTS: usize = 22;
 const DOCUMENT_BYTES: usize = 900_000;
 
-/// Measures both on an agent whose Data Center has nothing else.
+/// Measures both kinds of users on an agent whose Data Center has nothing else.
 pub(crate) fn users(runs: usize, cell: &mut impl FnMut(&str, String)) {
     let Some(other) = User::nth(USERS) else {
         return skipped("only root can be other users of the host");
@@ -70,7 +70,8 @@ fn unread(agent: &Agent, name: &str, user: User, runs: usize, cell: &mut impl Fn
             thread::sleep(Duration::from_millis(1));
         }
         most = most.max(rss_bytes(agent.pid()));
-        // What an earlier run took is taken anew from what the allocator kept.
+        // The allocator may give a run the memory that an earlier run took, so the growth may be
+        // below zero.
         grown.push((most - before).max(0.0));
         slowest.push(worst);
     }

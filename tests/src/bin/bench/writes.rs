@@ -94,7 +94,8 @@ pub(crate) fn sustained(fleet: &Fleet, runs: usize, cell: &mut impl FnMut(&str, 
         let writing = started.elapsed();
         let agents: Vec<_> = fleet.iter().collect();
         let mut took = writing;
-        // Equal digests at one moment, of all: the first is asked anew for each comparison.
+        // The digests of all must be equal at one moment, so the first agent is asked anew for each
+        // comparison.
         while agents.iter().any(|agent| agent.digest() != agents[0].digest()) {
             took = until_all(&agents, started, |agent| agent.digest() == agents[0].digest());
         }

@@ -27,7 +27,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Nothing yet, of this.
+    /// No figures yet; `of` tells whose they are.
     pub(crate) fn new(of: String) -> Self {
         Self { of, rows: Vec::new() }
     }
@@ -105,7 +105,7 @@ fn spread(unit: Unit, measured: &[f64]) -> String {
     }
 }
 
-/// How many times as much the others' median is; `None` where ours is nothing.
+/// The ratio of their median to ours; `None` where ours is zero.
 fn ratio(ours: &[f64], theirs: &[f64]) -> Option<String> {
     let (ours, theirs) = (quantile(ours, 0.5), quantile(theirs, 0.5));
     (ours > 0.0).then(|| match theirs / ours {

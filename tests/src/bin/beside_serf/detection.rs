@@ -1,4 +1,4 @@
-//! How soon all know that one is gone.
+//! How soon all agents know that one of them is gone.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,11 +8,12 @@ use peerage_tests::Lab;
 use crate::comparison::{Figures, Unit};
 use crate::side::{Side, all_present, others, until_present, victims};
 
-/// For how long a cable stays out. A Serf that is cut off doubts itself more and more and so comes to
-/// its last verdict only after minutes where members are many, so that is not waited for.
+/// For how long a cable stays out. Where members are many, a Serf that is cut off doubts itself
+/// more and more and comes to its last verdict only after minutes, so the bench does not wait for
+/// that.
 const CABLE_OUT: Duration = Duration::from_secs(30);
 
-/// One agent is told to stop, in every run another one.
+/// Measures the goodbye of one agent, in every run another one's.
 pub(crate) fn goodbye(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let mut measured = Vec::new();
@@ -28,7 +29,7 @@ pub(crate) fn goodbye(side: &mut impl Side, runs: usize, figures: &mut Figures) 
     figures.add("a goodbye, until all others know", Unit::Seconds, measured);
 }
 
-/// One agent is killed, in every run another one.
+/// Measures the death of one agent, in every run another one's.
 pub(crate) fn kill(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let mut measured = Vec::new();
@@ -43,7 +44,7 @@ pub(crate) fn kill(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     figures.add("kill -9, until all survivors say down", Unit::Seconds, measured);
 }
 
-/// One host's cable is pulled and put back, in every run another one's.
+/// Measures the cut of one host's cable and its return, in every run another host's.
 pub(crate) fn cable(side: &mut impl Side, lab: &Lab, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let (mut down, mut back) = (Vec::new(), Vec::new());

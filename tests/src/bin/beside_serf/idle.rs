@@ -1,4 +1,4 @@
-//! What an agent costs that has nothing to do.
+//! What an idle agent costs.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::side::{Side, all_present};
 /// How long a fleet is left alone before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// How long one run looks: several rounds of all that goes round.
+/// How long one run measures: several rounds of all periodic messages.
 const WINDOW: Duration = Duration::from_secs(15);
 
 /// Leaves the fleet alone and reads the kernel's meters before and after.
@@ -25,7 +25,8 @@ pub(crate) fn idle(side: &mut impl Side, runs: usize, figures: &mut Figures) {
         let (cpu_before, traffic_before) = (read(cpu_seconds), read(network_bytes));
         let started = Instant::now();
         thread::sleep(WINDOW);
-        // Of all agents together: one tick of the kernel's clock is coarse for a single one.
+        // The figures are of all agents together: one tick of the kernel's clock is coarse for a
+        // single one.
         let per_agent = started.elapsed().as_secs_f64() * pids.len() as f64;
         cpu.push((read(cpu_seconds) - cpu_before) / per_agent * 100.0);
         traffic.push((read(network_bytes) - traffic_before) / per_agent);

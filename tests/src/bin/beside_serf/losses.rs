@@ -1,4 +1,4 @@
-//! How often one that lives is called down.
+//! How often a live agent is called down.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const FREEZE: Duration = Duration::from_secs(1);
 /// How many processes are held still, one after the other.
 const FREEZES: usize = 5;
 
-/// How long a verdict upon what is over may still be on its way.
+/// How long a verdict may still be on its way when its cause is over.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// How often verdicts are read: agents keep a bounded number.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::comparison::{Figures, Unit};
 use crate::side::{Side, until_present};
 
-/// Forms the fleet, of which the last host's agent joins once more in every run, as a new node.
+/// Forms the fleet. In every run the agent of the last host joins once more, as a new node.
 pub(crate) fn form(side: &mut impl Side, runs: usize, figures: &mut Figures) {
     let hosts = side.hosts();
     let last = hosts - 1;

@@ -12,7 +12,7 @@ use crate::side::{Side, all_present};
 /// How many messages are sent, one after the other, each from another host.
 const MESSAGES: u64 = 100;
 
-/// How large what a message carries is, in bytes.
+/// The size of what a message carries, in bytes.
 pub(crate) const MESSAGE_BYTES: usize = 256;
 
 /// The pause between messages, so that each is alone.
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// After this time a message that has not reached all counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
-/// After this time without any message a reader ends. A lost message ends none, or else all that
-/// follow would be lost as well.
+/// A reader ends after this time without any message. A single lost message must not end it, or
+/// else all later messages would be lost as well.
 const SILENT_AFTER: Duration = Duration::from_secs(3 * LOST_AFTER.as_secs());
 
 /// Sends messages, and takes the time from before a message is sent until the last agent has told
@@ -63,7 +63,7 @@ pub(crate) fn to_all(side: &mut impl Side, figures: &mut Figures) {
     figures.add(&row, Unit::Times, vec![f64::from(lost)]);
 }
 
-/// When the last of so many hosts had this message; `None` when one had not in time.
+/// When the last of so many hosts got this message; `None` when a host did not get it in time.
 fn last_arrival(
     seen: &mpsc::Receiver<(u64, Instant)>,
     number: u64,

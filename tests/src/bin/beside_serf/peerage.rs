@@ -20,7 +20,7 @@ pub(crate) struct Peerage {
     connections: Vec<Option<Connection>>,
     /// How many agents have been made, so that each has a name of its own.
     made: usize,
-    /// What joiners paste.
+    /// The token by which agents join.
     token: String,
     /// What agents say of each other, from the first question after the last start of one.
     verdicts: Option<Verdicts>,

@@ -108,7 +108,7 @@ impl Rpc {
         present.ok_or_else(|| malformed("statistics without the members"))
     }
 
-    /// Sends an event to all agents, at once and for itself.
+    /// Sends an event to all agents, at once and not merged with others.
     pub(crate) fn send(&mut self, name: &str, payload: &str) -> io::Result<()> {
         self.tell("event", &UserEvent { name, payload, coalesce: false })
     }
@@ -119,7 +119,7 @@ impl Rpc {
         self.answered()
     }
 
-    /// Has the events told that users sent.
+    /// Asks the agent to tell the events that users send.
     pub(crate) fn follow_events(&mut self) -> io::Result<()> {
         self.tell("stream", &Stream { r#type: "user" })
     }

@@ -21,7 +21,7 @@ use crate::messages::MESSAGE_BYTES;
 use crate::rpc::Rpc;
 use crate::side::{Inbox, Side};
 
-/// How long an agent that leaves may take: it waits until its word has gone round.
+/// How long an agent that leaves may take: it waits until its goodbye has gone round.
 const LEAVE_BOUND: Duration = Duration::from_secs(30);
 
 /// What an agent logs whenever it believes that another one failed.
@@ -148,7 +148,7 @@ impl Side for Serf {
     }
 
     fn stop(&mut self, host: usize) {
-        // What Serf takes as the word to leave in good order.
+        // Serf takes this signal as the request to leave in good order.
         signal(self.pid(host), Signal::INT);
     }
 

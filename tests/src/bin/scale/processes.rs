@@ -1,5 +1,5 @@
-//! Agents as processes on this machine: N agents share its cores, so that what one is told to cost
-//! is an upper bound, and what N do at once is as hard as it gets.
+//! Agents as processes on this machine: N agents share its cores, so the cost of one agent is an
+//! upper bound, and what all N do at once is as hard as it gets.
 
 use std::fs;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use serde_json::json;
 /// How long a measured state may take before the bench gives up.
 const GIVE_UP: Duration = Duration::from_secs(300);
 
-/// How often one tries to join: the seeds may have no time for it.
+/// How often an agent tries to join: the seeds may have no time for it.
 const JOIN_TRIES: usize = 10;
 
 /// How many agents are asked per second while the bench waits for all: asking costs them time that
@@ -25,7 +25,8 @@ const ASKED_PER_SECOND: u64 = 400;
 /// How long a fleet is left alone before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// Measures fleets of these sizes, of which so many join at once; each is idle for `window` while its cost is taken.
+/// Measures fleets of these sizes. In each, `at_once` agents join at a time, and the fleet is idle
+/// for `window` while its cost is measured.
 pub(crate) fn measure(sizes: &[usize], at_once: usize, window: Duration) -> Table {
     let mut table = Table::new(sizes);
     for &size in sizes {

@@ -1,5 +1,5 @@
 //! The real cores of many nodes in one process, on a simulated network: times and counts are exact,
-//! processor time is this process's, shared out.
+//! and the processor time of the process is divided among the nodes.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const WINDOW: Duration = Duration::from_secs(20);
 const KILLED: usize = 5;
 const WRITES: u64 = 5;
 
-/// What was measured, by row: the sizes and the costs of which the growth is told.
+/// The measured sizes and costs by row, from which the growth is computed.
 #[derive(Default)]
 struct Costs(Vec<(String, Vec<(f64, f64)>)>);
 

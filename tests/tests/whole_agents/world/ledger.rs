@@ -1,5 +1,5 @@
-//! What the agents of a world acknowledged, and what was done to their hosts: what the promises are
-//! held against.
+//! What the agents of a world acknowledged, and what was done to their hosts. The promises are
+//! checked against it.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Notes that a host is as it was then.
+    /// Notes that a host lost what it held from one time to another, since its disk came back old.
     pub(super) fn rolled_back(&mut self, host: usize, from_ms: u64, to_ms: u64) {
         self.lost.push(Lost { host, from_ms, to_ms });
     }
@@ -56,7 +56,7 @@ impl Ledger {
         self.lost.push(Lost { host, from_ms: 0, to_ms: u64::MAX });
     }
 
-    /// Whether what a host held from a time on may be gone with it.
+    /// Whether a host may have lost what it came to hold at a time.
     pub(super) fn may_be_gone(&self, host: usize, at_ms: u64) -> bool {
         let covers = |lost: &Lost| (lost.from_ms..=lost.to_ms).contains(&at_ms);
         self.lost.iter().any(|lost| lost.host == host && covers(lost))

@@ -34,11 +34,11 @@ const STEP: Duration = Duration::from_millis(5);
 /// How long a packet takes at least.
 const LATENCY_MIN: Duration = Duration::from_millis(1);
 
-/// How long it takes at most where all is well, and in the worst of times.
+/// How long a packet takes at most: where all is well, and in the worst of times.
 const LATENCY_CALM: Duration = Duration::from_millis(30);
 const LATENCY_WORST: Duration = Duration::from_millis(300);
 
-/// How many hosts there are at least and at most, without the one that nobody lets in.
+/// How many hosts there are at least and at most, without the stranger, which nobody lets in.
 const HOSTS: (u64, u64) = (3, 7);
 
 /// How long an agent may take to start.
@@ -50,13 +50,13 @@ const STORM_MAX_MS: u64 = 120_000;
 /// How long trouble lasts.
 const TROUBLED_MS: (u64, u64) = (20_000, 45_000);
 
-/// In how many of 100 worlds there is a cut that lasts for minutes at the end of it.
+/// How many of 100 worlds have, at the end of their trouble, a cut that lasts for minutes.
 const LONG_CUT_PERCENT: u64 = 6;
 
-/// How often what is seen from outside is held against the promises.
+/// How often the promises are checked against what is seen from outside.
 const LOOK_EVERY_MS: u64 = 100;
 
-/// How far ahead or behind a clock is, at most, in one world and another.
+/// How far ahead or behind a clock is at most. Each world takes one of these bounds.
 const SKEWS_MS: [i64; 3] = [0, 900, 20_000];
 
 /// How a world went.
@@ -212,7 +212,7 @@ impl World<'_> {
                 self.take(host, number, answer)?;
             }
             if let Some(cause) = self.hosts[host].gave_up() {
-                // As after a crash, something starts it again.
+                // It is started again later, as after a crash.
                 self.note(format_args!("the agent of h{host} gives up: {cause}"));
                 self.stopped(host);
                 hold(Promise::AlwaysWritable, self.budget.disk_failed(host), || {
@@ -256,7 +256,7 @@ impl Life {
     }
 }
 
-/// How wrong one clock is, in a world in which they are so wrong at most.
+/// How wrong one clock is, in a world whose clocks are wrong by at most `most_ms`.
 fn skew(dice: &mut Dice, most_ms: i64) -> i64 {
     dice.between(0, 2 * most_ms as u64) as i64 - most_ms
 }

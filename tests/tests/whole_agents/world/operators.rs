@@ -58,7 +58,7 @@ impl World<'_> {
         hold(Promise::AlwaysWritable, !self.tokens.is_empty(), || "h0 could not invite".into())
     }
 
-    /// Sends hosts in, all at once.
+    /// Lets all hosts join at once.
     pub(super) fn storm(&mut self, members: usize) -> Result<(), Broken> {
         let begun_ms = self.now_ms();
         for host in 1..members {
@@ -94,7 +94,7 @@ impl World<'_> {
         for host in 0..self.hosts.len() {
             let busy = self.pending.values().any(|p| p.host == host);
             if self.lives[host].runs && !busy && self.lives[host].token.is_some() {
-                // The seeds of an older one may be gone.
+                // The seeds of an older token may be gone.
                 let token = self.tokens.last().expect("the founder made one").clone();
                 let name = self.hosts[host].name();
                 self.ask(host, Ask::Join { token, name });
@@ -122,7 +122,7 @@ impl World<'_> {
                 self.trouble()?;
             }
             if self.now_ms() >= last_ms {
-                // What stands at the end is what has to heal.
+                // This cut still stands when the trouble ends, and has to heal.
                 last_ms = u64::MAX;
                 self.part_some();
             }
@@ -198,10 +198,10 @@ impl World<'_> {
         self.members().iter().any(|other| *other != host && !goes(other))
     }
 
-    /// Whether a host may be put out as things are. Where two put each other out across a partition,
-    /// a third that knows both ends it the same for all; but whom only one of the two ever let in
-    /// knows nobody else then, and the sides that are left can only be joined by new identities,
-    /// which simulated hosts do not take.
+    /// Whether a host may be put out as things are. Where two hosts put each other out across a
+    /// partition, a third member that knows both settles it in the same way for all. But a host
+    /// that only one of the two ever let in then knows no other member, and only new identities
+    /// could join the sides that are left, which simulated hosts do not take.
     fn may_be_put_out(&self, host: usize) -> bool {
         let is_about_to =
             self.pending.values().any(|p| p.host == host && matches!(p.ask, Ask::Remove { .. }));
@@ -222,7 +222,8 @@ impl World<'_> {
         self.ledger.put_out.iter().any(|put_out| put_out.node == id)
     }
 
-    /// A host that left, and may come back. What it wrote before is for those to keep that it told.
+    /// A host that left, and may come back. Only the members that it told keep what it wrote
+    /// before.
     fn who_left(&mut self) -> Option<usize> {
         let left = |life: &Life| life.runs && matches!(life.fate, Fate::Left);
         let host = self.lives.iter().position(left)?;
@@ -232,8 +233,9 @@ impl World<'_> {
         Some(host)
     }
 
-    /// The operator of a host that the others do not take in does what the agent says: it leaves,
-    /// and joins again with a token of one of them. What it wrote meanwhile is not theirs.
+    /// The operator of a host that the others do not take in does what the agent says: the host
+    /// leaves, and joins again with a token of one of them. The others do not get what it wrote
+    /// meanwhile.
     pub(super) fn help_the_contested(&mut self) {
         for host in self.members() {
             let contested = self.membership(host).map(|m| m.contested()).unwrap_or_default();
@@ -331,7 +333,8 @@ impl World<'_> {
             (Ask::Join { name: asked, .. }, Ok(Said::Joined { name })) => {
                 self.lives[host].token = None;
                 self.lives[host].fate = Fate::There;
-                // One that was admitted before, and did not hear so, keeps what it was called since.
+                // A host that was admitted before, and did not hear so, keeps the name that it has
+                // had since.
                 let own = [&asked, TWIN, &self.hosts[host].name()].contains(&name.as_str());
                 let own = own || name.starts_with(RENAMED);
                 hold(Promise::NamesAreUnique, own || name.contains('~'), || {
@@ -341,7 +344,7 @@ impl World<'_> {
             (Ask::Join { .. }, Err(error)) if error.code == ErrorCode::BadRequest => {
                 hold(Promise::AlwaysWritable, false, || format!("a good token is bad: {error}"))?;
             }
-            // One who was put out while it left, and would come back, is refused for good.
+            // A host that was put out while it left, and would come back, is refused for good.
             (Ask::Join { .. }, Err(_)) if self.is_put_out(host) => self.lives[host].token = None,
             (Ask::Leave, Ok(_)) => self.lives[host].fate = Fate::Left,
             (Ask::Stop, _) => self.stopped(host),

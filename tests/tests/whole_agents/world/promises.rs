@@ -1,5 +1,5 @@
-//! What is held against the promises while a world goes on: what its agents show from outside, and
-//! what a killed one left on its disk.
+//! The checks of the promises while a world goes on: against what its agents show from outside, and
+//! against what a killed agent left on its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,13 +73,13 @@ impl World<'_> {
         })
     }
 
-    /// Nobody waits longer for an answer than the slowest of what it stands for may take.
+    /// No operator waits longer for an answer than the slowest part of the order may take.
     fn check_patience(&self) -> Result<(), Broken> {
         for (number, pending) in &self.pending {
             let waited_ms = self.now_ms() - pending.asked_ms;
             let bound_ms = match pending.ask {
                 Ask::Join { .. } => 180_000,
-                // They wait until an admission is settled, which asks others.
+                // A rename waits until an admission is settled, for which others are asked.
                 Ask::Rename { .. } => 60_000,
                 Ask::Leave | Ask::Stop | Ask::Remove { .. } => 20_000,
                 _ => 10_000,

@@ -18,10 +18,10 @@ use crate::host::{Ask, Said, View};
 /// Within what time all must be at rest once all is well.
 const REST_MAX_MS: u64 = 90_000;
 
-/// How long they must be, to count as at rest.
+/// How long all must stay at rest to count as such.
 const REST_MS: u64 = 2_000;
 
-/// How long nothing may happen then, and no disk be written.
+/// How long after that nothing may happen, and no disk may be written.
 const QUIET_MS: u64 = 15_000;
 
 impl World<'_> {
@@ -32,8 +32,8 @@ impl World<'_> {
         let mut invites: Option<usize> = None;
         loop {
             self.step()?;
-            // The only member that is left may have to start first, and one that was put out may not
-            // have heard it yet: joiners are given the token of one that stays.
+            // The only member that is left may have to start first, and one that was put out may
+            // not have heard of it yet. So joiners are given the token of a member that stays.
             let members = self.members();
             if invites.is_none_or(|host| !members.contains(&host)) {
                 invites = members.first().copied();
@@ -126,7 +126,7 @@ impl World<'_> {
         None
     }
 
-    /// Holds what the members show against what was acknowledged.
+    /// Checks what the members show against what was acknowledged.
     pub(super) fn check_what_was_kept(&mut self) -> Result<(), Broken> {
         let members = self.members();
         let mut histories: BTreeSet<String> =
@@ -179,7 +179,7 @@ impl World<'_> {
         self.check_removals()
     }
 
-    /// Who was put out is out, on all, and knows it.
+    /// Every node that was put out is out in the roster of all, and does not go on as a member.
     fn check_removals(&self) -> Result<(), Broken> {
         let Some(first) = self.members().first().and_then(|host| self.membership(*host)) else {
             return Ok(());
@@ -201,8 +201,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether what a host held from a time on may be gone with it: its disk is, or it was put out
-    /// or left before it could tell anyone.
+    /// Whether what a host came to hold at a time may be lost: its disk is lost, or the host was
+    /// put out or left before it could tell anyone.
     fn may_be_lost(&self, host: usize, at_ms: u64) -> bool {
         let id = self.hosts[host].id();
         let first = self.members().first().and_then(|host| self.membership(*host));
@@ -210,7 +210,7 @@ impl World<'_> {
         !belongs || self.ledger.may_be_gone(host, at_ms)
     }
 
-    /// All is at rest: no disk is written, nobody is called anything but what it is.
+    /// Checks that all stays at rest: no disk is written, and every member keeps its state.
     pub(super) fn stay_quiet(&mut self) -> Result<(), Broken> {
         let commits = |world: &Self| -> Vec<u64> {
             world.hosts.iter().map(|host| host.disk.commits()).collect()
@@ -238,7 +238,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// All are still able to write and to hear of it; those who do not belong stay out.
+    /// Checks that all members can still write and hear of it, and that all others stay out.
     pub(super) fn try_the_door(&mut self) -> Result<(), Broken> {
         for host in self.members() {
             self.write(host, Wait::Local);

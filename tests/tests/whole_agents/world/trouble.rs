@@ -13,8 +13,8 @@ use super::{LATENCY_CALM, LATENCY_WORST, SKEWS_MS, World, skew};
 use crate::flaw::Flaw;
 use crate::host::Ask;
 
-/// How long a long cut lasts, and how often somebody writes meanwhile, in milliseconds. What was
-/// heard of a silent node is kept for a quarter of an hour.
+/// How long a long cut lasts, and how often somebody writes meanwhile, in milliseconds. Agents keep
+/// what they heard of a silent node for a quarter of an hour.
 const PARTED_MS: (u64, u64) = (150_000, 1_300_000);
 const PARTED_WORK_EVERY_MS: u64 = 40_000;
 
@@ -36,17 +36,17 @@ pub(super) struct Snapshot {
     disk: MemoryDisk,
 }
 
-/// How often what cannot be undone may come.
+/// How often trouble that cannot be undone may still come.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Members that leave, are removed or destroyed: two stay always.
+    /// How many members may still leave, be removed or be destroyed: two always stay.
     members: u64,
     roll_backs: u64,
     /// Hosts whose disk refused something.
     disks_failed: BTreeSet<usize>,
     /// When stopped agents are started again, by host.
     starts_ms: Vec<(u64, usize)>,
-    /// When what is held on the way from and to a host goes on.
+    /// When the packets that are held from and to a host go on, by host.
     releases_ms: Vec<(u64, usize)>,
 }
 
@@ -176,7 +176,8 @@ impl World<'_> {
         self.part(one_way);
     }
 
-    /// Parts some hosts from the others; one way, these still hear those.
+    /// Parts some hosts from the others. Where one way only is cut, the first still hear the
+    /// others.
     fn part(&mut self, one_way: bool) {
         let dice = &mut self.dice;
         let (left, right): (Vec<usize>, Vec<usize>) =
