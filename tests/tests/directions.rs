@@ -3,6 +3,9 @@
 //! The tables hold the graph as it is: a use that they do not name is an error, and so is an entry
 //! that the sources do not have. A new module, or a new use between two modules, is decided here.
 
+#[path = "directions/files.rs"]
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::answerer::{Answerer, HANGING_HINT, not_understood};
 use super::reaching::unreachable;
 use super::sse::Subscription;
 
@@ -31,10 +32,6 @@ const CONNECT_EVERY: Duration = Duration::from_millis(50);
 
 /// How long an answer may pause that has begun.
 const PAUSE_MAX: Duration = LOOKING_MAX;
-
-/// What to do about an agent that hangs.
-const HANGING_HINT: &str = "it may be stopped (`kill -CONT`), or wait for its disk; its unit starts \
-     it anew after a minute, `systemctl restart peerage` at once";
 
 /// Asks the agent on one socket, by a new connection for each operation.
 #[derive(Debug, Clone)]
@@ -130,40 +127,6 @@ impl Client {
     }
 }
 
-/// Who answers on the socket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Answerer {
-    /// The process that listens, where the kernel tells.
-    pid: Option<i32>,
-    /// Whether it was asked to change something.
-    writes: bool,
-}
-
-impl Answerer {
-    fn of(stream: &UnixStream, writes: bool) -> Self {
-        let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
-        Self { pid: pid.filter(|pid| *pid > 0), writes }
-    }
-
-    /// What is said of it where nothing came from it for so long.
-    pub(super) fn hangs(&self, silence: Duration) -> ApiError {
-        let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        let seconds = silence.as_secs();
-        let message =
-            format!("the agent{pid} does not answer: nothing came from it for {seconds} s");
-        let hint = match (self.pid, self.writes) {
-            (None, false) => HANGING_HINT.to_owned(),
-            (Some(pid), false) => format!("`ps -o stat,wchan -p {pid}` tells why: {HANGING_HINT}"),
-            (_, true) => {
-                format!(
-                    "what was asked for may be done all the same: look before you ask again; {HANGING_HINT}"
-                )
-            }
-        };
-        ApiError::new(ErrorCode::Unreachable, message).hint(hint)
-    }
-}
-
 /// The whole body of an answer.
 async fn whole(body: Incoming, agent: &Answerer) -> Result<Bytes, ApiError> {
     let broke_off = |error: &dyn std::fmt::Display| {
@@ -179,11 +142,6 @@ async fn whole(body: Incoming, agent: &Answerer) -> Result<Bytes, ApiError> {
             Some(Ok(frame)) => bytes.extend(frame.into_data().ok()),
         }
     }
-}
-
-pub(super) fn not_understood(error: &serde_json::Error) -> ApiError {
-    ApiError::new(ErrorCode::Failed, format!("the agent's answer is not understood: {error}"))
-        .hint("is it of another version? `peerage status` and `peerage --version` tell")
 }
 
 /// The HTTP request for an operation, by the rule of [`peerage_proto::api`].

@@ -1,12 +1,11 @@
-//! `peerage invite`, with its list and its end, and `peerage inspect`.
+//! `peerage invite`, with its list and its end.
 
 use clap::{Args, Subcommand};
 use peerage_proto::api::invites::{
-    CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite, Uses,
+    CreateInvite, CreatedInvite, Invite, ListInvites, RevokeInvite, Uses,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Span};
 
-use super::join::token_of;
 use super::qr::Picture;
 use super::table::Table;
 use super::text::{or_unknown, short};
@@ -149,47 +148,6 @@ async fn revoke(id: String, client: &Client, console: &mut Console) -> Outcome {
     }
     console.say(format_args!("invitation {} is {}", short(&invite.id), invite.state));
     Ok(())
-}
-
-/// Tell what Join Information says, without using it.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The Join Information; - reads it from stdin, and without it a terminal is asked
-    token: Option<String>,
-}
-
-pub(super) async fn inspect(args: InspectArgs, client: &Client, console: &mut Console) -> Outcome {
-    let token = token_of(args.token.as_deref(), None, console)?;
-    let inspection = client.call(&Inspect { token }).await?;
-    if console.wants_json() {
-        return console.json(&inspection);
-    }
-    console.table(&table(&inspection))
-}
-
-/// What Join Information says, for people.
-pub(super) fn table(inspection: &Inspection) -> Table {
-    let datacenter = &inspection.datacenter;
-    let mut table = Table::default();
-    table.row(["Data Center", &format!("{} ({})", datacenter.name, datacenter.id)]);
-    table.row(["Issuer", &inspection.issuer]);
-    for (number, seed) in inspection.seeds.iter().enumerate() {
-        let heading = if number == 0 { "Seeds" } else { "" };
-        table.row([heading, &format!("{}  {}", short(&seed.id), seed.addresses.join(" "))]);
-    }
-    table.row(["Expires", &inspection.expires]);
-    let uses = inspection.uses.map_or("any number".to_owned(), |uses| uses.to_string());
-    let strict = if inspection.strict { ", only by the issuer itself" } else { "" };
-    table.row(["Admits", &format!("{uses}{strict}")]);
-    table.row(["Names", inspection.node_name.as_deref().unwrap_or("any")]);
-    table.row(["Secret", if inspection.secret { "inside" } else { "asked for at joining" }]);
-    let usable = match (&inspection.message, inspection.valid) {
-        (None, true) => "yes, as far as can be told from here",
-        (None, false) => "no",
-        (Some(message), _) => message,
-    };
-    table.row(["Usable", usable]);
-    table
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use peerage_proto::api::node::Meet;
 
-use super::join::token_of;
+use super::token::token_of;
 use super::{Client, Console, Outcome};
 
 /// Meet members that this node does not find any more, by Join Information of one of them.

@@ -5,6 +5,7 @@
 //! JSON object on stderr. How a command ends is told by [`Exit`].
 
 mod agent;
+mod answerer;
 mod client;
 pub mod config;
 mod console;
@@ -12,6 +13,7 @@ mod create;
 mod demo;
 mod events;
 mod follow;
+mod inspect;
 mod invite;
 mod join;
 mod leave;
@@ -27,6 +29,7 @@ mod sse;
 mod status;
 mod table;
 mod text;
+mod token;
 
 use std::ffi::OsString;
 use std::io;
@@ -90,7 +93,7 @@ pub enum Command {
     /// Print Join Information for another node
     Invite(invite::InviteArgs),
     /// Tell what Join Information says, without using it
-    Inspect(invite::InspectArgs),
+    Inspect(inspect::InspectArgs),
     /// Join the Data Center that Join Information speaks of
     Join(join::JoinArgs),
     /// Meet members that this node does not find any more, by Join Information of one of them
@@ -160,7 +163,7 @@ pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit
     let outcome = match command {
         Command::Create(args) => create::create(args, &client, console).await,
         Command::Invite(args) => invite::invite(args, &client, console).await,
-        Command::Inspect(args) => invite::inspect(args, &client, console).await,
+        Command::Inspect(args) => inspect::inspect(args, &client, console).await,
         Command::Join(args) => join::join(args, &client, console).await,
         Command::Meet(args) => meet::meet(args, &client, console).await,
         Command::Status => status::status(&client, console).await,

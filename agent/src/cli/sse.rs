@@ -10,7 +10,7 @@ use peerage_proto::api::{ApiError, ErrorCode};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::client::{Answerer, not_understood};
+use super::answerer::{Answerer, not_understood};
 
 /// The longest item.
 const ITEM_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -15,9 +15,8 @@ use peerage_proto::wire::{
 };
 
 use super::Mesh;
-use super::frames::{FrameError, read_frame, write_frame};
-use super::peer::OpenError;
-use super::ways::Path;
+use super::frames::{FrameError, OpenError, read_frame, write_frame};
+use super::path::Path;
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

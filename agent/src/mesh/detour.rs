@@ -25,7 +25,7 @@ use peerage_proto::links::canonical;
 use peerage_proto::wire::DETOUR_PACKET_BYTES_MAX;
 
 use super::endpoint::IDLE_TIMEOUT;
-use super::ways::Path;
+use super::path::Path;
 
 /// Detours that are known at once. One that was not used for [`IDLE_TIMEOUT`] makes room.
 const DETOURS_MAX: usize = 4096;

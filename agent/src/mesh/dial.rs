@@ -17,8 +17,9 @@ use peerage_proto::time::HowLong;
 use peerage_proto::wire::Refusal;
 
 use super::hello::GreetError;
+use super::path::Path;
 use super::tls::Identity;
-use super::ways::{Path, Places, Way};
+use super::ways::{Places, Way};
 use super::width::too_narrow;
 use crate::resolver::{Resolver, Unresolved};
 

@@ -1,4 +1,5 @@
-//! Frames on a stream: a length of four bytes, big endian, then as many bytes.
+//! What streams consist of: a first byte that tells the kind, and frames, which are a length of four
+//! bytes, big endian, then as many bytes.
 //!
 //! The length is checked before anything is allocated for it, and the buffer grows with what has
 //! arrived, so that a peer who claims much and sends little costs little.
@@ -6,7 +7,10 @@
 use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use quinn::{ConnectionError, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use peerage_proto::wire::StreamKind;
 
 /// How many bytes precede a frame.
 pub const PREFIX_BYTES: usize = 4;
@@ -31,6 +35,30 @@ pub enum FrameError {
     /// The stream or its connection failed.
     #[error(transparent)]
     Stream(io::Error),
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Stream(#[from] WriteError),
+}
+
+/// The first byte of a stream, without an allocation.
+pub(super) fn kind_byte(kind: StreamKind) -> Bytes {
+    static BYTES: [u8; 256] = {
+        let mut bytes = [0; 256];
+        let mut value = 0;
+        while value < 256 {
+            bytes[value] = value as u8;
+            value += 1;
+        }
+        bytes
+    };
+    let at = usize::from(kind.byte());
+    Bytes::from_static(&BYTES[at..=at])
 }
 
 /// Appends a frame to a buffer. The caller has checked that it is within its bound.

@@ -10,16 +10,18 @@
 //!
 //! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
 //! `hello` asks the gate; `pool` owns who is connected, `succession` which of two connections
-//! counts; `peer` is what leaves by a connection, [`Router`] where what arrives goes; `bulk` sees
-//! that nothing large arrives, and `gauge` looks into QUIC for it; `ways` are the addresses of a
-//! node, `doubt` sees that one does not answer, `tending` changes it, `detour`
-//! and `relay` lead through others.
+//! counts; `door` has places for those who have not shown who they are, and `accept` sees to them;
+//! `peer` is what leaves by a connection, [`Router`] where what arrives goes; `stall` sees that
+//! nothing large arrives, `gauge` looks into QUIC for it, and `bulk` holds it back; `ways` are the
+//! addresses of a node, `doubt` sees that one does not answer, for which `patience` is the time and
+//! `watch` what is known, `tending` changes it, `detour` and `relay` lead through others.
 
 mod accept;
 mod asking;
 mod bulk;
 mod detour;
 mod dial;
+mod door;
 mod doubt;
 mod endpoint;
 mod frames;
@@ -27,6 +29,8 @@ mod gauge;
 mod hello;
 mod meeting;
 mod outbox;
+mod path;
+mod patience;
 mod peer;
 mod pool;
 mod precedence;
@@ -35,6 +39,7 @@ mod relay;
 mod report;
 mod router;
 mod socket;
+mod stall;
 mod succession;
 mod tending;
 #[cfg(test)]
@@ -43,6 +48,7 @@ mod timer;
 mod tls;
 mod unsent;
 mod waiting;
+mod watch;
 mod ways;
 mod width;
 
@@ -62,19 +68,20 @@ use peerage_proto::identity::Keypair;
 use peerage_proto::links::NAMES_MAX;
 use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 
-pub use accept::JoinDoor;
 pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
+pub use door::JoinDoor;
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
 pub use hello::{Closed, Gate, Verdict};
 pub use outbox::OUTBOX_BYTES_MAX;
+pub use path::Path;
 pub use report::{DisconnectReason, Event, PeerStatus, Totals};
 pub use router::{Datagram, Frame, IncomingJoin, Message, Router, Session};
 pub use socket::Refusals;
 pub use timer::QuicRuntime;
 pub use tls::joining_binding;
-pub use ways::{Path, Places};
+pub use ways::Places;
 pub use width::{narrowness, too_narrow};
 
 use detour::DetourSocket;

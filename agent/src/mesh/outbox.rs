@@ -11,8 +11,7 @@ use tokio::sync::Notify;
 use peerage_proto::wire::{CloseCode, StreamKind};
 
 use super::bulk::{ALONE_BYTES_MAX, ALONE_WAITING_MAX, Bulk, send_alone, take_back};
-use super::frames::{PREFIX_BYTES, put_frame};
-use super::peer::{OpenError, kind_byte};
+use super::frames::{OpenError, PREFIX_BYTES, kind_byte, put_frame};
 use super::report::Counters;
 
 /// What may wait in the outbox of one peer. A peer that is further behind is better served by

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -12,14 +12,15 @@ use peerage_proto::wire::{CloseCode, Hello, StreamKind, cut};
 
 use super::bulk::{ALONE_BYTES_MAX, Bulk, SMALL_BYTES_MAX, see_through, send_alone};
 use super::detour::Detours;
-use super::doubt::Watch;
+use super::frames::{OpenError, kind_byte};
 use super::gauge::Gauge;
 use super::hello::Greeted;
 use super::outbox::{OUTBOX_BYTES_MAX, Outbox, Put, write_frames};
+use super::path::Path;
 use super::report::{Counters, DisconnectReason, PeerStatus};
 use super::router::detach;
 use super::tls::connection_name;
-use super::ways::Path;
+use super::watch::Watch;
 
 /// Messages that may be under way to one peer; more are dropped.
 pub(super) const MESSAGES_OUT_MAX: usize = 32;
@@ -30,15 +31,6 @@ pub(super) const PACKETS_OUT_MAX: usize = 64;
 
 /// What is carried for others goes last; messages and sessions have the priority 0.
 const CARRIED_PRIORITY: i32 = -1;
-
-/// Why a stream was not opened.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Stream(#[from] WriteError),
-}
 
 pub(super) struct Peer {
     pub(super) id: NodeId,
@@ -80,12 +72,12 @@ impl Peer {
         Self {
             id,
             name: connection_name(&connection),
+            watch: Watch::of(&connection),
             connection,
             hello: greeted.hello,
             dialled,
             since: Instant::now(),
             supersedes: greeted.supersedes,
-            watch: Watch::default(),
             bulk: Arc::default(),
             clock_ahead_ms: greeted.clock_ahead_ms,
             counters,
@@ -202,6 +194,11 @@ impl Peer {
         self.hello.carries && self.path().is_direct() && is_sound
     }
 
+    /// Whether it was not answered, and still is not.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.watch.is_in_doubt()
+    }
+
     /// Frames that were not handed to QUIC yet.
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outbox.bytes()
@@ -290,19 +287,4 @@ impl Peer {
             stalled: self.bulk.stalled_since().map(|since| since.elapsed()),
         }
     }
-}
-
-/// The first byte of a stream, without an allocation.
-pub(super) fn kind_byte(kind: StreamKind) -> Bytes {
-    static BYTES: [u8; 256] = {
-        let mut bytes = [0; 256];
-        let mut value = 0;
-        while value < 256 {
-            bytes[value] = value as u8;
-            value += 1;
-        }
-        bytes
-    };
-    let at = usize::from(kind.byte());
-    Bytes::from_static(&BYTES[at..=at])
 }

@@ -22,8 +22,8 @@ use super::detour::Detours;
 use super::dial::{
     Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, STAGGER, backoff,
 };
-use super::doubt::Patience;
 use super::hello::{AnyGate, greet};
+use super::patience::Patience;
 use super::peer::Peer;
 use super::report::{Counters, Event};
 use super::router::Router;

@@ -10,7 +10,7 @@ use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, Hello};
 
 use super::dial::DialError;
-use super::ways::Path;
+use super::path::Path;
 
 /// What happened to a peer. Those of one peer come in order.
 #[derive(Debug, Clone)]

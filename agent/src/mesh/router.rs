@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::{CloseCode, StreamCode, StreamKind};
 
-use super::accept::JoinDoor;
+use super::door::JoinDoor;
 use super::frames::{FrameError, read_frame};
 use super::report::Counters;
 

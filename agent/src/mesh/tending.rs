@@ -17,9 +17,10 @@ use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 
 use super::dial::{DialError, Pace, backoff};
+use super::path::Path;
 use super::peer::Peer;
 use super::pool::{BETTERMENTS_MAX, Pool, RESCUES_MAX, Route, Table};
-use super::ways::{Path, Way, better_than};
+use super::ways::{Way, better_than};
 
 /// How long a peer is dialled that does not answer: what takes its place is to be there within two
 /// seconds of the first packet that was lost.
@@ -98,7 +99,7 @@ impl Pool {
         self.detours.refuse(id, through);
         let peer = self.peer(id);
         if let Some(peer) = peer.filter(|peer| peer.path() == Path::Through(through)) {
-            peer.doubt(peer.answers());
+            peer.watch.doubt(peer.watch.answers());
             self.tend(id);
         }
     }
@@ -110,7 +111,7 @@ impl Pool {
             (route.failures, route.rest) = (0, None);
         }
         if let Some(peer) = table.peers.get(&id) {
-            peer.abandon(false);
+            peer.watch.abandon(false);
         }
     }
 
@@ -118,7 +119,7 @@ impl Pool {
     /// shows, so that the next thing that is sent dials anew.
     pub(super) fn abandon(&self, id: NodeId) {
         let Some(peer) = self.peer(id) else { return };
-        peer.abandon(true);
+        peer.watch.abandon(true);
         if peer.is_doubted() {
             peer.close(CloseCode::Done, "no answer");
         }
@@ -206,7 +207,7 @@ impl Pool {
         };
         let reached = tokio::select! {
             reached = other_path => reached,
-            answers = old.answers_again() => {
+            answers = old.watch.answers_again() => {
                 if answers {
                     self.patience.widen();
                 }

@@ -23,8 +23,8 @@ use peerage_proto::wire::{
     ALPN_MEMBER, CloseCode, Hello, Refusal, RefusalCode, StreamCode, StreamKind, WIRE_VERSION,
 };
 
-use super::accept::SILENT_JOINS_MAX;
 use super::dial::{BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT};
+use super::door::SILENT_JOINS_MAX;
 use super::hello::greet;
 use super::*;
 use crate::resolver::tests::Zone;

@@ -1,63 +1,19 @@
 //! The ways to a node: its addresses, best first, and the detours through others.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use peerage_proto::address::{Address, HostName};
-use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::roster::ADDRESSES_MAX;
 
 use super::detour::Detour;
+use super::path::Path;
 
 /// How many addresses of a node are tried: those of the roster, and some that only its last hello
 /// named.
 pub(super) const ADDRESSES_TRIED_MAX: usize = 2 * ADDRESSES_MAX;
-
-/// How a peer is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// At this address.
-    Direct(SocketAddr),
-    /// Through another member, which reads nothing of what it carries.
-    Through(NodeId),
-}
-
-impl Path {
-    /// The address, where it is a direct path.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Direct(address) => Some(*address),
-            Self::Through(_) => None,
-        }
-    }
-
-    /// The member in between, where there is one.
-    pub fn between(&self) -> Option<NodeId> {
-        match self {
-            Self::Direct(_) => None,
-            Self::Through(node) => Some(*node),
-        }
-    }
-
-    /// Whether nobody else is on the path.
-    pub fn is_direct(&self) -> bool {
-        matches!(self, Self::Direct(_))
-    }
-}
-
-/// As it stands alone; in its alternate form, as it stands in a sentence.
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(address) if f.alternate() => write!(f, "at {address}"),
-            Self::Direct(address) => write!(f, "{address}"),
-            Self::Through(node) => write!(f, "through {}", node.short()),
-        }
-    }
-}
 
 /// A way on which a node can be dialled.
 #[derive(Debug, Clone)]
@@ -214,6 +170,8 @@ pub(super) fn better_than(
 
 #[cfg(test)]
 mod tests {
+    use peerage_proto::id::NodeId;
+
     use super::*;
 
     fn at(port: u16) -> SocketAddr {
