@@ -3,18 +3,21 @@
 //!
 //! Until a caller has shown who it is it may send little before it is read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, Incoming, VarInt};
+use quinn::{Connecting, Connection, ConnectionError, VarInt};
 use tokio::time::timeout;
 
 use peerage_proto::id::NodeId;
 use peerage_proto::links::canonical;
 use peerage_proto::wire::{ALPN_JOIN, ALPN_MEMBER, CloseCode, RefusalCode};
 
-use super::door::{Door, Place};
-use super::endpoint::{RECEIVE_WINDOW_BYTES, SESSIONS_PER_PEER_MAX, STREAMS_IN_PER_PEER_MAX};
+use super::door::{Door, Open, Place};
+use super::endpoint::{
+    Accepting, RECEIVE_WINDOW_BYTES, SESSIONS_PER_PEER_MAX, STREAMS_IN_PER_PEER_MAX,
+};
 use super::hello::{GreetError, HELLO_TIMEOUT, welcome};
 use super::peer::Peer;
 use super::pool::Pool;
@@ -31,11 +34,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const JOIN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Accepts connections until the endpoint is closed.
-pub(super) async fn accept(pool: Arc<Pool>) {
+pub(super) async fn accept(pool: Arc<Pool>, accepting: Accepting) {
     let door = Arc::new(Door::new());
     let endpoint = pool.dialler.endpoint.clone();
     while let Some(incoming) = endpoint.accept().await {
-        let address = canonical(incoming.remote_address()).ip();
+        let remote = canonical(incoming.remote_address());
+        let address = remote.ip();
         let is_proven = incoming.remote_address_validated();
         if !is_proven && door.is_crowded(address) && incoming.may_retry() {
             // An answer that cannot be sent is one more packet lost.
@@ -45,9 +49,18 @@ pub(super) async fn accept(pool: Arc<Pool>) {
         let room = endpoint.open_connections() < CONNECTIONS_MAX;
         let is_members = || pool.gate.is_members(address);
         match door.enter(address, is_members).filter(|_| room) {
-            Some(place) => {
+            Some((place, open)) => {
                 pool.counters.handshakes_in.add(1);
-                tokio::spawn(handshake(pool.clone(), door.clone(), incoming, place));
+                let settings = accepting.one(open.clone());
+                let connecting = incoming.accept_with(settings);
+                tokio::spawn(handshake(
+                    pool.clone(),
+                    door.clone(),
+                    connecting,
+                    remote,
+                    place,
+                    open,
+                ));
             }
             None => {
                 pool.counters.handshakes_shed.add(1);
@@ -58,9 +71,15 @@ pub(super) async fn accept(pool: Arc<Pool>) {
     }
 }
 
-async fn handshake(pool: Arc<Pool>, door: Arc<Door>, incoming: Incoming, place: Place) {
-    let remote = canonical(incoming.remote_address());
-    let connected = place.hold(timeout(HANDSHAKE_TIMEOUT, async { incoming.accept()?.await }));
+async fn handshake(
+    pool: Arc<Pool>,
+    door: Arc<Door>,
+    connecting: Result<Connecting, ConnectionError>,
+    remote: SocketAddr,
+    place: Place,
+    open: Arc<Open>,
+) {
+    let connected = place.hold(timeout(HANDSHAKE_TIMEOUT, async { connecting?.await }));
     let connection = match connected.await {
         Some(Ok(Ok(connection))) => connection,
         Some(Ok(Err(error))) => return tracing::debug!(%remote, %error, "a handshake failed"),
@@ -71,10 +90,10 @@ async fn handshake(pool: Arc<Pool>, door: Arc<Door>, incoming: Incoming, place: 
         return connection.close(CloseCode::Protocol.number().into(), b"no key was shown");
     };
     match tls::alpn_of(&connection).as_deref() {
-        Some(ALPN_MEMBER) => member(&pool, connection, peer, place).await,
+        Some(ALPN_MEMBER) => member(&pool, connection, peer, place, &open).await,
         Some(ALPN_JOIN) => {
             drop(place);
-            join(&pool, &door, connection, peer).await;
+            join(&pool, &door, connection, peer, open).await;
         }
         _ => connection.close(CloseCode::Protocol.number().into(), b"no protocol was agreed"),
     }
@@ -87,13 +106,16 @@ fn trust(connection: &Connection) {
     connection.set_max_concurrent_uni_streams(STREAMS_IN_PER_PEER_MAX.into());
 }
 
-async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: Place) {
+async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: Place, open: &Open) {
     let welcomed = place.hold(welcome(&connection, peer, pool.own, &*pool.gate, trust)).await;
     let Some(welcomed) = welcomed else {
         let reason = b"too many callers have not said who they are, try again";
         return connection.close(CloseCode::Busy.number().into(), reason);
     };
     drop(place);
+    if welcomed.is_ok() {
+        open.prove();
+    }
     match welcomed {
         // It only wanted to know who is here, and hangs up.
         Ok(greeted) if greeted.hello.only_looks => {
@@ -134,10 +156,16 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: P
 }
 
 /// Hands a join connection over and sees to it that it ends.
-async fn join(pool: &Arc<Pool>, door: &Arc<Door>, connection: Connection, peer: NodeId) {
+async fn join(
+    pool: &Arc<Pool>,
+    door: &Arc<Door>,
+    connection: Connection,
+    peer: NodeId,
+    open: Arc<Open>,
+) {
     let busy = CloseCode::Busy.number().into();
     let remote = canonical(connection.remote_address());
-    let Some(at_door) = door.enter_to_join(remote.ip()) else {
+    let Some(at_door) = door.enter_to_join(remote.ip(), open) else {
         return connection.close(busy, b"too many nodes join at once, try again");
     };
     let end = at_door.given_up();

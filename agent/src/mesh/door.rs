@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use peerage_proto::door::{Handshakes, Places, Source};
+use peerage_proto::door::{Among, Handshakes, Places, Source};
 
 /// Places for handshakes and hellos under way.
 const UNPROVEN_MAX: usize = 256;
@@ -21,7 +21,7 @@ const UNPROVEN_MAX: usize = 256;
 const UNPROVEN_TRUSTED_MAX: usize = 64;
 
 /// Places on the join protocol for who has not shown a valid invitation.
-pub(super) const SILENT_JOINS_MAX: usize = 256;
+pub(super) const SILENT_JOINS_MAX: usize = 192;
 
 /// Places of those who have shown a valid invitation, and how many of them are served at once: each
 /// is sent all that is known.
@@ -35,7 +35,7 @@ const TURN_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Door {
     start: Instant,
-    handshakes: Mutex<Handshakes>,
+    handshakes: Arc<Mutex<Handshakes>>,
     unproven: Arc<Waiting>,
     /// For callers from where members are reached: strangers take none of these away.
     of_members: Arc<Waiting>,
@@ -54,7 +54,7 @@ impl Door {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
-            handshakes: Mutex::new(Handshakes::new(Duration::ZERO)),
+            handshakes: Arc::new(Mutex::new(Handshakes::new(Duration::ZERO))),
             unproven: Waiting::new(UNPROVEN_MAX),
             of_members: Waiting::new(UNPROVEN_MAX),
             silent: Waiting::new(SILENT_JOINS_MAX),
@@ -65,33 +65,61 @@ impl Door {
         }
     }
 
-    /// Lets one more handshake begin; none if it is one too many.
-    pub(super) fn enter(&self, address: IpAddr, is_members: impl Fn() -> bool) -> Option<Place> {
+    /// Lets one more handshake begin; `None` where it is one too many.
+    pub(super) fn enter(
+        &self,
+        address: IpAddr,
+        is_members: impl Fn() -> bool,
+    ) -> Option<(Place, Arc<Open>)> {
         let source = Source::from(address);
-        if !self.handshakes().begin(source, &is_members, self.start.elapsed()) {
-            return None;
-        }
+        let among = lock(&self.handshakes).begin(source, &is_members, self.start.elapsed())?;
+        let open = Open { handshakes: self.handshakes.clone(), source, among: Some(among).into() };
         // A place among strangers is given away soon where they are many, so a member takes none of
         // these where it can have another.
         let alone = if is_members() { self.of_members.take(source) } else { None };
-        alone.or_else(|| self.unproven.take(source))
+        let place = alone.or_else(|| self.unproven.take(source))?;
+        Some((place, Arc::new(open)))
     }
 
     /// Whether a caller from this address must first show that it receives there.
     pub(super) fn is_crowded(&self, address: IpAddr) -> bool {
         let taken = |waiting: &Waiting| waiting.lock().places.taken();
         taken(&self.unproven) + taken(&self.of_members) >= UNPROVEN_TRUSTED_MAX
-            || self.handshakes().is_crowded(address.into())
+            || lock(&self.handshakes).is_crowded(address.into())
     }
 
     /// A place for one that asks to join; none if it is one too many.
-    pub(super) fn enter_to_join(&self, address: IpAddr) -> Option<JoinDoor> {
+    pub(super) fn enter_to_join(&self, address: IpAddr, open: Arc<Open>) -> Option<JoinDoor> {
         let place = self.silent.take(Source::from(address))?;
-        Some(JoinDoor { place, joins: self.joins.clone() })
+        Some(JoinDoor { place, joins: self.joins.clone(), open })
     }
+}
 
-    fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
-        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connection of a caller that has not shown who it is. It counts as open until the caller has
+/// shown that, or until QUIC has forgotten the connection and drops this with its settings.
+#[derive(Debug)]
+pub(super) struct Open {
+    handshakes: Arc<Mutex<Handshakes>>,
+    source: Source,
+    among: Mutex<Option<Among>>,
+}
+
+impl Open {
+    /// The caller has shown who it is: its connection counts no longer.
+    pub(super) fn prove(&self) {
+        if let Some(among) = lock(&self.among).take() {
+            lock(&self.handshakes).end(self.source, among);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.prove();
     }
 }
 
@@ -122,7 +150,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -154,6 +182,7 @@ impl Drop for Place {
 pub struct JoinDoor {
     place: Place,
     joins: Arc<Joins>,
+    open: Arc<Open>,
 }
 
 /// The place of a joiner that is let in, until this is dropped.
@@ -173,9 +202,10 @@ impl JoinDoor {
     /// and waits for its turn. None where all of these places are taken, or
     /// its turn does not come.
     pub async fn proven(self) -> Option<JoinTurn> {
-        let Self { place, joins } = self;
+        let Self { place, joins, open } = self;
         let held = joins.places.clone().try_acquire_owned().ok()?;
         drop(place);
+        open.prove();
         let turn = timeout(TURN_WITHIN, joins.turns.clone().acquire_owned()).await.ok()?.ok()?;
         Some(JoinTurn { _place: held, _turn: turn })
     }
@@ -183,6 +213,8 @@ impl JoinDoor {
 
 #[cfg(test)]
 mod tests {
+    use peerage_proto::door::OPEN_PER_SOURCE_MAX;
+
     use super::*;
 
     fn address(n: u8) -> IpAddr {
@@ -193,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_holds_all_places_gives_way_to_another() {
         let door = Door::new();
-        let enter = |n| door.enter(address(n), || false);
+        let enter = |n| door.enter(address(n), || false).map(|(place, _)| place);
         let mut inside: Vec<_> = (0..UNPROVEN_MAX).map(|_| enter(1).unwrap()).collect();
         assert!(enter(1).is_none());
         let other = enter(2).unwrap();
@@ -208,13 +240,29 @@ mod tests {
         assert!(door.unproven.lock().ends.is_empty());
     }
 
+    /// An agent had grown by 58 MB: by connections that were closed, and that QUIC had not forgotten.
+    #[tokio::test]
+    async fn a_connection_counts_until_its_caller_is_proven_or_quic_has_forgotten_it() {
+        let door = Door::new();
+        let enter = || door.enter(address(1), || false).map(|(_, open)| open);
+        let mut open: Vec<_> = (0..OPEN_PER_SOURCE_MAX).map(|_| enter().unwrap()).collect();
+        assert!(enter().is_none(), "their places are given up, and their connections are there");
+        open[0].prove();
+        let in_quic = open[1].clone();
+        open.drain(..2);
+        let one_more = enter();
+        assert!(one_more.is_some() && enter().is_none(), "one is proven, one is in QUIC");
+        drop(in_quic);
+        assert!(enter().is_some());
+    }
+
     /// A /56 of IPv6 has as many networks of 64 bits as there are places.
     #[tokio::test]
     async fn where_strangers_of_many_sources_hold_all_places_others_come_in() {
         let door = Door::new();
         let enter = |n: usize, is_member| {
             let address = IpAddr::from([10, 1, (n / 256) as u8, (n % 256) as u8]);
-            door.enter(address, || is_member)
+            door.enter(address, || is_member).map(|(place, _)| place)
         };
         let strangers: Vec<_> = (0..UNPROVEN_MAX).map(|n| enter(n, false).unwrap()).collect();
         assert!(enter(0, false).is_none(), "it has as many as anybody");
@@ -232,7 +280,7 @@ mod tests {
         let door = Door::new();
         let enter = |n: usize, is_member| {
             let address = IpAddr::from([10, 1, (n / 256) as u8, (n % 256) as u8]);
-            door.enter(address, || is_member)
+            door.enter(address, || is_member).map(|(place, _)| place)
         };
         let mut strangers: Vec<_> = (0..UNPROVEN_MAX / 2).map(|n| enter(n, false)).collect();
         let early = enter(2_000, true).unwrap();
@@ -248,7 +296,10 @@ mod tests {
     #[tokio::test]
     async fn who_has_shown_an_invitation_takes_no_place_of_the_silent() {
         let door = Door::new();
-        let silent = |n| door.enter_to_join(address(n));
+        let silent = |n| {
+            let (_, open) = door.enter(address(n), || false)?;
+            door.enter_to_join(address(n), open)
+        };
         let waiting: Vec<_> =
             (0..JOINS_MAX).map(|_| tokio::spawn(silent(1).unwrap().proven())).collect();
         while door.joins.places.available_permits() > 0 {

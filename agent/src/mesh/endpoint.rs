@@ -21,6 +21,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use peerage_proto::identity::Keypair;
 
+use super::door::Open;
 use super::gauge::Gauged;
 use super::socket::{HearingSocket, Refusals};
 use super::timer::QuicRuntime;
@@ -135,17 +136,36 @@ impl fmt::Debug for Underlay {
     }
 }
 
-/// The endpoint of this node, and the transport settings that its dials use as well.
+/// How the connections behave that others begin.
+#[derive(Debug, Clone)]
+pub(super) struct Accepting {
+    server: ServerConfig,
+    mtu_discovery: bool,
+}
+
+impl Accepting {
+    /// The settings of one connection, which hold what makes it count as open: QUIC drops them when
+    /// it has forgotten the connection.
+    pub(super) fn one(&self, open: Arc<Open>) -> Arc<ServerConfig> {
+        let mut transport = unproven(transport(self.mtu_discovery));
+        transport.congestion_controller_factory(Arc::new(Gauged::holding(open)));
+        let mut server = self.server.clone();
+        server.transport_config(Arc::new(transport));
+        Arc::new(server)
+    }
+}
+
+/// The endpoint of this node, the transport settings that its dials use, and those of connections
+/// that others begin.
 pub(super) fn endpoint(
     underlay: Underlay,
     keypair: &Keypair,
     identity: &Identity,
-) -> io::Result<(Endpoint, Arc<TransportConfig>)> {
+) -> io::Result<(Endpoint, Arc<TransportConfig>, Accepting)> {
     let mtu_discovery = underlay.mtu_discovery;
     let crypto = identity.server().map_err(io::Error::other)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
-        .transport_config(Arc::new(unproven(transport(underlay.mtu_discovery))))
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_ALL);
@@ -161,13 +181,14 @@ pub(super) fn endpoint(
             config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)))
         }
     };
+    let accepting = Accepting { server: server.clone(), mtu_discovery };
     let endpoint = Endpoint::new_with_abstract_socket(
         config,
         Some(server),
         underlay.socket,
         underlay.runtime,
     )?;
-    Ok((endpoint, Arc::new(transport(mtu_discovery))))
+    Ok((endpoint, Arc::new(transport(mtu_discovery)), accepting))
 }
 
 /// How connections behave that others began, until they have shown who they are.

@@ -15,17 +15,29 @@ use quinn_proto::RttEstimator;
 
 use peerage_proto::bulk::LARGE_BYTES;
 
+use super::door::Open;
+
 /// How much may be on its way where only what is small is left to send, and all that was large may be
 /// lost: that waits for a timer, which runs ever longer while nothing is confirmed.
 const SMALL_WINDOW: u64 = 32 * 1024;
 
 /// Makes the controllers of connections whose full packets are counted.
 #[derive(Debug, Default)]
-pub(super) struct Gauged(Arc<CubicConfig>);
+pub(super) struct Gauged {
+    cubic: Arc<CubicConfig>,
+    _open: Option<Arc<Open>>,
+}
+
+impl Gauged {
+    /// For one connection that others begin: it counts as open for as long as QUIC keeps this.
+    pub(super) fn holding(open: Arc<Open>) -> Self {
+        Self { _open: Some(open), ..Self::default() }
+    }
+}
 
 impl ControllerFactory for Gauged {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        let cubic = Cubic::new(self.0.clone(), now, current_mtu);
+        let cubic = Cubic::new(self.cubic.clone(), now, current_mtu);
         Box::new(GaugedCubic { cubic, gauge: Arc::default() })
     }
 }

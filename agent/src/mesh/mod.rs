@@ -123,7 +123,7 @@ impl Mesh {
         let refusals = underlay.refusals.listen();
         let underlay = Underlay { socket, ..underlay };
         let names = underlay.names.clone();
-        let (endpoint, transport) = endpoint::endpoint(underlay, keypair, &identity)?;
+        let (endpoint, transport, accepting) = endpoint::endpoint(underlay, keypair, &identity)?;
         let detour_transport = Arc::new(endpoint::transport(false));
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let messages = router.messages(StreamKind::Detour, relay::INBOX_MAX);
@@ -136,7 +136,7 @@ impl Mesh {
             events,
             detours,
         ));
-        tokio::spawn(accept::accept(pool.clone()));
+        tokio::spawn(accept::accept(pool.clone(), accepting));
         tokio::spawn(relay::send_packets(Arc::downgrade(&pool), packets));
         tokio::spawn(relay::relay(Arc::downgrade(&pool), messages));
         tokio::spawn(refusing::follow_refusals(Arc::downgrade(&pool), refusals));

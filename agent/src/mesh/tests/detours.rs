@@ -205,7 +205,7 @@ async fn whoever_carries_sees_nothing_of_what_is_said() {
         let detours = socket.detours.clone();
         let underlay = Underlay { socket, ..underlay };
         let names = underlay.names.clone();
-        let (endpoint, transport) = endpoint(underlay, &keypair, &identity).unwrap();
+        let (endpoint, transport, _) = endpoint(underlay, &keypair, &identity).unwrap();
         let detour_transport = Arc::new(super::super::endpoint::transport(false));
         let dialler = Dialler { endpoint, transport, detour_transport, identity, names };
         (keypair.node_id(), dialler, detours, packets)
