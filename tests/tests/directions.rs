@@ -5,6 +5,8 @@
 
 #[path = "directions/files.rs"]
 mod files;
+#[path = "directions/paths.rs"]
+mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
