@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::allowance::{Allowance, Bucket};
+
 /// Handshakes that one source may begin in one second, and at once after a calm.
 pub const PER_SOURCE: Allowance = Allowance { per_second: 100.0, burst: 300.0 };
 
@@ -28,15 +30,6 @@ pub const FIRST_IN_ALL: Allowance = Allowance { per_second: 100.0, burst: 1000.0
 /// forgotten first: they would be given it anew.
 pub const SOURCES_MAX: usize = 4096;
 
-/// How many handshakes may begin at once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Allowance {
-    /// In one second.
-    pub per_second: f64,
-    /// At once, after a calm.
-    pub burst: f64,
-}
-
 /// Where a caller comes from, as far as one host has it for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -54,29 +47,6 @@ impl From<IpAddr> for Source {
                 Self::V6(*address.octets().first_chunk().expect("an address has 16 bytes"))
             }
         }
-    }
-}
-
-/// What is left of an allowance.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: f64,
-    at: Duration,
-}
-
-impl Bucket {
-    fn full(of: Allowance, now: Duration) -> Self {
-        Self { left: of.burst, at: now }
-    }
-
-    fn refill(&mut self, of: Allowance, now: Duration) {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.left = (self.left + passed * of.per_second).min(of.burst);
-        self.at = now;
-    }
-
-    fn has_one(&self) -> bool {
-        self.left >= 1.0
     }
 }
 
@@ -99,7 +69,7 @@ impl Own {
 
     /// How much of both is left, as a share.
     fn share(&self) -> f64 {
-        self.all.left / PER_SOURCE.burst + self.first.left / FIRST_PER_SOURCE.burst
+        self.all.share(PER_SOURCE) + self.first.share(FIRST_PER_SOURCE)
     }
 }
 
@@ -148,10 +118,8 @@ impl Handshakes {
         } else {
             return false;
         };
-        shared.left -= 1.0;
-        own.all.left -= 1.0;
-        own.first.left = (own.first.left - 1.0).max(0.0);
-        true
+        own.first.take_at_most_one();
+        shared.take() && own.all.take()
     }
 
     /// Whether so many come, in all or from one source, that a caller should first show that it
@@ -159,8 +127,7 @@ impl Handshakes {
     /// Who forges another's address uses up no more than that.
     pub fn is_crowded(&self, source: Source) -> bool {
         let own = self.sources.get(&source);
-        self.strangers.left < IN_ALL.burst / 2.0
-            || own.is_some_and(|own| own.all.left < PER_SOURCE.burst / 2.0)
+        self.strangers.share(IN_ALL) < 0.5 || own.is_some_and(|own| own.all.share(PER_SOURCE) < 0.5)
     }
 
     /// Makes room for sources: of those that have most left, half go.
