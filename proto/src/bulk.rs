@@ -14,6 +14,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
+
 /// A packet of this many bytes of UDP or more counts as large. QUIC's smallest full packet has
 /// 1,200 bytes, and an implementation leaves a few of them free.
 pub const LARGE_BYTES: u64 = 1184;
@@ -29,6 +31,7 @@ const TIME_MIN: Duration = Duration::from_secs(5);
 /// The first and the longest wait between two trials.
 const TRIAL_WAIT: Duration = Duration::from_secs(2);
 const TRIAL_WAIT_MAX: Duration = Duration::from_secs(10);
+const BETWEEN_TRIALS: Backoff = Backoff::new(TRIAL_WAIT, TRIAL_WAIT_MAX);
 
 /// How many trials follow each other after the first wait, before it grows.
 const TRIALS_QUICK: u32 = 4;
@@ -122,8 +125,7 @@ impl Trials {
 
     /// How long to wait before the next trial.
     pub fn wait(&self) -> Duration {
-        let doublings = self.count.saturating_sub(TRIALS_QUICK).min(8);
-        (TRIAL_WAIT * 2u32.pow(doublings)).min(TRIAL_WAIT_MAX)
+        BETWEEN_TRIALS.wait(self.count.saturating_sub(TRIALS_QUICK))
     }
 }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::allowance::{Allowance, Bucket};
+
 /// Handshakes that one source may begin in one second, and at once after a pause.
 pub const PER_SOURCE: Allowance = Allowance { per_second: 100.0, burst: 300.0 };
 
@@ -46,15 +48,6 @@ pub const OPEN_OF_MEMBERS_MAX: usize = 512;
 /// they get a new one.
 pub const SOURCES_MAX: usize = 4096;
 
-/// How many handshakes may begin at once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Allowance {
-    /// How many in one second.
-    pub per_second: f64,
-    /// How many at once, after a pause.
-    pub burst: f64,
-}
-
 /// Where a caller comes from: the smallest part of the address space that one host may have for
 /// itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,29 +66,6 @@ impl From<IpAddr> for Source {
                 Self::V6(*address.octets().first_chunk().expect("an address has 16 bytes"))
             }
         }
-    }
-}
-
-/// What is left of an allowance.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: f64,
-    at: Duration,
-}
-
-impl Bucket {
-    fn full(of: Allowance, now: Duration) -> Self {
-        Self { left: of.burst, at: now }
-    }
-
-    fn refill(&mut self, of: Allowance, now: Duration) {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.left = (self.left + passed * of.per_second).min(of.burst);
-        self.at = now;
-    }
-
-    fn has_one(&self) -> bool {
-        self.left >= 1.0
     }
 }
 
@@ -118,7 +88,7 @@ impl Own {
 
     /// How much of both allowances is left, as the sum of the two shares.
     fn share(&self) -> f64 {
-        self.all.left / PER_SOURCE.burst + self.first.left / FIRST_PER_SOURCE.burst
+        self.all.share(PER_SOURCE) + self.first.share(FIRST_PER_SOURCE)
     }
 }
 
@@ -196,9 +166,9 @@ impl Handshakes {
         } else {
             return None;
         };
-        shared.left -= 1.0;
-        own.all.left -= 1.0;
-        own.first.left = (own.first.left - 1.0).max(0.0);
+        shared.take();
+        own.all.take();
+        own.first.take_at_most_one();
         match among {
             Among::Strangers => {
                 self.open_of_strangers += 1;
@@ -229,8 +199,7 @@ impl Handshakes {
     /// so that a caller that forges the address of another host uses up no more than that half.
     pub fn is_crowded(&self, source: Source) -> bool {
         let own = self.sources.get(&source);
-        self.strangers.left < IN_ALL.burst / 2.0
-            || own.is_some_and(|own| own.all.left < PER_SOURCE.burst / 2.0)
+        self.strangers.share(IN_ALL) < 0.5 || own.is_some_and(|own| own.all.share(PER_SOURCE) < 0.5)
     }
 
     /// Makes room for new sources: forgets the half of them that has most of its allowance left.
@@ -361,10 +330,9 @@ mod tests {
     fn a_source_that_comes_for_the_first_time_has_room_beside_many_that_come_again() {
         let mut handshakes = Handshakes::new(at(0));
         let mut held = Vec::new();
-        for n in 0..20 {
-            while let Some(among) = handshakes.begin(source(n), || false, at(0)) {
-                held.push((source(n), among));
-            }
+        for n in 0..1_000 {
+            let among = handshakes.begin(source(n % 20), || false, at(0));
+            held.extend(among.map(|among| (source(n % 20), among)));
         }
         assert_eq!(held.len(), OPEN_MAX - OPEN_FOR_FIRST);
         assert!(handshakes.begin(source(9_000), || false, at(0)).is_some());

@@ -7,12 +7,14 @@
 //!
 //! Directions: `id, time, codec -> identity -> replica, invitation -> roster, settings -> admission
 //! -> wire`; `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time` (`links` and
-//! `invitation` also `address`), `text` and `values` nothing. A test of the workspace holds them.
+//! `invitation` also `address`), `text`, `values`, `allowance` and `backoff` nothing. A test of the workspace holds them.
 
 pub mod access;
 pub mod address;
 pub mod admission;
+pub mod allowance;
 pub mod api;
+pub mod backoff;
 pub mod bulk;
 pub mod codec;
 pub mod departure;

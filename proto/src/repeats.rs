@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// After which time a line that keeps coming is written again for the first time. Each further time
-/// takes twice as long, up to [`AGAIN_AFTER_MAX`].
-const AGAIN_AFTER: Duration = Duration::from_secs(60);
-const AGAIN_AFTER_MAX: Duration = Duration::from_secs(6 * 3600);
+use crate::backoff::Backoff;
+
+/// After which time a line that keeps coming is written again: for the first time, and at most.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(6 * 3600));
 
 /// How many different lines are told apart. All further lines share one count.
 pub const KEYS_MAX: usize = 256;
@@ -33,13 +33,14 @@ struct Count {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Again {
     at: Duration,
-    after: Duration,
+    /// How often it was said again.
+    times: u32,
 }
 
 impl Again {
     /// For something that is told for the first time now.
     pub fn first(now: Duration) -> Self {
-        Self { at: now + AGAIN_AFTER, after: AGAIN_AFTER }
+        Self { at: now + AGAIN.wait(0), times: 0 }
     }
 
     /// Whether it is to be told again.
@@ -49,8 +50,13 @@ impl Again {
 
     /// Records that it is told now.
     pub fn said(&mut self, now: Duration) {
-        self.after = (self.after * 2).min(AGAIN_AFTER_MAX);
-        self.at = now + self.after;
+        self.times = self.times.saturating_add(1);
+        self.at = now + self.after();
+    }
+
+    /// How long it rests between the time when it was said last and the next.
+    fn after(&self) -> Duration {
+        AGAIN.wait(self.times)
     }
 }
 
@@ -120,7 +126,7 @@ impl Count {
 
     /// Whether the line has not come for so long that it would be written as for the first time.
     fn is_over(&self, now: Duration) -> bool {
-        now >= self.again.at + self.again.after
+        now >= self.again.at + self.again.after()
     }
 
     fn comes(&mut self, now: Duration) -> Option<u64> {

@@ -5,6 +5,8 @@
 
 #[path = "directions/files.rs"]
 mod files;
+#[path = "directions/paths.rs"]
+mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,11 +22,13 @@ const PROTO: &[(&str, &[&str])] = &[
         "admission",
         &["address", "codec", "id", "identity", "invitation", "replica", "roster", "skew", "time"],
     ),
+    ("allowance", &[]),
     ("api", &["access", "admission", "notice", "replica", "text", "time", "values"]),
-    ("bulk", &[]),
+    ("backoff", &[]),
+    ("bulk", &["backoff"]),
     ("codec", &[]),
     ("departure", &["id", "identity", "replica", "roster", "time"]),
-    ("door", &[]),
+    ("door", &["allowance"]),
     ("id", &[]),
     ("identity", &["id"]),
     ("invitation", &["address", "codec", "id", "identity", "text"]),
@@ -32,7 +36,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("links", &["address"]),
     ("liveness", &["id", "time"]),
     ("notice", &["repeats", "time"]),
-    ("repeats", &[]),
+    ("repeats", &["backoff"]),
     ("replica", &["codec", "id", "identity", "time"]),
     ("roster", &["address", "id", "identity", "invitation", "links", "replica", "time"]),
     ("skew", &["id", "time"]),

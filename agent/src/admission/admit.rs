@@ -31,7 +31,7 @@ use tracing::info;
 
 use crate::admission::past::Past;
 use crate::host::clock::Clock;
-use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_frame};
+use crate::mesh::{FrameError, JoinDoor, joining_binding, read_frame, write_answer, write_frame};
 use crate::repeats::Lines;
 use crate::replica::{Edits, ReplicaHandle, Untransacted, Views, WriteFailure};
 use crate::resolver::Resolver;
@@ -583,9 +583,7 @@ pub async fn answer(
     let question = UsesQuestion::decode(&frame)
         .map_err(|_| AdmissionError::Joiner("asked what does not read"))?;
     let answer = answer_uses(roster, pending, question).encode();
-    within(write_frame(send, &answer, bound)).await??;
-    let _ = send.finish();
-    Ok(())
+    Ok(within(write_answer(send, StreamKind::InviteUses, &answer)).await??)
 }
 
 /// Tells a joiner that this node belongs to no Data Center, and how it came to be out of the one

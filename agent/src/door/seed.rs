@@ -20,7 +20,7 @@ use crate::admission::{Admitter, Presence, Refusals, Surroundings, refuse_as_sta
 use crate::door::twins;
 use crate::host::clock::Clock;
 use crate::membership::Membership;
-use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router, read_frame, write_frame};
+use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router};
 use crate::node::Node;
 use crate::repeats::Lines;
 
@@ -122,13 +122,9 @@ impl Surroundings for MeshSurroundings {
     }
 
     async fn ask_uses(&self, member: NodeId, question: UsesQuestion) -> Option<UsesAnswer> {
-        let bound = StreamKind::InviteUses.frame_bytes_max();
-        let stream = self.membership.mesh.open(member, StreamKind::InviteUses).await;
-        let (mut send, mut recv) = stream.ok()?;
-        write_frame(&mut send, &question.encode(), bound).await.ok()?;
-        let _ = send.finish();
-        let frame = read_frame(&mut recv, bound).await.ok()??;
-        UsesAnswer::decode(&frame).ok()
+        let (mesh, question) = (&self.membership.mesh, question.encode());
+        let answer = mesh.dial_and_ask(member, StreamKind::InviteUses, &question).await;
+        UsesAnswer::decode(&answer.ok()?).ok()
     }
 
     fn alive(&self) -> BTreeSet<NodeId> {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::backoff::Backoff;
 use peerage_proto::id::NodeId;
 use peerage_proto::roster::{Roster, Standing};
 use peerage_proto::wire::RefusalCode;
@@ -26,6 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The first and the longest wait between two rounds of calls.
 const CALL_WAIT: Duration = Duration::from_secs(10);
 const CALL_WAIT_MAX: Duration = Duration::from_secs(600);
+const BETWEEN_CALLS: Backoff = Backoff::new(CALL_WAIT, CALL_WAIT_MAX);
 
 /// How many are called in one round.
 const CALLED_MAX: usize = 8;
@@ -34,7 +36,8 @@ const CALLED_MAX: usize = 8;
 #[derive(Debug)]
 struct Rounds {
     due: Instant,
-    wait: Duration,
+    /// How many rounds there were since the waits began anew.
+    rounds: u32,
     /// Whom the last look found.
     known: BTreeSet<NodeId>,
     /// Who was called last: the next one is the one after it.
@@ -43,20 +46,20 @@ struct Rounds {
 
 impl Rounds {
     fn new(now: Instant) -> Self {
-        Self { due: now, wait: CALL_WAIT, known: BTreeSet::new(), last: None }
+        Self { due: now, rounds: 0, known: BTreeSet::new(), last: None }
     }
 
     /// Whom to call now, of those that are to be called. Where one is new the waits begin anew.
     fn next(&mut self, wanted: BTreeSet<NodeId>, now: Instant) -> Vec<NodeId> {
         if !wanted.is_subset(&self.known) {
-            (self.due, self.wait) = (now, CALL_WAIT);
+            (self.due, self.rounds) = (now, 0);
         }
         self.known = wanted;
         if now < self.due || self.known.is_empty() {
             return Vec::new();
         }
-        self.due = now + self.wait;
-        self.wait = (self.wait * 2).min(CALL_WAIT_MAX);
+        self.due = now + BETWEEN_CALLS.wait(self.rounds);
+        self.rounds = self.rounds.saturating_add(1);
         let (behind, rest): (Vec<_>, Vec<_>) =
             self.known.iter().copied().partition(|node| Some(*node) <= self.last);
         let round: Vec<_> = rest.into_iter().chain(behind).take(CALLED_MAX).collect();

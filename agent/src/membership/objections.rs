@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use peerage_proto::backoff::Backoff;
 use peerage_proto::id::NodeId;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{Ending, Roster, Standing};
@@ -28,8 +29,7 @@ const OBJECTIONS_MAX: usize = 16;
 const COUNTS_AFTER: Duration = Duration::from_secs(10);
 
 /// The first and the longest wait before one who objects is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(4);
-const ASK_AGAIN_MAX: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 
 /// Why a node does not take this one in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,10 +182,8 @@ impl Membership {
 
 /// Asks one who objects, until it takes this node in or no longer matters.
 async fn ask_again(this: Arc<Membership>, by: NodeId) {
-    let mut wait = ASK_AGAIN;
-    loop {
-        sleep(wait).await;
-        wait = (wait * 2).min(ASK_AGAIN_MAX);
+    for asked in 0.. {
+        sleep(ASK_AGAIN.wait(asked)).await;
         let is_member = this.roster().is_current(&by);
         let grounds = this.objections.lock().get(&by).map(|objection| objection.grounds);
         let matters = is_member == matches!(grounds, Some(Grounds::AdmittedBy(_)));

@@ -6,25 +6,25 @@
 
 use std::time::Duration;
 
+use peerage_proto::allowance::{Allowance, Bucket};
 use peerage_proto::liveness::can_wait;
 use tokio::time::Instant;
 
 use super::following::CONNECT_ALL_MAX;
 
-/// How many connections news may open per second, and at once after a calm.
-const OPENINGS_PER_SECOND: f64 = 4.0;
-const OPENINGS_BURST: f64 = 12.0;
+/// How many connections news may open.
+const OPENINGS: Allowance = Allowance { per_second: 4.0, burst: 12.0 };
 
-/// An allowance that time refills.
+/// What is left of them.
 #[derive(Debug)]
 pub(super) struct Openings {
-    allowance: f64,
-    refilled: Instant,
+    start: Instant,
+    left: Bucket,
 }
 
 impl Openings {
     pub(super) fn new(now: Instant) -> Self {
-        Self { allowance: OPENINGS_BURST, refilled: now }
+        Self { start: now, left: Bucket::full(OPENINGS, Duration::ZERO) }
     }
 
     /// Whether this datagram may open a connection in a Data Center of so many other members, at a
@@ -39,14 +39,10 @@ impl Openings {
         if members < CONNECT_ALL_MAX || !can_wait(datagram) {
             return true;
         }
-        let passed: Duration = now.saturating_duration_since(self.refilled);
-        self.refilled = now;
-        let rate = OPENINGS_PER_SECOND / f64::from(lateness);
-        let refilled = self.allowance + passed.as_secs_f64() * rate;
-        self.allowance = refilled.min(OPENINGS_BURST);
-        let open = self.allowance >= 1.0;
-        self.allowance -= f64::from(u8::from(open));
-        open
+        let per_second = OPENINGS.per_second / f64::from(lateness);
+        let time = now.saturating_duration_since(self.start);
+        self.left.refill(Allowance { per_second, ..OPENINGS }, time);
+        self.left.take()
     }
 }
 
@@ -71,12 +67,12 @@ mod tests {
         };
         let mut openings = Openings::new(start);
         assert_eq!(opened(&mut openings, CONNECT_ALL_MAX - 1, start), 1_000);
-        assert_eq!(opened(&mut openings, 300, start), OPENINGS_BURST as usize);
+        assert_eq!(opened(&mut openings, 300, start), OPENINGS.burst as usize);
         let later = start + Duration::from_secs(2);
-        assert_eq!(opened(&mut openings, 300, later), 2 * OPENINGS_PER_SECOND as usize);
+        assert_eq!(opened(&mut openings, 300, later), 2 * OPENINGS.per_second as usize);
         let latest = later + Duration::from_secs(8);
         let opened = (0..100).filter(|_| openings.admit(&announce, 300, 8, latest)).count();
-        assert_eq!(opened, OPENINGS_PER_SECOND as usize);
+        assert_eq!(opened, OPENINGS.per_second as usize);
     }
 
     /// What a node says that looks for company.

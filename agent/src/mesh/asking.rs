@@ -10,12 +10,12 @@ use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::{Instant, timeout};
 
 use peerage_proto::id::NodeId;
-use peerage_proto::wire::{
-    ALPN_MEMBER, Answer, CloseCode, HELLO_BYTES_MAX, Hello, StreamCode, StreamKind,
-};
+use peerage_proto::wire::{ALPN_MEMBER, Answer, CloseCode, Hello, StreamCode, StreamKind};
 
 use super::Mesh;
+use super::dial::DialError;
 use super::frames::{FrameError, OpenError, read_frame, write_frame};
+use super::hello::say_hello;
 use super::path::Path;
 
 /// Why a question has no answer.
@@ -49,14 +49,24 @@ impl Mesh {
         let asked = Instant::now();
         let exchange = async {
             let opened = peer.open(kind).await;
-            let (mut send, mut recv) = opened.map_err(|_: OpenError| AskError::NoAnswer)?;
-            // Where the peer declines, the writing may fail first; the reading tells why.
-            let _ = write_frame(&mut send, question, kind.frame_bytes_max()).await;
-            let _ = send.finish();
-            answer(&mut recv, kind).await
+            exchange(opened.map_err(|_: OpenError| AskError::NoAnswer)?, kind, question).await
         };
         let answer = timeout(patience, exchange).await.unwrap_or(Err(AskError::NoAnswer))?;
         Ok((answer, asked.elapsed()))
+    }
+
+    /// The same, dialling first where there is no connection. The caller bounds the time.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn dial_and_ask(
+        &self,
+        peer: NodeId,
+        kind: StreamKind,
+        question: &[u8],
+    ) -> Result<Bytes, AskError> {
+        let opened = self.open(peer, kind).await.map_err(|_: DialError| AskError::NotConnected)?;
+        exchange(opened, kind, question).await
     }
 
     /// Whether a peer that is connected answers within this time, whatever it says.
@@ -84,15 +94,9 @@ impl Mesh {
         let looking = async {
             let raced = self.pool.dialler.race(peer, ALPN_MEMBER, &[address.into()]).await;
             let connection = raced.ok()?;
-            let exchange = async {
-                let (mut send, mut recv) = connection.open_bi().await.ok()?;
-                write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await.ok()?;
-                let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await.ok()??;
-                Answer::decode(&answer).ok()
-            };
-            let answer = exchange.await;
+            let answer = say_hello(&connection, &ours).await;
             connection.close(CloseCode::Done.number().into(), b"looked");
-            match answer? {
+            match answer.ok()? {
                 Answer::Hello(hello) => Some(hello),
                 Answer::Refusal(_) => None,
             }
@@ -101,7 +105,7 @@ impl Mesh {
     }
 }
 
-/// Writes the answer to a question of [`Mesh::ask`], and ends the stream.
+/// Writes the answer to a question of [`Mesh::ask`] or [`Mesh::dial_and_ask`], and ends the stream.
 ///
 /// # Errors
 /// What the stream says.
@@ -116,8 +120,16 @@ pub async fn write_answer(
     Ok(())
 }
 
-async fn answer(recv: &mut RecvStream, kind: StreamKind) -> Result<Bytes, AskError> {
-    match read_frame(recv, kind.frame_bytes_max()).await {
+/// Writes the question as one frame, ends the stream, and reads the answer as one frame.
+async fn exchange(
+    (mut send, mut recv): (SendStream, RecvStream),
+    kind: StreamKind,
+    question: &[u8],
+) -> Result<Bytes, AskError> {
+    // Where the peer declines, the writing may fail first; the reading tells why.
+    let _ = write_frame(&mut send, question, kind.frame_bytes_max()).await;
+    let _ = send.finish();
+    match read_frame(&mut recv, kind.frame_bytes_max()).await {
         Ok(Some(answer)) => Ok(answer),
         Ok(None) | Err(FrameError::CutShort | FrameError::TooLong { .. }) => {
             Err(AskError::NoAnswer)

@@ -34,9 +34,6 @@ pub(super) const STAGGER: Duration = Duration::from_millis(150);
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(100);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// After how many failures waiting grows no more, whatever its bound.
-const DOUBLINGS_MAX: u32 = 16;
-
 /// Where nodes can be reached; asked at every dial, so a roster that changes needs to tell nobody.
 pub trait Addresses: Send + Sync + 'static {
     /// The addresses of a node, the best first; none for a node that is not known. A connection
@@ -152,14 +149,6 @@ impl std::fmt::Display for Tried<'_> {
         }
         Ok(())
     }
-}
-
-/// How long to wait after an attempt that failed, when so many failed before it: doubling from
-/// `first` to `longest`, and drawn by `jitter` (0 to 1) from the upper half, so that those who lost
-/// the same host do not return in step.
-pub(super) fn backoff(before: u32, first: Duration, longest: Duration, jitter: f64) -> Duration {
-    let full = (first * 2u32.pow(before.min(DOUBLINGS_MAX))).min(longest);
-    full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 /// How a race over the ways to a node is run.
@@ -426,22 +415,5 @@ impl Dialler {
             }
             None => unreachable(error.to_string()),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backoff_grows_to_its_bound_and_stays_there() {
-        let rest = |before, jitter| backoff(before, BACKOFF_MIN, BACKOFF_MAX, jitter);
-        assert_eq!(rest(0, 1.0), BACKOFF_MIN);
-        assert_eq!(rest(0, 0.0), BACKOFF_MIN / 2);
-        for before in 0..40 {
-            assert!(rest(before, 1.0) <= rest(before + 1, 1.0));
-            assert!(rest(before, 0.0) * 2 == rest(before, 1.0));
-        }
-        assert_eq!(rest(u32::MAX, 1.0), BACKOFF_MAX);
     }
 }

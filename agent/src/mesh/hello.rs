@@ -212,10 +212,7 @@ pub(super) async fn greet(
         let ours = gate.hello().ok_or(GreetError::Standalone)?;
         let ours = Hello { supersedes, ..ours };
         let said = Instant::now();
-        let (mut send, mut recv) = connection.open_bi().await?;
-        write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await?;
-        let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
-        let theirs = match Answer::decode(&answer)? {
+        let theirs = match say_hello(connection, &ours).await? {
             Answer::Hello(hello) => hello,
             Answer::Refusal(refusal) => return Err(GreetError::RefusedByPeer(refusal)),
         };
@@ -232,6 +229,14 @@ pub(super) async fn greet(
         close_for(connection, error);
     }
     result
+}
+
+/// Says hello on a new connection, and reads the answer.
+pub(super) async fn say_hello(connection: &Connection, ours: &Hello) -> Result<Answer, GreetError> {
+    let (mut send, mut recv) = connection.open_bi().await?;
+    write_frame(&mut send, &ours.encode(), HELLO_BYTES_MAX).await?;
+    let answer = read_frame(&mut recv, HELLO_BYTES_MAX).await?.ok_or(FrameError::CutShort)?;
+    Ok(Answer::decode(&answer)?)
 }
 
 /// The acceptor's side: reads the hello, judges it, answers.

@@ -15,12 +15,13 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use peerage_proto::address::Address;
+use peerage_proto::backoff::Backoff;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::ALPN_MEMBER;
 
 use super::detour::Detours;
 use super::dial::{
-    Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, STAGGER, backoff,
+    Addresses, BACKOFF_MAX, BACKOFF_MIN, DIAL_TIMEOUT, DialError, Dialler, Pace, STAGGER,
 };
 use super::hello::{AnyGate, greet};
 use super::patience::Patience;
@@ -53,6 +54,9 @@ const DETOURS_AFTER: Duration = Duration::from_secs(2);
 /// The longest time before detours join in where others are known to hear the node, or a path was
 /// lost: well within the time for a rescue.
 const DETOURS_AFTER_MAX: Duration = Duration::from_millis(1500);
+
+/// How long a node rests after dials that failed.
+const REST: Backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
 
 /// How a node is dialled that was not connected.
 const DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
@@ -457,7 +461,7 @@ impl Pool {
         let Some(route) = table.routes.get_mut(&id) else { return };
         let Some(dial) = route.dial.take_if(|dial| Arc::ptr_eq(&dial.mark, mark)) else { return };
         if !is_connected {
-            let rest = backoff(route.failures, BACKOFF_MIN, BACKOFF_MAX, rand::random());
+            let rest = REST.drawn(route.failures, rand::random());
             route.failures = route.failures.saturating_add(1);
             route.rest = Some((Instant::now() + rest, Arc::new(error.clone())));
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use peerage_proto::allowance::{Allowance, Bucket};
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::Detour;
 
@@ -24,9 +25,8 @@ use super::router::Message;
 /// Messages about detours that wait to be looked at.
 pub(super) const INBOX_MAX: usize = 512;
 
-/// What one peer may have carried: so many packets in a second, and so many at once.
-const CARRIED_PER_SECOND: f64 = 2000.0;
-const CARRIED_BURST: f64 = 500.0;
+/// How many packets one peer may have carried.
+const CARRIED: Allowance = Allowance { per_second: 2000.0, burst: 500.0 };
 
 /// How often allowances that are full again are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(super) async fn send_packets(pool: Weak<Pool>, mut packets: mpsc::Receiver<P
 
 /// Serves messages about detours, until the mesh ends.
 pub(super) async fn relay(pool: Weak<Pool>, mut messages: mpsc::Receiver<Message>) {
-    let mut allowances = Allowances::default();
+    let mut allowances = Allowances::new(Instant::now());
     while let Some(Message { from, bytes }) = messages.recv().await {
         let Some(pool) = pool.upgrade() else { return };
         match Detour::decode(&bytes) {
@@ -96,27 +96,30 @@ fn carry(pool: &Arc<Pool>, from: NodeId, to: NodeId, packet: &[u8]) {
 }
 
 /// How much each peer may have carried now.
-#[derive(Default)]
 struct Allowances {
+    start: Instant,
     /// Bounded by the peers; full ones are forgotten.
-    left: HashMap<NodeId, (f64, Instant)>,
+    left: HashMap<NodeId, Bucket>,
     forgotten: Option<Instant>,
 }
 
 impl Allowances {
+    fn new(start: Instant) -> Self {
+        Self { start, left: HashMap::new(), forgotten: None }
+    }
+
     fn spend(&mut self, peer: NodeId, now: Instant) -> bool {
-        let refilled = |(left, then): &(f64, Instant)| {
-            let passed = now.saturating_duration_since(*then).as_secs_f64();
-            (left + passed * CARRIED_PER_SECOND).min(CARRIED_BURST)
-        };
+        let time = now.saturating_duration_since(self.start);
         if self.forgotten.is_none_or(|then| now > then + FORGET_EVERY) {
-            self.left.retain(|_, allowance| refilled(allowance) < CARRIED_BURST);
+            self.left.retain(|_, bucket| {
+                bucket.refill(CARRIED, time);
+                bucket.share(CARRIED) < 1.0
+            });
             self.forgotten = Some(now);
         }
-        let left = self.left.get(&peer).map_or(CARRIED_BURST, refilled);
-        let enough = left >= 1.0;
-        self.left.insert(peer, (if enough { left - 1.0 } else { left }, now));
-        enough
+        let bucket = self.left.entry(peer).or_insert(Bucket::full(CARRIED, time));
+        bucket.refill(CARRIED, time);
+        bucket.take()
     }
 }
 
@@ -126,14 +129,15 @@ mod tests {
 
     #[test]
     fn what_is_carried_for_one_is_bounded_and_does_not_cost_another() {
-        let (mut allowances, start) = (Allowances::default(), Instant::now());
+        let start = Instant::now();
+        let mut allowances = Allowances::new(start);
         let (a, b) = (NodeId([1; 32]), NodeId([2; 32]));
         let burst = (0..10_000).filter(|_| allowances.spend(a, start)).count();
-        assert_eq!(burst, CARRIED_BURST as usize);
+        assert_eq!(burst, CARRIED.burst as usize);
         assert!(allowances.spend(b, start));
         let second = start + Duration::from_millis(100);
         let more = (0..10_000).filter(|_| allowances.spend(a, second)).count();
-        assert_eq!(more, (CARRIED_PER_SECOND / 10.0) as usize);
+        assert_eq!(more, (CARRIED.per_second / 10.0) as usize);
         // Who asks no more costs nothing.
         assert!(allowances.spend(b, start + FORGET_EVERY * 2));
         assert_eq!(allowances.left.len(), 1);

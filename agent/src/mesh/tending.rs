@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use peerage_proto::address::Address;
+use peerage_proto::backoff::Backoff;
 use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 
-use super::dial::{DialError, Pace, backoff};
+use super::dial::{DialError, Pace};
 use super::path::Path;
 use super::peer::Peer;
 use super::pool::{BETTERMENTS_MAX, Pool, RESCUES_MAX, Route, Table};
@@ -29,9 +30,8 @@ const RESCUE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How better paths are tried; nothing waits for it.
 const BETTERMENT: Pace = Pace { timeout: Duration::from_secs(3), detours_after: Duration::ZERO };
 
-/// The first and the longest wait between two attempts at a peer that does not answer.
-const RESCUE_WAIT: Duration = Duration::from_millis(500);
-const RESCUE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The waits between two attempts at a peer that does not answer.
+const BETWEEN_RESCUES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
 /// The first and the longest wait before a better path is tried.
 const BETTERMENT_WAIT: Duration = Duration::from_secs(1);
@@ -246,7 +246,7 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     (rescues, betterments) = (0, 0);
                     continue;
                 }
-                let wait = backoff(rescues, RESCUE_WAIT, RESCUE_WAIT_MAX, rand::random());
+                let wait = BETWEEN_RESCUES.drawn(rescues, rand::random());
                 rescues += 1;
                 tokio::select! {
                     _ = peer.connection.closed() => {}
@@ -258,8 +258,8 @@ async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
                     Want::Better { ways, wait_max } => (ways, wait_max),
                     _ => (pool.wider_ways(&peer), BETTERMENT_WAIT_MAX),
                 };
-                let wait =
-                    backoff(betterments.max(falls), BETTERMENT_WAIT, wait_max, rand::random());
+                let waits = Backoff::new(BETTERMENT_WAIT, wait_max);
+                let wait = waits.drawn(betterments.max(falls), rand::random());
                 tokio::select! {
                     () = wake.notified() => continue,
                     () = sleep(wait) => {}

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use peerage_tests::binary;
 
+use super::paths::{Name, absolute, declares, imports, paths, without_tests};
 use super::{Table, code};
 
 /// Circles that are known and not ended yet: the room, and all files that are in the circle. One that
@@ -71,7 +72,7 @@ fn a_circle_of_files_is_found_however_they_name_each_other() {
         }
     }
     // What mod.rs has itself, other rooms, comments and tests make no circle.
-    let tests = "#[cfg(test)]\nmod tests {\n    use super::a::A;\n}";
+    let tests = "#[cfg(test)]\nmod tests {\n    use super::a::A;\n}\nfn f() {}";
     for none in ["use super::Room;", "use crate::b::B;", "// super::a", "use super::C;", tests] {
         assert!(circle("use super::b::B;", none).is_empty(), "{none}");
     }
@@ -95,9 +96,6 @@ struct Circle {
     /// The uses that make the circle, in words.
     uses: Vec<String>,
 }
-
-/// The path of a module or an item.
-type Name = Vec<String>;
 
 /// A folder of modules.
 struct Room {
@@ -124,17 +122,13 @@ impl Room {
         // A file that only tests have is not declared without them.
         files.retain(|file, _| opens.lines().any(|line| declares(line, file)));
         let mut passed_on = BTreeMap::new();
-        for (at, _) in opens.match_indices("use ") {
-            let mut leaves = Vec::new();
-            leaves_of(&mut opens[at + 4..].chars().peekable(), &[], &mut leaves);
-            for (path, alias) in leaves {
-                let path = absolute(&path, &module).unwrap_or(path);
-                let below = path.strip_prefix(&module[..]).unwrap_or(&path);
-                if let [file, .., last] = below
-                    && files.contains_key(file)
-                {
-                    passed_on.insert(alias.unwrap_or(last.clone()), file.clone());
-                }
+        for (path, alias) in imports(&opens) {
+            let path = absolute(&path, &module).unwrap_or(path);
+            let below = path.strip_prefix(&module[..]).unwrap_or(&path);
+            if let [file, .., last] = below
+                && files.contains_key(file)
+            {
+                passed_on.insert(alias.unwrap_or(last.clone()), file.clone());
             }
         }
         Self { name: name.to_owned(), module, passed_on, files }
@@ -203,122 +197,6 @@ fn reached(graph: &Table, from: &str) -> BTreeSet<String> {
         }
     }
     reached
-}
-
-fn declares(line: &str, file: &str) -> bool {
-    let line = line.trim_start();
-    let line = match line.strip_prefix("pub") {
-        Some(line) => line.trim_start_matches(|c| c != ' ').trim_start(),
-        None => line,
-    };
-    line.strip_prefix("mod ").is_some_and(|line| line.strip_suffix(';') == Some(file))
-}
-
-/// The path from the crate on that a path in a module means; none where it is of another crate.
-fn absolute(path: &[String], module: &[String]) -> Option<Name> {
-    let mut path = path.iter();
-    let mut absolute = match path.next()?.as_str() {
-        "crate" => Vec::new(),
-        "self" => module.to_vec(),
-        "super" => module[..module.len() - 1].to_vec(),
-        _ => return None,
-    };
-    for name in path {
-        match name.as_str() {
-            "super" => drop(absolute.pop()),
-            "self" => {}
-            name => absolute.push(name.to_owned()),
-        }
-    }
-    Some(absolute)
-}
-
-/// All paths of a text that begin at the crate or beside the module.
-fn paths(text: &str) -> Vec<Name> {
-    let mut leaves = Vec::new();
-    for head in ["crate::", "super::", "self::"] {
-        for (at, _) in text.match_indices(head) {
-            let before = text[..at].chars().next_back();
-            if !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
-                leaves_of(&mut text[at..].chars().peekable(), &[], &mut leaves);
-            }
-        }
-    }
-    leaves.into_iter().map(|(path, _)| path).collect()
-}
-
-/// Takes a path, or a tree of paths in braces, and notes each with the name that it is given by `as`.
-fn leaves_of(
-    text: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    before: &[String],
-    leaves: &mut Vec<(Name, Option<String>)>,
-) {
-    let mut path = before.to_vec();
-    loop {
-        skip_spaces(text);
-        if text.next_if_eq(&'{').is_some() {
-            loop {
-                skip_spaces(text);
-                if text.next_if_eq(&'}').is_some() || text.peek().is_none() {
-                    return;
-                }
-                leaves_of(text, &path, leaves);
-                skip_spaces(text);
-                if text.next_if_eq(&',').is_none() {
-                    text.next_if_eq(&'}');
-                    return;
-                }
-            }
-        }
-        let name = word(text);
-        if name.is_empty() {
-            break;
-        }
-        path.push(name);
-        if text.next_if_eq(&':').is_none() || text.next_if_eq(&':').is_none() {
-            break;
-        }
-    }
-    let mut ahead = text.clone();
-    skip_spaces(&mut ahead);
-    let alias = (word(&mut ahead) == "as").then(|| {
-        skip_spaces(&mut ahead);
-        let alias = word(&mut ahead);
-        *text = ahead;
-        alias
-    });
-    leaves.push((path, alias));
-}
-
-fn word(text: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
-    std::iter::from_fn(|| text.next_if(|c| c.is_alphanumeric() || *c == '_')).collect()
-}
-
-fn skip_spaces(text: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    while text.next_if(|c| c.is_whitespace()).is_some() {}
-}
-
-/// The text without what only tests compile. The sources are formatted, so an item ends with its line
-/// or at the next brace that stands as far to the right as the item begins.
-fn without_tests(text: &str) -> String {
-    let mut kept = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        if line.trim() != "#[cfg(test)]" {
-            kept.push(line);
-            continue;
-        }
-        let indent = line.len() - line.trim_start().len();
-        let end = format!("{:indent$}}}", "");
-        let is_last = |line: &str| line.trim_end() == end || line.trim_end().ends_with(';');
-        let opens = lines.by_ref().find(|line| !line.trim_start().starts_with("#["));
-        if opens.is_some_and(|line| !line.trim_end().ends_with(';')) {
-            let is_block = |line: &str| line.trim_end() == end;
-            let use_or_item = opens.is_some_and(|line| line.trim_start().contains("use "));
-            lines.by_ref().find(|line| if use_or_item { is_last(line) } else { is_block(line) });
-        }
-    }
-    kept.join("\n")
 }
 
 /// All rooms below a folder.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
 };
+use peerage_proto::backoff::Backoff;
 use peerage_proto::id::{DataCenterId, NodeId};
 use peerage_proto::time::HowLong;
 use peerage_proto::vitals::Vitals;
@@ -56,8 +57,7 @@ const SILENT_TURN: u32 = 3;
 const NEWS_PER_PAUSE: u32 = 4;
 
 /// The waits before a chitchat that died is followed by another.
-const RESPAWN_FIRST: Duration = Duration::from_millis(100);
-const RESPAWN_LAST: Duration = Duration::from_secs(10);
+const RESPAWN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// A chitchat that lived so long did not die of what killed the one before.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
@@ -226,7 +226,7 @@ enum Ended {
 
 impl Task {
     async fn run(mut self, mut handles: mpsc::Receiver<()>) {
-        let mut wait = RESPAWN_FIRST;
+        let mut deaths = 0u32;
         for respawns in 0.. {
             let started = Instant::now();
             let ended = match self.chitchat(respawns).await {
@@ -242,14 +242,15 @@ impl Task {
                 Ended::Replaced(reason) => tracing::info!(reason, "vitals start over"),
                 Ended::Died(error) => {
                     if started.elapsed() >= SOUND_AFTER {
-                        wait = RESPAWN_FIRST;
+                        deaths = 0;
                     }
+                    let wait = RESPAWN.wait(deaths);
                     tracing::error!(%error, retry_in = %HowLong(wait), "the exchange of vitals died");
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         _ = handles.recv() => return,
                     }
-                    wait = (wait * 2).min(RESPAWN_LAST);
+                    deaths = deaths.saturating_add(1);
                 }
             }
         }
