@@ -9,7 +9,8 @@ use std::time::Duration;
 use peerage_proto::liveness::can_wait;
 use tokio::time::Instant;
 
-use super::following::CONNECT_ALL_MAX;
+/// Up to how many members this node connects with all of them at once, rather than when needed.
+pub(super) const CONNECT_ALL_MAX: usize = 64;
 
 /// How many connections news may open per second, and at once after a calm.
 const OPENINGS_PER_SECOND: f64 = 4.0;

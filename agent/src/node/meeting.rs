@@ -11,7 +11,7 @@ use peerage_proto::admission::invitation::{JoinInformation, Seed};
 use peerage_proto::id::NodeId;
 use tracing::info;
 
-use super::{Node, NodeError};
+use super::{Node, NodeError, already_member};
 use crate::mesh::DialError;
 
 /// Whom a member met by Join Information.
@@ -56,7 +56,7 @@ impl Node {
         let information = JoinInformation::parse(token)?;
         let terms = information.invitation.terms();
         if terms.datacenter != membership.datacenter {
-            return Err(self.already_member(&membership));
+            return Err(already_member(&membership.roster(), membership.datacenter));
         }
         let me = self.id();
         let meeting = |seed: &Seed| {
@@ -75,7 +75,7 @@ impl Node {
                 Ok(()) => {
                     info!(peer = name(), "met by Join Information");
                     // It tells where all the others are, as far as it has heard.
-                    let _ = membership.synchronise(node).await;
+                    let _ = membership.sessions.synchronise(node).await;
                     met.push(node);
                 }
                 Err(error) => {

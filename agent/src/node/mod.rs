@@ -44,7 +44,7 @@ use crate::membership::vitals::host::Look;
 use crate::membership::{End, Inbound, Membership, Parts};
 use crate::mesh::Mesh;
 use crate::notices::Notices;
-use crate::replica::WriteFailure;
+use crate::replica::{ReplicaHandle, WriteFailure};
 use crate::store::{Image, Store, StoreError, Write};
 
 pub use error::NodeError;
@@ -435,7 +435,7 @@ impl Node {
             true => format!("was removed from {datacenter} by {} on {on}", ending.who),
             false => format!("left {datacenter}: {} on {on}", ending.who),
         };
-        let past = self.past_of(&membership, how).await;
+        let past = self.past_of(&membership.replica, membership.datacenter, how).await;
         membership.stop(false).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "no longer a member");
         warn!("{}", notice.message);
@@ -476,14 +476,7 @@ impl Node {
         }
         match self.membership() {
             None => Ok(()),
-            Some(membership) => Err(self.already_member(&membership)),
-        }
-    }
-
-    fn already_member(&self, membership: &Membership) -> NodeError {
-        NodeError::AlreadyMember {
-            name: membership.roster().datacenter_name.clone(),
-            id: membership.datacenter,
+            Some(membership) => Err(already_member(&membership.roster(), membership.datacenter)),
         }
     }
 
@@ -508,10 +501,15 @@ impl Node {
     }
 
     /// What those shall hear who still take this node for a member of what it is about to leave.
-    async fn past_of(&self, membership: &Membership, how: String) -> Past {
-        let (me, datacenter) = (self.id(), membership.datacenter);
+    async fn past_of(
+        &self,
+        replica: &ReplicaHandle,
+        datacenter: DataCenterId,
+        how: String,
+    ) -> Past {
+        let me = self.id();
         let without = Past { datacenter, how: how.clone(), evidence: Vec::new() };
-        let past = membership.replica.read(move |replica| Past::of(replica, &me, how)).await;
+        let past = replica.read(move |replica| Past::of(replica, &me, how)).await;
         past.unwrap_or_else(|error| {
             warn!(%error, "the end of this node's membership cannot be shown");
             without
@@ -647,6 +645,10 @@ async fn follow_ends(node: Arc<Node>, mut ends: mpsc::Receiver<End>) {
             }
         }
     }
+}
+
+fn already_member(roster: &Roster, datacenter: DataCenterId) -> NodeError {
+    NodeError::AlreadyMember { name: roster.datacenter_name.clone(), id: datacenter }
 }
 
 /// Says that the node becomes a member, for as long as it lives.
