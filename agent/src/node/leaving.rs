@@ -14,7 +14,8 @@ use peerage_proto::wire::CloseCode;
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, timeout};
 
-use super::{LEFT_HINT, Node, NodeError, Notice};
+use super::notice::LEFT_HINT;
+use super::{Node, NodeError, Notice};
 use crate::host::clock::rfc3339;
 use crate::membership::{Members, Sessions};
 use crate::replica::ReplicaHandle;

@@ -11,7 +11,8 @@ use peerage_proto::admission::invitation::{JoinInformation, Seed};
 use peerage_proto::id::NodeId;
 use tracing::info;
 
-use super::{Node, NodeError, already_member};
+use super::entering::already_member;
+use super::{Node, NodeError};
 use crate::mesh::DialError;
 
 /// Whom a member met by Join Information.
