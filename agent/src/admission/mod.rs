@@ -1,13 +1,22 @@
 //! How a host becomes a member: the member that is asked lets it in ([`admit`]), and the host that
 //! asks takes the Data Center over ([`join`]). [`past`] keeps how an earlier membership ended.
 
-pub mod admit;
+mod admit;
 mod dialling_back;
+mod exchange;
 pub mod join;
+mod judging;
 pub mod past;
+mod pending;
+mod replacing;
+mod standalone;
+mod surroundings;
+mod uses;
 
-pub use admit::{
-    AdmissionError, Admitter, Pending, Presence, Refusals, Surroundings, answer, answer_uses,
-    binding, refuse_as_standalone,
-};
+pub use admit::{Admitter, Refusals};
 pub use dialling_back::DIAL_BACK_TIMEOUT;
+pub use exchange::{AdmissionError, binding};
+pub use pending::Pending;
+pub use standalone::refuse_as_standalone;
+pub use surroundings::{Presence, Surroundings};
+pub use uses::{answer, answer_uses};

@@ -20,7 +20,7 @@ use super::failure::{member, not_transacted, not_written};
 use super::{Agent, Answer, List, Serve, members};
 use crate::host::clock::rfc3339;
 use crate::host::links::{Origin, OwnLinks, default_route_addresses};
-use crate::membership::Membership;
+use crate::membership::Members;
 use crate::node::Node;
 use crate::replica::Views;
 
@@ -56,7 +56,7 @@ async fn create(
         return Err(bad("an invitation of no duration admits nobody"));
     }
     let roster = membership.roster();
-    if let Some(why) = members::own_unaccepted(&membership, &roster) {
+    if let Some(why) = members::own_unaccepted(&membership.me, &roster) {
         let message = format!("this node may not let others in yet: {why}");
         return Err(ApiError::new(ErrorCode::Refused, message).hint(format!(
             "make the Join Information on another member, or have this one accepted there: `peerage \
@@ -66,7 +66,7 @@ async fn create(
     }
     let now_ms = node.now().wall_ms;
     let secret = Secret::new(rand::random());
-    let seeds = seeds(node, links, &membership, &roster, strict);
+    let seeds = seeds(node, links, &membership.members, &roster, strict);
     let warnings = warnings(links, &seeds);
     let terms = Terms {
         datacenter: membership.datacenter,
@@ -110,18 +110,18 @@ async fn create(
 fn seeds(
     node: &Node,
     links: &OwnLinks,
-    membership: &Membership,
+    members: &Members,
     roster: &Roster,
     strict: bool,
 ) -> Vec<Seed> {
     let best = |addresses: &[Address]| best_of(addresses, SEED_ADDRESSES_MAX);
     let mut own = own_addresses(node, links);
-    let seen = roster.member(&membership.me).map(|me| me.seen.as_slice()).unwrap_or_default();
+    let seen = roster.member(&members.me).map(|me| me.seen.as_slice()).unwrap_or_default();
     let seen = seen.iter().copied().map(Address::Ip).filter(|seen| !own.contains(seen));
     let seen: Vec<Address> = seen.collect();
     own.extend(seen);
-    let own = Seed { node: membership.me, addresses: best(&own) };
-    let others = membership.alive().into_iter().filter_map(|id| {
+    let own = Seed { node: members.me, addresses: best(&own) };
+    let others = members.alive().into_iter().filter_map(|id| {
         let met = node.mesh().peer(id).and_then(|peer| peer.path.address());
         let met: Vec<IpAddr> = met.map(|address| address.ip()).into_iter().collect();
         let addresses = best(&promoted(&roster.member(&id)?.places(), &met));

@@ -2,6 +2,7 @@
 //! of themselves, side by side.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::access::Caller;
@@ -16,6 +17,7 @@ use peerage_proto::liveness::{self, State};
 use peerage_proto::notice::{NoticeKind, Told};
 use peerage_proto::replica::Replica;
 use peerage_proto::roster::{self, NodeName, Roster, Standing, member_path};
+use peerage_proto::vitals::Vitals;
 use tokio::time::Instant;
 
 use super::agent::to_the_end;
@@ -23,8 +25,10 @@ use super::failure::{member, not_transacted, unresolved};
 use super::{Agent, Answer, List, Serve, reach};
 use crate::feed::reason;
 use crate::host::clock::rfc3339;
+use crate::membership::liveness::Standings;
 use crate::membership::timekeeping::member_warning;
-use crate::membership::{Membership, name_clash, stalled};
+use crate::membership::vitals::AllVitals;
+use crate::membership::{Objections, name_clash, stalled};
 use crate::mesh::{Path, PeerStatus};
 use crate::node::Node;
 use crate::replica::Views;
@@ -39,10 +43,8 @@ impl Serve<ListMembers> for Agent {
 }
 
 pub(super) fn members(node: &Node) -> Vec<Member> {
-    let Some(membership) = node.membership() else { return Vec::new() };
-    let roster = membership.roster();
-    let view = View::of(node, &membership, &roster);
-    let mut members: Vec<Member> = roster.all().map(|member| view.member(member)).collect();
+    let Some(view) = View::now(node) else { return Vec::new() };
+    let mut members: Vec<Member> = view.roster.all().map(|member| view.member(member)).collect();
     // Who belongs stands first, then by name.
     members.sort_by(|a, b| {
         (a.state.is_gone(), &a.name, &a.id).cmp(&(b.state.is_gone(), &b.name, &b.id))
@@ -53,23 +55,32 @@ pub(super) fn members(node: &Node) -> Vec<Member> {
 /// What is known of all members at one moment.
 struct View<'a> {
     node: &'a Node,
-    membership: &'a Membership,
-    roster: &'a Roster,
-    standings: crate::membership::liveness::Standings,
-    vitals: crate::membership::vitals::AllVitals,
+    roster: Arc<Roster>,
+    standings: Standings,
+    /// What the others say of themselves.
+    vitals: AllVitals,
+    /// What this node says of itself.
+    own: Vitals,
+    /// The digest of what is on this node's disk.
+    digest: String,
+    objections: Objections,
     sight: Sight,
 }
 
 impl<'a> View<'a> {
-    fn of(node: &'a Node, membership: &'a Membership, roster: &'a Roster) -> Self {
-        Self {
+    /// As things are now; none where this node is in no Data Center.
+    fn now(node: &'a Node) -> Option<Self> {
+        let membership = node.membership()?;
+        Some(Self {
             node,
-            membership,
-            roster,
-            standings: membership.liveness.standings().borrow().clone(),
+            roster: membership.roster(),
+            standings: membership.members.standings(),
             vitals: membership.vitals.all().borrow().clone(),
-            sight: membership.sight(),
-        }
+            own: membership.vitals.own(),
+            digest: membership.replica.progress().borrow().digest.clone(),
+            objections: membership.objections.clone(),
+            sight: membership.horizon.sight(),
+        })
     }
 
     fn member(&self, member: &roster::Member) -> Member {
@@ -115,21 +126,20 @@ impl<'a> View<'a> {
                             self.roster.name_of(&ending.by),
                             rfc3339(ending.at_ms)
                         )),
-                        self.membership.objection_of(&member.id).map(str::to_owned),
+                        self.objections.of(&member.id).map(str::to_owned),
                     ]
                     .into_iter()
                     .flatten(),
                 ),
                 ..blank
             },
-            Standing::Member if member.id == self.membership.me => self.own(member, blank),
+            Standing::Member if member.id == self.node.id() => self.own(member, blank),
             Standing::Member => self.other(member, blank),
         }
     }
 
     fn own(&self, member: &roster::Member, blank: Member) -> Member {
-        let vitals = self.membership.vitals.own();
-        let board = self.membership.notices.board();
+        let board = self.node.notices().board();
         let board = board.borrow();
         Member {
             state: MemberState::Alive,
@@ -143,14 +153,14 @@ impl<'a> View<'a> {
                     .filter(|(kind, _)| !IN_ROSTER.contains(kind))
                     .map(|(_, notice)| notice.message.clone())
                     .chain(self.name_clash(member))
-                    .chain(held_back(member, self.roster)),
+                    .chain(held_back(member, &self.roster)),
             ),
             notices: board.told(),
-            clock_ahead_ms: vitals.clock_ahead_ms,
+            clock_ahead_ms: self.own.clock_ahead_ms,
             boot: Some(self.node.boot()),
             uptime_s: Some(self.node.now().mono.as_secs()),
-            load: vitals.load1,
-            digest: Some(self.membership.replica.progress().borrow().digest.clone()),
+            load: self.own.load1,
+            digest: Some(self.digest.clone()),
             ..blank
         }
     }
@@ -159,7 +169,7 @@ impl<'a> View<'a> {
         let now = self.node.now();
         let vital = self.vitals.get(&member.id);
         let vitals = vital.map(|vital| vital.vitals.as_ref());
-        let peer = self.membership.mesh.peer(member.id);
+        let peer = self.node.mesh().peer(member.id);
         let standing = self.standings.get(&member.id);
         let state = standing.map_or(State::Unknown, |standing| standing.state);
         let alive = matches!(state, State::Alive | State::Suspect);
@@ -191,11 +201,11 @@ impl<'a> View<'a> {
             seen_s: heard.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             message: joined(
                 [
-                    self.membership.objection_of(&member.id).map(str::to_owned),
-                    standing.and_then(|s| message(s, through, self.roster, &self.sight)),
+                    self.objections.of(&member.id).map(str::to_owned),
+                    standing.and_then(|s| message(s, through, &self.roster, &self.sight)),
                     peer.as_ref().filter(|_| alive).and_then(stalled),
                     self.name_clash(member),
-                    held_back(member, self.roster),
+                    held_back(member, &self.roster),
                     clock_ahead_ms.and_then(member_warning),
                 ]
                 .into_iter()
@@ -221,7 +231,7 @@ impl<'a> View<'a> {
 
     /// Why a member shows with a suffix, and what to do, in one line.
     fn name_clash(&self, member: &roster::Member) -> Option<String> {
-        name_clash(member, self.roster).map(|(what, to_do)| format!("{what}; {to_do}"))
+        name_clash(member, &self.roster).map(|(what, to_do)| format!("{what}; {to_do}"))
     }
 
     /// Through whom a member is reached, if not directly: as messages go, or as the failure detector
@@ -290,8 +300,8 @@ pub(super) fn held_back(member: &roster::Member, roster: &Roster) -> Option<Stri
 }
 
 /// Why this node may let nobody in; none where it may.
-pub(super) fn own_unaccepted(membership: &Membership, roster: &Roster) -> Option<String> {
-    roster.why_unaccepted(roster.member(&membership.me)?)
+pub(super) fn own_unaccepted(me: &NodeId, roster: &Roster) -> Option<String> {
+    roster.why_unaccepted(roster.member(me)?)
 }
 
 /// What there is to say, in one line.
@@ -368,10 +378,10 @@ async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<R
     let roster = membership.roster();
     let member = removable(&roster, me, &request.node)?;
     if !request.force {
-        reach::check_removal(&membership, &member.name).await?;
+        reach::check_removal(&membership.horizon, &roster.datacenter_name, &member.name).await?;
     }
     let id = member.id;
-    let mut expected = membership.alive();
+    let mut expected = membership.members.alive();
     expected.remove(&id);
     let actor = caller.actor();
     let (who, at_ms) = (actor.who.clone(), node.now().wall_ms);
@@ -429,20 +439,18 @@ impl Serve<ListLag> for Agent {
 }
 
 fn lag(node: &Node) -> Vec<Lag> {
-    let Some(membership) = node.membership() else { return Vec::new() };
-    let roster = membership.roster();
-    let view = View::of(node, &membership, &roster);
-    let own = membership.replica.progress().borrow().digest.clone();
-    let mut list: Vec<Lag> = roster
+    let Some(view) = View::now(node) else { return Vec::new() };
+    let mut list: Vec<Lag> = view
+        .roster
         .current()
         .map(|member| {
             let seen = view.member(member);
-            let message = membership.mesh.peer(member.id).as_ref().and_then(stalled);
+            let message = node.mesh().peer(member.id).as_ref().and_then(stalled);
             let age = view.vitals.get(&member.id).map(|vital| vital.age().as_secs_f64());
             Lag {
                 name: seen.name,
                 id: seen.id,
-                in_sync: seen.digest.as_ref() == Some(&own),
+                in_sync: seen.digest.as_ref() == Some(&view.digest),
                 digest: seen.digest,
                 age_s: if seen.is_self { Some(0.0) } else { age },
                 message,

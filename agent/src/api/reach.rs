@@ -6,14 +6,14 @@ use peerage_proto::isolation::{MEET, Sight};
 use peerage_proto::liveness::{Standing, Why};
 
 use super::Answer;
-use crate::membership::Membership;
+use crate::membership::Horizon;
 
-/// Whether a member may be removed here, on the word of one who does not insist.
+/// Whether a member may be removed here from this Data Center, on the word of one who does not insist.
 ///
 /// # Errors
 /// [`ErrorCode::NeedsForce`], where this node reaches too few to tell who is gone.
-pub(super) async fn check_removal(membership: &Membership, name: &str) -> Answer<()> {
-    let sight = membership.sight_after_asking().await;
+pub(super) async fn check_removal(horizon: &Horizon, datacenter: &str, name: &str) -> Answer<()> {
+    let sight = horizon.sight_after_asking().await;
     if !sight.needs_force_to_remove() {
         return Ok(());
     }
@@ -21,7 +21,6 @@ pub(super) async fn check_removal(membership: &Membership, name: &str) -> Answer
         Some(isolation) => (isolation.to_string(), isolation.hint()),
         None => (few(&sight), "look at this host's network first".to_owned()),
     };
-    let datacenter = &membership.roster().datacenter_name;
     let message = format!(
         "{what}, so it may be this host that is cut off from {datacenter}, and whoever is removed \
          stays out for good"

@@ -7,8 +7,8 @@ use peerage_proto::replica::Replica;
 
 use super::failure::{member, not_written};
 use super::{Agent, Answer, Serve};
-use crate::membership::Membership;
 use crate::node::Node;
+use crate::replica::ReplicaHandle;
 
 /// What a replica takes, beside a journal of that size.
 pub(super) fn room(replica: &Replica, journal_bytes: u64) -> Room {
@@ -27,7 +27,7 @@ pub(super) fn room(replica: &Replica, journal_bytes: u64) -> Room {
 impl Serve<CompactSettings> for Agent {
     async fn serve(&self, _: &Caller, _: CompactSettings) -> Answer<Compacted> {
         let membership = member(&self.node)?;
-        let before = now(&self.node, &membership).await?;
+        let before = now(&self.node, &membership.replica).await?;
         let forgotten = membership.replica.compact().await.map_err(not_written)?;
         self.node.compact_journal().await.map_err(|error| {
             let message =
@@ -35,11 +35,11 @@ impl Serve<CompactSettings> for Agent {
             ApiError::new(ErrorCode::Failed, message)
                 .hint("rewriting it needs room for a second one beside it, for a moment")
         })?;
-        Ok(Compacted { forgotten, before, after: now(&self.node, &membership).await? })
+        Ok(Compacted { forgotten, before, after: now(&self.node, &membership.replica).await? })
     }
 }
 
-async fn now(node: &Node, membership: &Membership) -> Answer<Room> {
+async fn now(node: &Node, replica: &ReplicaHandle) -> Answer<Room> {
     let journal_bytes = node.journal_bytes();
-    membership.replica.read(move |replica| room(replica, journal_bytes)).await.map_err(not_written)
+    replica.read(move |replica| room(replica, journal_bytes)).await.map_err(not_written)
 }

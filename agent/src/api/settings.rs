@@ -1,7 +1,6 @@
 //! The settings: read in one look at the replica, written through it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::access::Caller;
@@ -20,7 +19,8 @@ use tokio::time::Instant;
 use super::failure::{bad_name, member, not_transacted, not_written};
 use super::{Agent, Answer, Due, List, Serve};
 use crate::host::clock::rfc3339;
-use crate::membership::{Membership, stalled};
+use crate::membership::{Members, stalled};
+use crate::mesh::Mesh;
 use crate::node::Node;
 use crate::replica::{Acknowledged, Edits, Views};
 
@@ -225,7 +225,7 @@ pub(super) async fn transact(
     let reached = match &receipts {
         // What says nothing is everywhere.
         Some(receipts) if receipts.is_empty() => everywhere(&membership.roster(), wait),
-        Some(receipts) => reached(&membership, wait, deadline, receipts).await,
+        Some(receipts) => reached(&membership.members, node.mesh(), wait, deadline, receipts).await,
         None => here_alone(&membership.roster(), wait),
     };
     Ok((written, reached))
@@ -265,24 +265,25 @@ pub(super) fn here_alone(roster: &Roster, wait: Wait) -> WaitOutcome {
 
 /// Waits until a write is on as many nodes as asked for, or until the deadline.
 async fn reached(
-    membership: &Arc<Membership>,
+    members: &Members,
+    mesh: &Mesh,
     wait: Wait,
     deadline: Instant,
     receipts: &crate::replica::receipts::Expected,
 ) -> WaitOutcome {
-    let roster = membership.roster();
+    let (me, roster) = (members.me, members.roster());
     let of = u32::try_from(roster.current().count()).unwrap_or(u32::MAX);
     let count = |nodes: &std::collections::BTreeSet<_>| {
-        let members = nodes.iter().filter(|id| roster.is_current(id) && **id != membership.me);
+        let members = nodes.iter().filter(|id| roster.is_current(id) && **id != me);
         1 + u32::try_from(members.count()).unwrap_or(u32::MAX - 1)
     };
     let needed = wait.needed(of);
     let nodes = receipts.until(deadline, |nodes| count(nodes) >= needed).await;
     let reached = count(&nodes);
-    let absent = roster.current().filter(|m| m.id != membership.me && !nodes.contains(&m.id));
+    let absent = roster.current().filter(|m| m.id != me && !nodes.contains(&m.id));
     let absent: Vec<_> = absent.collect();
     let reason = |member: &&Member| {
-        let why = stalled(&membership.mesh.peer(member.id)?)?;
+        let why = stalled(&mesh.peer(member.id)?)?;
         Some(format!("{} is {why}", member.name))
     };
     WaitOutcome {

@@ -18,8 +18,8 @@ use crate::door::gate::NodeGate;
 use crate::door::seed::serve_joiners;
 use crate::host::clock::Clock;
 use crate::host::links::NetworkLook;
+use crate::membership::Inbound;
 use crate::membership::vitals::host::Look;
-use crate::membership::{Inbound, Membership};
 use crate::mesh::{Bind, Mesh, Places, Router, Underlay};
 use crate::node::{KeyPlace, META_BOOT, META_PORT, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
@@ -102,8 +102,7 @@ pub async fn assemble(ground: Ground) -> anyhow::Result<(Arc<Node>, mpsc::Receiv
     let joiners = router.joins(JOINERS_MAX);
     let known = membership.subscribe();
     let lookup = move |peer| {
-        let membership: Option<Arc<Membership>> = known.borrow().clone();
-        let roster = membership.map(|membership| membership.roster());
+        let roster = known.borrow().as_ref().map(|membership| membership.roster());
         let places = roster.and_then(|roster| {
             let member = roster.member(&peer)?;
             Some(Places { told: member.addresses.clone(), seen: member.seen.clone() })

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::id::DataCenterId;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::membership::Membership;
 use crate::node::Node;
 use crate::store::{Label, Store, StoreError};
 
@@ -30,10 +30,13 @@ pub(super) async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>)
             views.mark_unchanged();
             views
         });
+        let datacenter = membership
+            .as_ref()
+            .map(|membership| (membership.datacenter, membership.roster().datacenter_name.clone()));
         let mut in_no_hurry = false;
         // A node that keeps apart still is who it was: what is kept stays.
         if membership.is_some() || !node.has_twin() {
-            let label = label(&node, membership.as_deref());
+            let label = label(&node, datacenter);
             in_no_hurry =
                 !settled.is_elapsed() && kept.as_ref().is_some_and(|kept| kept.names_as(&label));
             if !in_no_hurry && kept.as_ref() != Some(&label) {
@@ -55,9 +58,7 @@ pub(super) async fn keep(node: Arc<Node>, store: Store, mut kept: Option<Label>)
     }
 }
 
-fn label(node: &Node, membership: Option<&Membership>) -> Label {
-    let datacenter = membership
-        .map(|membership| (membership.datacenter, membership.roster().datacenter_name.clone()));
+fn label(node: &Node, datacenter: Option<(DataCenterId, String)>) -> Label {
     Label { name: node.name(), boot: node.boot(), datacenter }
 }
 

@@ -59,7 +59,7 @@ fn status(node: &Node) -> String {
         return node.notice().map_or_else(|| "standalone".into(), |notice| notice.message);
     };
     let roster = membership.roster();
-    let standings = membership.liveness.standings().borrow().clone();
+    let standings = membership.members.standings();
     let others = roster.current().filter(|member| member.id != membership.me);
     let (mut alive, mut not) = (1, 0);
     for member in others {

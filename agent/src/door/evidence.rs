@@ -1,5 +1,5 @@
-//! Who belongs, and who no longer does, as nodes show it to each other when they meet: chains of
-//! admissions, and the changes by which memberships ended.
+//! Who belongs, and who no longer does, as this node shows it to those that dial it and hears it from
+//! them: chains of admissions, and the changes by which memberships ended.
 //!
 //! Nothing is taken in from one who is not a member here: whoever was put out has no say.
 
@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use peerage_proto::id::NodeId;
 use peerage_proto::replica::SignedChange;
-use peerage_proto::roster::{Roster, Standing, admission_chain, ending_of, member_path};
+use peerage_proto::roster::{Roster, Standing, ending_of};
 use peerage_proto::wire::{Refusal, RefusalCode};
 use serde_bytes::ByteBuf;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::admission::past::PROOF_CHANGES_MAX;
-use crate::membership::{Grounds, Membership};
 use crate::replica::ReplicaHandle;
 
 /// Merges the admissions of a proof, each of which must be written by a current member. The roster
@@ -33,7 +32,7 @@ pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
 }
 
 /// Whether a change lets a node in.
-fn admits(change: &SignedChange) -> bool {
+pub(super) fn admits(change: &SignedChange) -> bool {
     change.path.as_str().starts_with("@member/") && change.set.contains_key("admitted")
 }
 
@@ -91,97 +90,6 @@ pub(crate) async fn refuse_stranger(
     Refusal::new(RefusalCode::NotMember, message)
 }
 
-/// Takes in what came with the refusal of a peer that this node dialled.
-pub(crate) async fn take_in(membership: &Arc<Membership>, peer: NodeId, refusal: &Refusal) {
-    let me = membership.me;
-    let changes = verified(membership, &refusal.evidence);
-    match refusal.code {
-        RefusalCode::Removed | RefusalCode::Left => {
-            own_end(membership, peer, ends_of(changes, me)).await;
-        }
-        RefusalCode::NotMember => void_admission(membership, peer, changes).await,
-        RefusalCode::Standalone | RefusalCode::WrongDataCenter => {
-            farewell(membership, peer, changes).await;
-        }
-        _ => {}
-    }
-}
-
-/// Merges the change by which this node's membership ended, as any change that comes from a member:
-/// whoever wrote it may have joined after this node last heard of anything.
-async fn own_end(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
-    let roster = membership.roster();
-    if changes.is_empty() {
-        return warn!(
-            "refused as one who left or was removed, with no evidence that holds; staying"
-        );
-    }
-    if roster.is_current(&peer) {
-        merge(membership, changes, false).await;
-    } else if matches!(roster.member(&peer).map(|m| &m.standing), Some(Standing::Removed(_))) {
-        let by = changes.iter().find_map(removed_on).unwrap_or(peer);
-        membership.object(peer, Grounds::PutOutBoth { by });
-    }
-}
-
-/// The node on which a removal was asked for.
-fn removed_on(change: &SignedChange) -> Option<NodeId> {
-    change.set.get("removed")?.get("by")?.as_str()?.parse().ok()
-}
-
-/// The peer knows nobody who may have admitted this node: of those who did, or who admitted them,
-/// one was out before the peer heard of it.
-async fn void_admission(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
-    let me = membership.me;
-    let chain = membership.replica.read(move |r| admission_chain(r, &me, PROOF_CHANGES_MAX)).await;
-    let admitters: Vec<_> = chain.into_iter().flatten().map(|c| c.dot.writer.node).collect();
-    let found = admitters.into_iter().rev().filter(|node| *node != me).find_map(|node| {
-        let ends = ends_of(changes.clone(), node);
-        (!ends.is_empty()).then_some((node, ends))
-    });
-    let Some((admitter, ends)) = found else { return };
-    if membership.roster().is_current(&peer) {
-        merge(membership, ends, true).await;
-        membership.object(peer, Grounds::AdmittedBy(admitter));
-    }
-}
-
-/// The peer is no member any more, by its own word. Its admissions are merged with its end: they
-/// were written while it was one, as far as anyone here had heard.
-async fn farewell(membership: &Arc<Membership>, peer: NodeId, changes: Vec<SignedChange>) {
-    let ends = ends_of(changes.clone(), peer);
-    if ends.is_empty() || !membership.roster().is_current(&peer) {
-        return;
-    }
-    let admissions =
-        changes.into_iter().filter(|change| change.dot.writer.node == peer && admits(change));
-    let changes = admissions.chain(ends).collect();
-    info!(peer = membership.roster().name_of(&peer), "tells how its membership ended");
-    merge(membership, changes, true).await;
-}
-
-async fn merge(membership: &Membership, changes: Vec<SignedChange>, relay: bool) {
-    if let Err(error) = membership.replica.merge_proof(changes, relay).await {
-        warn!(%error, "the end of a membership could not be kept");
-    }
-}
-
-/// The changes that are what they say, of this Data Center.
-fn verified(membership: &Membership, evidence: &[ByteBuf]) -> Vec<SignedChange> {
-    let changes = evidence.iter().take(PROOF_CHANGES_MAX);
-    let changes = changes.filter_map(|b| SignedChange::verify(Arc::from(b.as_slice())).ok());
-    changes.filter(|change| change.datacenter == membership.datacenter).collect()
-}
-
-/// Those by which the membership of a node ends.
-fn ends_of(changes: Vec<SignedChange>, node: NodeId) -> Vec<SignedChange> {
-    let path = member_path(&node);
-    let ends = |change: &SignedChange| {
-        change.path == path && ["removed", "left"].iter().any(|f| change.set.contains_key(*f))
-    };
-    changes.into_iter().filter(ends).collect()
-}
-
 /// The change that ended a membership, as evidence.
 async fn ending(replica: &ReplicaHandle, node: NodeId) -> Vec<ByteBuf> {
     let change = replica.read(move |replica| ending_of(replica, &node)).await.ok().flatten();
@@ -206,6 +114,7 @@ mod tests {
     use peerage_proto::id::DataCenterId;
     use peerage_proto::identity::Keypair;
     use peerage_proto::replica::{Actor, Edit, Limits, Replica};
+    use peerage_proto::roster::member_path;
 
     use super::*;
     use crate::host::clock::Clock;

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::admission::past::Past;
-use crate::door::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news, take_in};
-use crate::door::twins;
+use crate::door::evidence::{merge_proof, refuse_ended, refuse_stranger, shows_news};
+use crate::door::refused::Refused;
+use crate::door::twins::Twins;
 use crate::host::clock::Clock;
 use crate::membership::{End, Membership};
 use crate::mesh::{Gate, Verdict};
@@ -71,6 +72,11 @@ impl Gate for NodeGate {
             let message = "this host has the same node.key: one of the two is a copy of the other";
             return Verdict::Refuse(Refusal::new(RefusalCode::DuplicateIdentity, message));
         }
+        let twins = || Twins {
+            members: membership.members.clone(),
+            mesh: membership.mesh.clone(),
+            chronicle: membership.chronicle.clone(),
+        };
         let roster = membership.roster();
         if hello.datacenter != membership.datacenter {
             let message = format!(
@@ -84,20 +90,20 @@ impl Gate for NodeGate {
             return Verdict::Refuse(Refusal { evidence, ..refusal });
         }
         if roster.is_current(&peer) {
-            return alone(&membership, peer, hello, remote).await;
+            return alone(&twins(), peer, hello, remote).await;
         }
         // Who is a stranger here, or came back after it left, shows how it was admitted.
         merge_proof(&membership.replica, &hello.proof).await;
         let roster = membership.roster();
         match roster.member(&peer).map(|member| &member.standing) {
-            Some(Standing::Member) => alone(&membership, peer, hello, remote).await,
+            Some(Standing::Member) => alone(&twins(), peer, hello, remote).await,
             // It came back since, by one that was out by then: that is news to it, its leaving is not.
             Some(Standing::Left(_)) if shows_news(&membership.replica, &hello.proof).await => {
                 let proof = &hello.proof;
                 Verdict::Refuse(refuse_stranger(&membership.replica, &roster, proof).await)
             }
             Some(standing) => {
-                membership.call_back(peer);
+                membership.calling.call_back(peer);
                 Verdict::Refuse(refuse_ended(&membership.replica, &roster, peer, standing).await)
             }
             None => {
@@ -134,7 +140,13 @@ impl Gate for NodeGate {
                     }
                 }
             }
-            take_in(&membership, peer, &refusal).await;
+            let refused = Refused {
+                datacenter: membership.datacenter,
+                members: membership.members.clone(),
+                replica: membership.replica.clone(),
+                objections: membership.objections.clone(),
+            };
+            refused.take_in(peer, &refusal).await;
             let is_twin = refusal.code == RefusalCode::DuplicateIdentity;
             if is_twin && membership.roster().is_current(&peer) {
                 membership.end(End::Twin { by: name, cause: refusal.message });
@@ -144,13 +156,8 @@ impl Gate for NodeGate {
 }
 
 /// Welcomes a member that is the only one with its key.
-async fn alone(
-    membership: &Membership,
-    peer: NodeId,
-    hello: &Hello,
-    remote: SocketAddr,
-) -> Verdict {
-    match twins::check(membership, peer, hello, remote).await {
+async fn alone(twins: &Twins, peer: NodeId, hello: &Hello, remote: SocketAddr) -> Verdict {
+    match twins.check(peer, hello, remote).await {
         Ok(()) => Verdict::Welcome,
         Err(refusal) => Verdict::Refuse(refusal),
     }

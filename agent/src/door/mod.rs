@@ -3,6 +3,7 @@
 
 pub mod evidence;
 pub mod gate;
+mod refused;
 pub mod seed;
 pub mod twins;
 pub mod unattended;

@@ -12,14 +12,15 @@ use peerage_proto::liveness::State;
 use peerage_proto::skew::ClockOff;
 use peerage_proto::time::HowLong;
 use peerage_proto::wire::{CloseCode, RefusalCode, StreamKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::admission::{Admitter, Presence, Refusals, Surroundings, refuse_as_standalone};
-use crate::door::twins;
+use crate::admission::{Admitter, Presence, Surroundings, refuse_as_standalone};
+use crate::door::twins::Twins;
 use crate::host::clock::Clock;
-use crate::membership::Membership;
+use crate::membership::timekeeping::ClockStanding;
+use crate::membership::{Members, Objections};
 use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router};
 use crate::node::Node;
 use crate::repeats::Lines;
@@ -48,7 +49,31 @@ pub async fn serve_joiners(
         tokio::spawn(async move {
             let served = match node.membership() {
                 Some(membership) => {
-                    let admitter = admitter(&membership, node.key(), clock, bind, refusals);
+                    let (members, mesh) = (membership.members.clone(), membership.mesh.clone());
+                    let surroundings = MeshSurroundings {
+                        objections: membership.objections.clone(),
+                        time: membership.time.clone(),
+                        twins: Twins {
+                            members: members.clone(),
+                            mesh: mesh.clone(),
+                            chronicle: membership.chronicle.clone(),
+                        },
+                        key: node.key().clone(),
+                        members,
+                        mesh,
+                        clock,
+                        bind,
+                    };
+                    let admitter = Admitter {
+                        me: membership.me,
+                        datacenter: membership.datacenter,
+                        replica: membership.replica.clone(),
+                        surroundings: Arc::new(surroundings),
+                        names: membership.mesh.names().clone(),
+                        pending: membership.pending.clone(),
+                        refusals,
+                        clock,
+                    };
                     admitter.serve(&connection, peer, at_door).await
                 }
                 None => refuse_as_standalone(&connection, node.past()).await,
@@ -61,33 +86,13 @@ pub async fn serve_joiners(
     }
 }
 
-fn admitter(
-    membership: &Arc<Membership>,
-    key: &Keypair,
-    clock: Clock,
-    bind: Bind,
-    refusals: Arc<Refusals>,
-) -> Admitter<MeshSurroundings> {
-    Admitter {
-        me: membership.me,
-        datacenter: membership.datacenter,
-        replica: membership.replica.clone(),
-        surroundings: Arc::new(MeshSurroundings {
-            membership: membership.clone(),
-            key: key.clone(),
-            clock,
-            bind,
-        }),
-        names: membership.mesh.names().clone(),
-        pending: membership.pending.clone(),
-        refusals,
-        clock,
-    }
-}
-
 /// What the mesh knows and does for an admission.
 struct MeshSurroundings {
-    membership: Arc<Membership>,
+    members: Members,
+    objections: Objections,
+    time: watch::Receiver<ClockStanding>,
+    mesh: Mesh,
+    twins: Twins,
     key: Keypair,
     clock: Clock,
     bind: Bind,
@@ -122,29 +127,29 @@ impl Surroundings for MeshSurroundings {
     }
 
     async fn ask_uses(&self, member: NodeId, question: UsesQuestion) -> Option<UsesAnswer> {
-        let (mesh, question) = (&self.membership.mesh, question.encode());
-        let answer = mesh.dial_and_ask(member, StreamKind::InviteUses, &question).await;
+        let question = question.encode();
+        let answer = self.mesh.dial_and_ask(member, StreamKind::InviteUses, &question).await;
         UsesAnswer::decode(&answer.ok()?).ok()
     }
 
     fn alive(&self) -> BTreeSet<NodeId> {
-        self.membership.alive()
+        self.members.alive()
     }
 
     fn clock_off(&self) -> Option<ClockOff> {
-        self.membership.time.borrow().refused()
+        self.time.borrow().refused()
     }
 
     async fn lives(&self, member: NodeId) -> Option<String> {
-        twins::lives(&self.membership, member).await
+        self.twins.lives(member).await
     }
 
     async fn presence(&self, member: NodeId) -> Presence {
-        if !self.membership.contested().is_empty() {
+        if !self.objections.standing().is_empty() {
             // It may be alive among those who do not take this node in.
             return Presence::Lately("other nodes do not take in the one that was asked".into());
         }
-        let standing = self.membership.liveness.standings().borrow().get(&member).cloned();
+        let standing = self.members.standing(&member);
         let since = standing.as_ref().map(|standing| standing.since).unwrap_or_default();
         let since = self.clock.now().mono.saturating_sub(since);
         match standing.map_or(State::Unknown, |standing| standing.state) {
@@ -163,7 +168,7 @@ impl Surroundings for MeshSurroundings {
             State::Down | State::Left => {}
         }
         // A connection may still be there that leads nowhere: only an answer counts.
-        let mesh = &self.membership.mesh;
+        let mesh = &self.mesh;
         match timeout(CALL_TIMEOUT, mesh.connect(member)).await {
             Ok(Ok(())) if mesh.answers(member, CALL_TIMEOUT).await => {
                 Presence::There("it answers".into())

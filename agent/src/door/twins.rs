@@ -16,8 +16,8 @@ use peerage_proto::wire::{CloseCode, Hello, Refusal, RefusalCode, Start};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::membership::Membership;
-use crate::mesh::Path;
+use crate::membership::{Chronicle, Members};
+use crate::mesh::{Mesh, Path};
 
 /// How long the start that is known may take to show that it is alive.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(1);
@@ -39,126 +39,145 @@ struct Known {
     connected: bool,
 }
 
-/// Whether a member that says hello from `remote` is the only one with its key.
-///
-/// # Errors
-/// The refusal that it is told, where another start of it is alive and began before it.
-pub async fn check(
-    membership: &Membership,
-    peer: NodeId,
-    hello: &Hello,
-    remote: SocketAddr,
-) -> Result<(), Refusal> {
-    let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
-    let Some(known) = known(membership, peer, hello, start, remote).await else { return Ok(()) };
-    let name = membership.roster().name_of(&peer);
-    let from = place(membership, membership.mesh.path_of(remote));
-    if start > known.start {
-        let told = format!(
-            "a host {from} with the key of {name} was refused: {name} is alive {}, so a disk was \
-             copied",
-            known.place
-        );
-        warn!("{told}");
-        membership.tell("duplicate", &name, told);
-        let message = refusal(&name, &known.hello, &known.place, hello);
-        return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
-    }
-    // What was heard may be the last word of a start that is gone: it must show that it is there.
-    let fresh = membership.mesh.look(peer, remote, PROOF_OF_LIFE).await;
-    if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
-        let told = format!(
-            "hung up on a host {} with the key of {name}: another {from} was started before it, so \
-             a disk was copied",
-            known.place
-        );
-        warn!("{told}");
-        membership.tell("duplicate", &name, told);
-        let message = refusal(&name, hello, &from, &known.hello);
-        membership.mesh.close(peer, CloseCode::Refused, &message);
-        parted(membership, peer, known.start).await;
-    }
-    Ok(())
+/// What looks for other hosts with a member's key.
+pub(super) struct Twins {
+    pub(super) members: Members,
+    pub(super) mesh: Mesh,
+    pub(super) chronicle: Chronicle,
 }
 
-/// Where an agent is alive that has a member's key and is that member, as it stands in a sentence:
-/// one that is connected, or that shows itself at the member's addresses.
-pub async fn lives(membership: &Membership, peer: NodeId) -> Option<String> {
-    if let Some(status) = membership.mesh.peer(peer)
-        && membership.mesh.answers(peer, PROOF_OF_LIFE).await
-    {
-        return Some(place(membership, status.path));
-    }
-    let places = membership.roster().member(&peer)?.places();
-    let addresses = membership.mesh.found(&places).await;
-    let look = |at| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
-    let mut looks: FuturesUnordered<_> =
-        addresses.into_iter().take(LOOKED_AT_MAX).map(look).collect();
-    while let Some((at, found)) = looks.next().await {
-        if found.is_some() {
-            return Some(place(membership, Path::Direct(at)));
+impl Twins {
+    /// Whether a member that says hello from `remote` is the only one with its key.
+    ///
+    /// # Errors
+    /// The refusal that it is told, where another start of it is alive and began before it.
+    pub(super) async fn check(
+        &self,
+        peer: NodeId,
+        hello: &Hello,
+        remote: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let Some(start) = hello.start().filter(|_| !hello.only_looks) else { return Ok(()) };
+        let Some(known) = self.known(peer, hello, start, remote).await else { return Ok(()) };
+        let name = self.members.roster().name_of(&peer);
+        let from = self.place(self.mesh.path_of(remote));
+        if start > known.start {
+            let told = format!(
+                "a host {from} with the key of {name} was refused: {name} is alive {}, so a disk was \
+                 copied",
+                known.place
+            );
+            warn!("{told}");
+            self.chronicle.tell_of(&name, "duplicate", told);
+            let message = refusal(&name, &known.hello, &known.place, hello);
+            return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
         }
+        // What was heard may be the last word of a start that is gone: it must show that it is there.
+        let fresh = self.mesh.look(peer, remote, PROOF_OF_LIFE).await;
+        if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
+            let told = format!(
+                "hung up on a host {} with the key of {name}: another {from} was started before it, so \
+                 a disk was copied",
+                known.place
+            );
+            warn!("{told}");
+            self.chronicle.tell_of(&name, "duplicate", told);
+            let message = refusal(&name, hello, &from, &known.hello);
+            self.mesh.close(peer, CloseCode::Refused, &message);
+            parted(&self.mesh, peer, known.start).await;
+        }
+        Ok(())
     }
-    None
-}
 
-/// Another start of the node than the one that speaks, where one is alive.
-async fn known(
-    membership: &Membership,
-    peer: NodeId,
-    hello: &Hello,
-    start: Start,
-    remote: SocketAddr,
-) -> Option<Known> {
-    let Some(status) = membership.mesh.peer(peer) else {
-        return elsewhere(membership, peer, hello, start, remote).await;
-    };
-    let known = status.hello.start().filter(|known| *known != start)?;
-    if !membership.mesh.answers(peer, PROOF_OF_LIFE).await {
-        info!(peer = membership.roster().name_of(&peer), "its agent started anew");
-        return None;
-    }
-    let hello = Hello::clone(&status.hello);
-    let place = place(membership, status.path);
-    Some(Known { hello, start: known, place, connected: true })
-}
-
-/// Looks for another start of a node that is not connected, where others say that it is alive.
-async fn elsewhere(
-    membership: &Membership,
-    peer: NodeId,
-    hello: &Hello,
-    start: Start,
-    remote: SocketAddr,
-) -> Option<Known> {
-    let standing = membership.liveness.standings().borrow().get(&peer).cloned()?;
-    if !matches!(standing.state, State::Alive | State::Suspect) {
-        return None;
-    }
-    let places = membership.roster().member(&peer)?.places();
-    let addresses = membership.mesh.found(&places);
-    // Its hello waits meanwhile.
-    let addresses = timeout(PROOF_OF_LIFE, addresses).await;
-    let addresses = addresses.unwrap_or_else(|_| membership.mesh.known(&places));
-    let own = membership.mesh.known(&hello.addresses);
-    let is_this_boot = standing.boot.is_none_or(|boot| boot == hello.boot);
-    let others = other_places(&addresses, is_this_boot, &own, remote);
-    let look =
-        |at: SocketAddr| async move { (at, membership.mesh.look(peer, at, PROOF_OF_LIFE).await) };
-    let others = others.into_iter().take(LOOKED_AT_MAX);
-    let mut looks: FuturesUnordered<_> = others.map(look).collect();
-    while let Some((at, found)) = looks.next().await {
-        let Some(hello) = found else { continue };
-        match hello.start() {
-            Some(other) if other != start => {
-                let place = place(membership, Path::Direct(at));
-                return Some(Known { hello, start: other, place, connected: false });
+    /// Where an agent is alive that has a member's key and is that member, as it stands in a sentence:
+    /// one that is connected, or that shows itself at the member's addresses.
+    pub(super) async fn lives(&self, peer: NodeId) -> Option<String> {
+        if let Some(status) = self.mesh.peer(peer)
+            && self.mesh.answers(peer, PROOF_OF_LIFE).await
+        {
+            return Some(self.place(status.path));
+        }
+        let places = self.members.roster().member(&peer)?.places();
+        let addresses = self.mesh.found(&places).await;
+        let look = |at| async move { (at, self.mesh.look(peer, at, PROOF_OF_LIFE).await) };
+        let mut looks: FuturesUnordered<_> =
+            addresses.into_iter().take(LOOKED_AT_MAX).map(look).collect();
+        while let Some((at, found)) = looks.next().await {
+            if found.is_some() {
+                return Some(self.place(Path::Direct(at)));
             }
-            // One host with several addresses.
-            _ => {}
+        }
+        None
+    }
+
+    /// Another start of the node than the one that speaks, where one is alive.
+    async fn known(
+        &self,
+        peer: NodeId,
+        hello: &Hello,
+        start: Start,
+        remote: SocketAddr,
+    ) -> Option<Known> {
+        let Some(status) = self.mesh.peer(peer) else {
+            return self.elsewhere(peer, hello, start, remote).await;
+        };
+        let known = status.hello.start().filter(|known| *known != start)?;
+        if !self.mesh.answers(peer, PROOF_OF_LIFE).await {
+            info!(peer = self.members.roster().name_of(&peer), "its agent started anew");
+            return None;
+        }
+        let hello = Hello::clone(&status.hello);
+        let place = self.place(status.path);
+        Some(Known { hello, start: known, place, connected: true })
+    }
+
+    /// Looks for another start of a node that is not connected, where others say that it is alive.
+    async fn elsewhere(
+        &self,
+        peer: NodeId,
+        hello: &Hello,
+        start: Start,
+        remote: SocketAddr,
+    ) -> Option<Known> {
+        let standing = self.members.standing(&peer)?;
+        if !matches!(standing.state, State::Alive | State::Suspect) {
+            return None;
+        }
+        let places = self.members.roster().member(&peer)?.places();
+        let addresses = self.mesh.found(&places);
+        // Its hello waits meanwhile.
+        let addresses = timeout(PROOF_OF_LIFE, addresses).await;
+        let addresses = addresses.unwrap_or_else(|_| self.mesh.known(&places));
+        let own = self.mesh.known(&hello.addresses);
+        let is_this_boot = standing.boot.is_none_or(|boot| boot == hello.boot);
+        let others = other_places(&addresses, is_this_boot, &own, remote);
+        let look =
+            |at: SocketAddr| async move { (at, self.mesh.look(peer, at, PROOF_OF_LIFE).await) };
+        let others = others.into_iter().take(LOOKED_AT_MAX);
+        let mut looks: FuturesUnordered<_> = others.map(look).collect();
+        while let Some((at, found)) = looks.next().await {
+            let Some(hello) = found else { continue };
+            match hello.start() {
+                Some(other) if other != start => {
+                    let place = self.place(Path::Direct(at));
+                    return Some(Known { hello, start: other, place, connected: false });
+                }
+                // One host with several addresses.
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Where a node is, as it stands in a sentence.
+    fn place(&self, path: Path) -> String {
+        match path {
+            Path::Direct(_) => format!("{path:#}"),
+            Path::Through(between) => {
+                format!("through {}", self.members.roster().name_of(&between))
+            }
         }
     }
-    None
 }
 
 /// The addresses at which another start of a node may be than the one that says this hello from
@@ -175,14 +194,6 @@ fn other_places(
     known.iter().copied().filter(|at| *at != remote && !is_its_own(at)).collect()
 }
 
-/// Where a node is, as it stands in a sentence.
-fn place(membership: &Membership, path: Path) -> String {
-    match path {
-        Path::Direct(_) => format!("{path:#}"),
-        Path::Through(between) => format!("through {}", membership.roster().name_of(&between)),
-    }
-}
-
 fn refusal(name: &str, first: &Hello, place: &str, later: &Hello) -> String {
     let machine = match (&first.machine, &later.machine) {
         (Some(first), Some(later)) if first == later => "on this very machine",
@@ -193,9 +204,9 @@ fn refusal(name: &str, first: &Hello, place: &str, later: &Hello) -> String {
 }
 
 /// Returns once the connection with this start is out of the way, or does not go.
-async fn parted(membership: &Membership, peer: NodeId, start: Start) {
+async fn parted(mesh: &Mesh, peer: NodeId, start: Start) {
     let gone = async {
-        while membership.mesh.peer(peer).is_some_and(|p| p.hello.start() == Some(start)) {
+        while mesh.peer(peer).is_some_and(|p| p.hello.start() == Some(start)) {
             tokio::time::sleep(PARTING_STEP).await;
         }
     };

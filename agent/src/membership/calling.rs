@@ -9,17 +9,17 @@
 //! by its vitals, and each of them asks once for itself.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::backoff::Backoff;
 use peerage_proto::id::NodeId;
 use peerage_proto::roster::{Roster, Standing};
-use peerage_proto::wire::RefusalCode;
 use tokio::time::{Instant, sleep};
 
-use super::Membership;
-use crate::mesh::DialError;
+use super::members::Members;
+use super::objections::{Objections, is_aside};
+use super::vitals::VitalsHandle;
+use crate::mesh::{DialError, Mesh};
 
 /// How often a node looks whether there is someone to call.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -68,60 +68,87 @@ impl Rounds {
     }
 }
 
-/// Calls those that were put out, where this node is the one to do it.
-pub(super) async fn call_those_put_out(this: Arc<Membership>) {
-    let mut rounds = Rounds::new(Instant::now());
-    // Those that know how they stand: they put themselves aside, or took another identity.
-    let mut settled: BTreeSet<NodeId> = BTreeSet::new();
-    loop {
-        sleep(LOOK_EVERY).await;
-        let wanted = wanted(&this, &settled);
-        for node in rounds.next(wanted, Instant::now()) {
-            // What it has against this node is noted on the way. Whoever takes the call is refused
-            // here, and hears why when it dials back.
-            match this.mesh.connect(node).await {
-                Err(DialError::WrongKey { is_self: false, .. }) => drop(settled.insert(node)),
-                Err(DialError::Refused(refusal)) if is_aside(refusal.code) => {
-                    settled.insert(node);
+/// How this node speaks to those that were put out.
+#[derive(Clone)]
+pub struct Calling {
+    members: Members,
+    objections: Objections,
+    vitals: VitalsHandle,
+    mesh: Mesh,
+}
+
+impl Calling {
+    /// The calls of this node; by the vitals of the others it hears whom they found.
+    pub(super) fn new(
+        members: Members,
+        objections: Objections,
+        vitals: VitalsHandle,
+        mesh: Mesh,
+    ) -> Self {
+        Self { members, objections, vitals, mesh }
+    }
+
+    /// Calls those that were put out, where this node is the one to do it.
+    pub(super) async fn call_those_put_out(self) {
+        let mut rounds = Rounds::new(Instant::now());
+        // Those that know how they stand: they put themselves aside, or took another identity.
+        let mut settled: BTreeSet<NodeId> = BTreeSet::new();
+        loop {
+            sleep(LOOK_EVERY).await;
+            let wanted = self.wanted(&settled);
+            for node in rounds.next(wanted, Instant::now()) {
+                // What it has against this node is noted on the way. Whoever takes the call is
+                // refused here, and hears why when it dials back.
+                match self.mesh.connect(node).await {
+                    Err(DialError::WrongKey { is_self: false, .. }) => drop(settled.insert(node)),
+                    Err(DialError::Refused(refusal)) if is_aside(refusal.code) => {
+                        settled.insert(node);
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }
-}
 
-/// Whether a node that refuses so gave way: it put itself aside, or is in another Data Center.
-pub(super) fn is_aside(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
-}
-
-/// Those that this node is to call: it is the one of its side that does, or another found them.
-fn wanted(this: &Membership, settled: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-    let roster = this.roster();
-    let removed = roster.all().filter(|member| matches!(member.standing, Standing::Removed(_)));
-    let mut open: BTreeSet<_> = removed.map(|member| member.id).collect();
-    open.retain(|node| !settled.contains(node) && !this.objections.is_known(node));
-    if open.is_empty() {
-        return open;
+    /// Calls back a node that was put out, and calls as if it were a member: if it put out this one
+    /// in turn, this one does not know that by the refusal of its call. One of a side does that.
+    pub(crate) fn call_back(&self, peer: NodeId) {
+        if !self.objections.is_known(&peer) && self.is_mine(&self.members.roster(), peer) {
+            // What it answers is noted on the way. After a failure it rests like any other.
+            self.mesh.seek(peer);
+        }
     }
-    let vitals = this.vitals.all().borrow().clone();
-    let told = vitals.iter().filter(|(node, _)| roster.is_current(node));
-    let found: BTreeSet<_> = told.flat_map(|(_, vital)| vital.vitals.objectors.clone()).collect();
-    open.retain(|node| found.contains(node) || is_called_by(&roster, this, *node));
-    open
-}
 
-/// Whether this is the node of its side that calls one that was put out.
-pub(super) fn is_called_by(roster: &Roster, this: &Membership, node: NodeId) -> bool {
-    let Some(Standing::Removed(ending)) = roster.member(&node).map(|member| &member.standing)
-    else {
-        return false;
-    };
-    if ending.by == this.me {
-        return true;
+    /// Those that this node is to call: it is the one of its side that does, or another found them.
+    fn wanted(&self, settled: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let roster = self.members.roster();
+        let removed = roster.all().filter(|member| matches!(member.standing, Standing::Removed(_)));
+        let mut open: BTreeSet<_> = removed.map(|member| member.id).collect();
+        open.retain(|node| !settled.contains(node) && !self.objections.is_known(node));
+        if open.is_empty() {
+            return open;
+        }
+        let vitals = self.vitals.all().borrow().clone();
+        let told = vitals.iter().filter(|(node, _)| roster.is_current(node));
+        let found: BTreeSet<_> =
+            told.flat_map(|(_, vital)| vital.vitals.objectors.clone()).collect();
+        open.retain(|node| found.contains(node) || self.is_mine(&roster, *node));
+        open
     }
-    let alive = this.alive();
-    !alive.contains(&ending.by) && alive.iter().all(|other| this.me < *other)
+
+    /// Whether this is the node of its side that calls one that was put out.
+    fn is_mine(&self, roster: &Roster, node: NodeId) -> bool {
+        let Some(Standing::Removed(ending)) = roster.member(&node).map(|member| &member.standing)
+        else {
+            return false;
+        };
+        let me = self.members.me;
+        if ending.by == me {
+            return true;
+        }
+        let alive = self.members.alive();
+        !alive.contains(&ending.by) && alive.iter().all(|other| me < *other)
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,13 @@ use rand::seq::IndexedRandom;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Lent, Membership};
-use crate::mesh::Message;
+use super::inbound::Lent;
+use super::members::Members;
+use super::sessions::Sessions;
+use super::tasks::Tasks;
+use super::vitals::VitalsHandle;
+use crate::mesh::{Mesh, Message};
+use crate::replica::ReplicaHandle;
 
 /// How many sessions this node runs at once because of what it compared.
 const SESSIONS_BEGUN_MAX: usize = 4;
@@ -37,12 +42,12 @@ const DIFFERING_MAX: usize = 16;
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Tells the others of this node's digest and name.
-pub(super) async fn tell_vitals(this: Arc<Membership>) {
-    let (mut progress, mut views) = (this.replica.progress(), this.replica.views());
+pub(super) async fn tell_vitals(me: NodeId, replica: ReplicaHandle, vitals: VitalsHandle) {
+    let (mut progress, mut views) = (replica.progress(), replica.views());
     loop {
         let digest = HEXLOWER.decode(progress.borrow_and_update().digest.as_bytes()).ok();
-        let name = views.borrow_and_update().roster.name_of(&this.me);
-        this.vitals.tell(|own| {
+        let name = views.borrow_and_update().roster.name_of(&me);
+        vitals.tell(|own| {
             own.digest = digest;
             own.name = Some(name);
         });
@@ -65,7 +70,13 @@ struct Difference {
 
 /// Tells one other after the other what this node holds, and runs a session with those who say that
 /// they hold something else.
-pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) {
+pub(super) async fn compare_digests(
+    from: Lent<Message>,
+    members: Members,
+    sessions: Sessions,
+    mesh: Mesh,
+    tasks: Tasks,
+) {
     let mut from = from.lock().await;
     let room = Arc::new(Semaphore::new(SESSIONS_BEGUN_MAX));
     let mut differing: BTreeMap<NodeId, Difference> = BTreeMap::new();
@@ -75,8 +86,8 @@ pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) 
         tokio::select! {
             message = from.recv() => {
                 let Some(Message { from: peer, bytes: theirs }) = message else { return };
-                let ours = this.digest();
-                if this.agrees(peer, &theirs).await {
+                let ours = sessions.digest();
+                if sessions.agrees(peer, &theirs).await {
                     agreed = Instant::now();
                     differing.remove(&peer);
                 } else if differing.len() < DIFFERING_MAX {
@@ -86,13 +97,13 @@ pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) 
             }
             () = tokio::time::sleep_until(tell_at) => {
                 tell_at = Instant::now() + drawn(COMPARE_EVERY);
-                let alive: Vec<NodeId> = this.alive().into_iter().collect();
+                let alive: Vec<NodeId> = members.alive().into_iter().collect();
                 if let Some(peer) = alive.choose(&mut rand::rng()) {
-                    this.mesh.send_message(*peer, StreamKind::Digest, this.digest().into());
+                    mesh.send_message(*peer, StreamKind::Digest, sessions.digest().into());
                 }
             }
             () = tokio::time::sleep_until(due.unwrap_or(tell_at)), if due.is_some() => {
-                let ours = this.digest();
+                let ours = sessions.digest();
                 let is_due = |difference: &Difference| difference.due <= Instant::now();
                 let due = differing.iter().filter(|(_, difference)| is_due(difference));
                 let due: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
@@ -105,9 +116,9 @@ pub(super) async fn compare_digests(this: Arc<Membership>, from: Lent<Message>) 
                     }
                     // A peer that hangs holds one place, and not the sessions with the others.
                     if let Ok(place) = room.clone().try_acquire_owned() {
-                        let membership = this.clone();
-                        this.spawn(async move {
-                            let _ = membership.synchronise(peer).await;
+                        let sessions = sessions.clone();
+                        tasks.spawn(async move {
+                            let _ = sessions.synchronise(peer).await;
                             drop(place);
                         });
                     }

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use peerage_proto::id::NodeId;
 use peerage_proto::wire::CloseCode;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tracing::{debug, warn};
 
-use super::Membership;
-use crate::membership::liveness::Heard;
-use crate::membership::vitals::Received;
+use super::liveness::Heard;
+use super::members::Members;
+use super::sessions::Sessions;
+use super::tasks::Tasks;
+use super::vitals::Received;
+use crate::admission::{Pending, answer};
 use crate::mesh::{Datagram, Frame, Mesh, Message, Session};
-use crate::replica::WriteFailure;
-use crate::replica::sync::{Outbox, SyncError, take_push};
+use crate::replica::sync::SyncError;
+use crate::replica::{ReplicaHandle, WriteFailure};
 
 /// How many pushed frames are verified and merged at once.
 const PUSHES_AT_ONCE: usize = 32;
@@ -43,15 +44,6 @@ pub struct Inbound {
     pub clocks: Lent<Session>,
 }
 
-/// The mesh as the outbox of pushes.
-pub struct MeshOutbox(pub Mesh);
-
-impl Outbox for MeshOutbox {
-    fn enqueue(&self, peer: NodeId, frame: Bytes) {
-        self.0.push(peer, frame);
-    }
-}
-
 pub(super) async fn carry_datagrams(from: Lent<Datagram>, to: mpsc::Sender<Heard>) {
     let mut from = from.lock().await;
     while let Some(Datagram { from, bytes }) = from.recv().await {
@@ -67,20 +59,24 @@ pub(super) async fn carry_messages(from: Lent<Message>, to: mpsc::Sender<Receive
     }
 }
 
-pub(super) async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
+pub(super) async fn take_frames(
+    frames: Lent<Frame>,
+    members: Members,
+    sessions: Sessions,
+    mesh: Mesh,
+    tasks: Tasks,
+) {
     let mut frames = frames.lock().await;
     let room = Arc::new(Semaphore::new(PUSHES_AT_ONCE));
     while let Some(Frame { from, bytes }) = frames.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        let membership = this.clone();
-        if !membership.roster().is_current(&from) {
+        if !members.roster().is_current(&from) {
             // Put out just now: its connection is about to be closed.
             continue;
         }
-        this.spawn(async move {
-            let outbox = MeshOutbox(membership.mesh.clone());
-            let Membership { replica, receipts, mesh, .. } = &*membership;
-            match take_push(membership.me, from, &bytes, replica, receipts, &outbox).await {
+        let (sessions, mesh) = (sessions.clone(), mesh.clone());
+        tasks.spawn(async move {
+            match sessions.take_push(from, &bytes).await {
                 Ok(()) => {}
                 Err(SyncError::Own(WriteFailure::Stopping)) => {
                     debug!(peer = %from.short(), "a push came as this node stops");
@@ -97,18 +93,23 @@ pub(super) async fn take_frames(this: Arc<Membership>, frames: Lent<Frame>) {
     }
 }
 
-pub(super) async fn serve_sessions(this: Arc<Membership>, sessions: Lent<Session>) {
-    let mut sessions = sessions.lock().await;
+pub(super) async fn serve_sessions(
+    asked: Lent<Session>,
+    replica: ReplicaHandle,
+    sessions: Sessions,
+    tasks: Tasks,
+) {
+    let mut asked = asked.lock().await;
     let room = Arc::new(Semaphore::new(SESSIONS_SERVED_MAX));
-    while let Some(Session { from, send, recv }) = sessions.recv().await {
+    while let Some(Session { from, send, recv }) = asked.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        if this.replica.is_closed() {
+        if replica.is_closed() {
             // It may be gone in a moment, and whoever asks may count on what it holds.
             continue;
         }
-        let membership = this.clone();
-        this.spawn(async move {
-            if let Err(error) = membership.run_session(from, send, recv).await {
+        let sessions = sessions.clone();
+        tasks.spawn(async move {
+            if let Err(error) = sessions.run(from, send, recv).await {
                 debug!(peer = %from.short(), %error, "a session ended early");
             }
             drop(place);
@@ -116,16 +117,17 @@ pub(super) async fn serve_sessions(this: Arc<Membership>, sessions: Lent<Session
     }
 }
 
-pub(super) async fn answer_questions(this: Arc<Membership>, questions: Lent<Session>) {
+pub(super) async fn answer_questions(
+    questions: Lent<Session>,
+    members: Members,
+    pending: Arc<Pending>,
+    tasks: Tasks,
+) {
     let mut questions = questions.lock().await;
     while let Some(Session { from, mut send, mut recv }) = questions.recv().await {
-        let membership = this.clone();
-        this.spawn(async move {
-            let roster = membership.roster();
-            let pending = &membership.pending;
-            if let Err(error) =
-                crate::admission::answer(&roster, pending, &mut send, &mut recv).await
-            {
+        let (roster, pending) = (members.roster(), pending.clone());
+        tasks.spawn(async move {
+            if let Err(error) = answer(&roster, &pending, &mut send, &mut recv).await {
                 debug!(peer = %from.short(), %error, "a question was not answered");
             }
         });

@@ -1,13 +1,14 @@
 //! The states of a member that need a person, as far as they follow from what is known of the
 //! members; and what the others hear of all that stand here.
 
-use std::sync::Arc;
-
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{self, Roster};
 
-use super::Membership;
-use crate::membership::vitals::circle::CIRCLE_MAX;
+use super::members::Members;
+use super::vitals::VitalsHandle;
+use super::vitals::circle::CIRCLE_MAX;
+use crate::notices::Notices;
+use crate::replica::ReplicaHandle;
 
 /// What to do where the settings are short of room.
 const MAKE_ROOM: &str = "take away what is not needed: `peerage settings unset PATH`; `peerage \
@@ -26,22 +27,22 @@ pub(super) const OF_A_MEMBER: [NoticeKind; 8] = [
 ];
 
 /// Finds such states as the members change, and tells the others of all that stand.
-pub(super) async fn follow_notices(this: Arc<Membership>) {
-    let mut views = this.replica.views();
-    let mut circles = this.vitals.circle_changes();
-    let mut board = this.notices.board();
+pub(super) async fn follow_notices(members: Members, vitals: VitalsHandle, notices: Notices) {
+    let mut views = members.views();
+    let mut circles = vitals.circle_changes();
+    let mut board = notices.board();
     loop {
         let roster = views.borrow_and_update().roster.clone();
         let circle = *circles.borrow_and_update();
-        let me = roster.member(&this.me);
+        let me = roster.member(&members.me);
         let clash = me.and_then(|me| name_clash(me, &roster));
-        this.notices.set(NoticeKind::Name, clash.map(|clash| State::new(clash.0, clash.1)));
+        notices.set(NoticeKind::Name, clash.map(|clash| State::new(clash.0, clash.1)));
         let held_back = me.and_then(|me| held_back(me, &roster));
-        this.notices.set(NoticeKind::Invitation, held_back);
-        let others = roster.others(this.me).count();
-        this.notices.set(NoticeKind::Vitals, incomplete_vitals(others, circle));
+        notices.set(NoticeKind::Invitation, held_back);
+        let others = roster.others(members.me).count();
+        notices.set(NoticeKind::Vitals, incomplete_vitals(others, circle));
         let told = board.borrow_and_update().told();
-        this.vitals.tell(|own| own.notices = told);
+        vitals.tell(|own| own.notices = told);
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             changed = circles.changed() => if changed.is_err() { return },
@@ -51,13 +52,13 @@ pub(super) async fn follow_notices(this: Arc<Membership>) {
 }
 
 /// Says whether the settings are short of room, as they change.
-pub(super) async fn follow_room(this: Arc<Membership>) {
-    let mut progress = this.replica.progress();
+pub(super) async fn follow_room(replica: ReplicaHandle, notices: Notices) {
+    let mut progress = replica.progress();
     let mut stands = false;
     loop {
         let shortage = progress.borrow_and_update().room.shortage(stands);
         stands = shortage.is_some();
-        this.notices.set(NoticeKind::Store, shortage.map(|message| State::new(message, MAKE_ROOM)));
+        notices.set(NoticeKind::Store, shortage.map(|message| State::new(message, MAKE_ROOM)));
         if progress.changed().await.is_err() {
             return;
         }

@@ -10,7 +10,8 @@ use peerage_proto::allowance::{Allowance, Bucket};
 use peerage_proto::liveness::can_wait;
 use tokio::time::Instant;
 
-use super::following::CONNECT_ALL_MAX;
+/// Up to how many members this node connects with all of them at once, rather than when needed.
+pub(super) const CONNECT_ALL_MAX: usize = 64;
 
 /// How many connections news may open.
 const OPENINGS: Allowance = Allowance { per_second: 4.0, burst: 12.0 };

@@ -1,12 +1,11 @@
 //! Members that are reached, and to which nothing large gets through: what is said of them.
 
-use std::sync::Arc;
-
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::time::HowLong;
 
-use super::Membership;
-use crate::mesh::{PeerStatus, narrowness};
+use super::members::Members;
+use crate::mesh::{Mesh, PeerStatus, narrowness};
+use crate::notices::Notices;
 
 /// What to do about it.
 const SEE_TO_IT: &str = "see to the MTU of the way there: packets of 1,228 bytes must pass (IPv6: \
@@ -29,10 +28,9 @@ fn of_width(peer: &PeerStatus) -> String {
 }
 
 /// Says to which members nothing large gets through, as that may have changed.
-pub(super) fn review(this: &Arc<Membership>) {
-    let roster = this.roster();
-    let mut stalled: Vec<String> = this
-        .mesh
+pub(super) fn review(members: &Members, mesh: &Mesh, notices: &Notices) {
+    let roster = members.roster();
+    let mut stalled: Vec<String> = mesh
         .peers()
         .iter()
         .filter(|peer| peer.stalled.is_some() && roster.is_current(&peer.peer))
@@ -47,5 +45,5 @@ pub(super) fn review(this: &Arc<Membership>) {
         );
         State::new(message, SEE_TO_IT)
     });
-    this.notices.set(NoticeKind::Bulk, state);
+    notices.set(NoticeKind::Bulk, state);
 }

@@ -6,7 +6,6 @@
 //! peers are asked at once: what was refused goes on within a round trip of its being put right.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
@@ -21,9 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, info};
 
+use super::inbound::Lent;
+use super::tasks::Tasks;
+use super::vitals::VitalsHandle;
 use crate::host::clock::Clock;
-use crate::membership::{Lent, Membership};
 use crate::mesh::{self, Mesh, PeerStatus, Session, read_frame, write_answer};
+use crate::notices::Notices;
+use crate::replica::ReplicaHandle;
 
 /// How often a few peers are asked for their clock.
 const ASK_EVERY: Duration = Duration::from_secs(60);
@@ -86,40 +89,65 @@ struct Measurements {
     is_round: bool,
 }
 
+/// Who hears how this node's clock stands: those who watch it, the other members by the vitals, the
+/// replica, which writes by no clock that is far off, and the operator.
+pub(super) struct Listeners {
+    pub(super) standing: watch::Sender<ClockStanding>,
+    pub(super) vitals: VitalsHandle,
+    pub(super) replica: ReplicaHandle,
+    pub(super) notices: Notices,
+}
+
+impl Listeners {
+    /// Tells them all how the clock stands now.
+    fn tell(&self, now: ClockStanding) {
+        self.standing.send_replace(now);
+        self.vitals.tell(|own| {
+            own.clock_ahead_ms = now.estimate.map(|estimate| estimate.ahead_ms);
+        });
+        self.replica.refuse_writes(now.refused());
+        let state = now.warning().map(|warning| State::new(warning, CLOCK_HINT));
+        let is_refusing = u8::from(now.level == Level::Refusing);
+        self.notices.set(NoticeKind::Clock, state.map(|state| state.grade(is_refusing)));
+    }
+}
+
 /// The task, with all it needs.
-pub struct Timekeeper {
-    membership: Arc<Membership>,
+pub(super) struct Timekeeper {
+    mesh: Mesh,
     members: watch::Receiver<BTreeSet<NodeId>>,
     clock: Clock,
     skew: Skew,
     era: u64,
-    standing: watch::Sender<ClockStanding>,
+    listeners: Listeners,
+    tasks: Tasks,
     measured: mpsc::Sender<Measurements>,
     measurements: mpsc::Receiver<Measurements>,
 }
 
 impl Timekeeper {
-    /// A timekeeper that tells by `standing` how this node's clock stands.
-    pub fn new(
-        membership: Arc<Membership>,
+    /// A timekeeper that compares `clock` with those of the other `members`.
+    pub(super) fn new(
+        mesh: Mesh,
         members: watch::Receiver<BTreeSet<NodeId>>,
         clock: Clock,
-        standing: watch::Sender<ClockStanding>,
+        listeners: Listeners,
+        tasks: Tasks,
     ) -> Self {
         let (measured, measurements) = mpsc::channel(MEASUREMENTS_MAX);
         let (skew, era) = (Skew::default(), 0);
-        Self { membership, members, clock, skew, era, standing, measured, measurements }
+        Self { mesh, members, clock, skew, era, listeners, tasks, measured, measurements }
     }
 
     /// Keeps time, and answers those who ask for it, until the membership ends.
-    pub async fn run(mut self, questions: Lent<Session>) {
+    pub(super) async fn run(mut self, questions: Lent<Session>) {
         let mut questions = questions.lock().await;
-        let mut events = self.membership.mesh.events();
+        let mut events = self.mesh.events();
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut offset_ms = offset_ms(self.clock.now());
         let mut ask_at = Instant::now() + ASK_EVERY;
-        for status in self.membership.mesh.peers() {
+        for status in self.mesh.peers() {
             self.learn(&status);
         }
         loop {
@@ -134,7 +162,7 @@ impl Timekeeper {
                 }
                 event = events.recv() => match event {
                     Ok(mesh::Event::Connected { peer, .. }) => {
-                        let status = self.membership.mesh.peer(peer);
+                        let status = self.mesh.peer(peer);
                         status.iter().for_each(|status| self.learn(status));
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -157,7 +185,7 @@ impl Timekeeper {
                     }
                     if was_set || Instant::now() >= ask_at {
                         ask_at = Instant::now() + ASK_EVERY.mul_f64(rand::rng().random_range(0.8..1.2));
-                        let peers = self.membership.mesh.peers();
+                        let peers = self.mesh.peers();
                         let asked = peers.sample(&mut rand::rng(), ASKED_MAX);
                         self.ask(asked.map(|status| status.peer).collect());
                     }
@@ -184,28 +212,20 @@ impl Timekeeper {
     /// Tells what follows from the measurements, where that has changed.
     fn judge(&mut self) {
         let level = self.skew.judge(&self.members.borrow(), self.clock.now().mono);
-        let before = *self.standing.borrow();
+        let before = *self.listeners.standing.borrow();
         // While nothing is known anew, the figure that led to the level stands.
         let stale = before.estimate.filter(|_| level != Level::Good);
         let now = ClockStanding { estimate: self.skew.estimate().or(stale), level };
-        if now == before {
-            return;
+        if now != before {
+            self.listeners.tell(now);
         }
-        self.standing.send_replace(now);
-        self.membership.vitals.tell(|own| {
-            own.clock_ahead_ms = now.estimate.map(|estimate| estimate.ahead_ms);
-        });
-        self.membership.replica.refuse_writes(now.refused());
-        let state = now.warning().map(|warning| State::new(warning, CLOCK_HINT));
-        let is_refusing = u8::from(level == Level::Refusing);
-        self.membership.notices.set(NoticeKind::Clock, state.map(|state| state.grade(is_refusing)));
     }
 
     /// Asks these for their clocks, each once.
     fn ask(&self, asked: Vec<NodeId>) {
-        let (mesh, clock) = (self.membership.mesh.clone(), self.clock);
+        let (mesh, clock) = (self.mesh.clone(), self.clock);
         let (measured, era) = (self.measured.clone(), self.era);
-        self.membership.spawn(async move {
+        self.tasks.spawn(async move {
             let asking = asked.into_iter().map(|peer| {
                 let mesh = mesh.clone();
                 async move { Some((peer, look_at(&mesh, peer, clock).await?)) }
@@ -220,9 +240,9 @@ impl Timekeeper {
     /// Answers who asks for this node's clock, and measures theirs by the way.
     fn answer(&self, question: Session) {
         let Session { from, mut send, mut recv } = question;
-        let way = self.membership.mesh.peer(from).map_or(Duration::ZERO, |peer| peer.rtt / 2);
+        let way = self.mesh.peer(from).map_or(Duration::ZERO, |peer| peer.rtt / 2);
         let (clock, measured, era) = (self.clock, self.measured.clone(), self.era);
-        self.membership.spawn(async move {
+        self.tasks.spawn(async move {
             let kind = StreamKind::Clock;
             let exchange = async {
                 let question = read_frame(&mut recv, kind.frame_bytes_max()).await?;

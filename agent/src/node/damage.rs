@@ -18,9 +18,10 @@ use peerage_proto::roster::{NodeName, Roster, datacenter_path, member_path};
 use peerage_proto::time::Now;
 use serde_json::json;
 
+use super::disk::{META_DATACENTER, META_NOTICE, META_PAST, META_TWIN};
 use super::mending::{META_BOOT, META_PORT, mend};
+use super::notice::{LEFT_HINT, Notice, TWIN_HINT};
 use super::renewal::reset_stopped;
-use super::{LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Notice, TWIN_HINT};
 use crate::admission::past::Past;
 use crate::host::links::META_LINKS;
 use crate::store::suite::{Placed, records};

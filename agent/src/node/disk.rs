@@ -1,4 +1,4 @@
-//! The store as the disk of one Data Center's replica.
+//! What the node keeps in its store: what is its own, under names, and the replica of one Data Center.
 
 use std::sync::Arc;
 
@@ -11,6 +11,12 @@ use super::Node;
 use crate::host::clock::Clock;
 use crate::replica::Disk;
 use crate::store::{Image, Store, StoreError, Write};
+
+/// Under which names the store keeps what is this node's own.
+pub(super) const META_DATACENTER: &str = "datacenter";
+pub(super) const META_NOTICE: &str = "notice";
+pub(super) const META_TWIN: &str = "twin";
+pub(super) const META_PAST: &str = "past";
 
 /// The store as the disk of one replica.
 #[derive(Clone)]
@@ -35,6 +41,16 @@ impl Disk for StoreDisk {
 }
 
 impl Node {
+    pub(super) fn disk(&self, datacenter: DataCenterId) -> StoreDisk {
+        StoreDisk {
+            store: self.parts.store.clone(),
+            datacenter,
+            key: self.parts.key.clone(),
+            limits: self.limits.clone(),
+            clock: self.parts.clock,
+        }
+    }
+
     /// What the journal takes on disk.
     pub fn journal_bytes(&self) -> u64 {
         self.parts.store.size_bytes()

@@ -2,7 +2,6 @@
 //! told, and what the node had put aside.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,9 +14,11 @@ use peerage_proto::wire::CloseCode;
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, timeout};
 
-use super::{LEFT_HINT, Node, NodeError, Notice};
+use super::notice::LEFT_HINT;
+use super::{Node, NodeError, Notice};
 use crate::host::clock::rfc3339;
-use crate::membership::Membership;
+use crate::membership::{Members, Sessions};
+use crate::replica::ReplicaHandle;
 
 /// How long a node that leaves waits for those alive to confirm that they heard.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,10 +61,13 @@ impl Node {
         let _closed = membership.replica.close();
         // What was decided before is on disk once this returns, and so is part of what is confirmed.
         membership.replica.read(|_| ()).await?;
-        if !force && let Some(loss) = loss(&membership).await? {
+        if !force
+            && let Some(loss) =
+                loss(&membership.members, &membership.sessions, &membership.replica).await?
+        {
             return Err(NodeError::Loss(loss));
         }
-        let (me, roster, alive) = (self.id(), membership.roster(), membership.alive());
+        let (me, roster, alive) = (self.id(), membership.roster(), membership.members.alive());
         let who = actor.who.clone();
         let edit = Roster::leaving(me, &who, self.now().wall_ms);
         let replica = &membership.replica;
@@ -76,7 +80,13 @@ impl Node {
             None => Default::default(),
         };
         let datacenter = &roster.datacenter_name;
-        let past = self.past_of(&membership, format!("left {datacenter}: {who}")).await;
+        let past = self
+            .past_of(
+                &membership.replica,
+                membership.datacenter,
+                format!("left {datacenter}: {who}"),
+            )
+            .await;
         membership.stop(true).await;
         self.parts.mesh.disconnect_all(CloseCode::Leaving, "the node leaves the Data Center");
         let is_heard = !told.is_empty() || roster.others(me).next().is_none();
@@ -112,16 +122,20 @@ impl Node {
 /// it has come to its end: the two have given each other what was missing, and have it on disk. One
 /// that is itself about to leave runs no session then, so two that leave at once do not count on
 /// each other.
-async fn loss(membership: &Arc<Membership>) -> Result<Option<Loss>, NodeError> {
-    let mut reached: Vec<NodeId> = membership.reached().into_iter().collect();
+async fn loss(
+    members: &Members,
+    sessions: &Sessions,
+    replica: &ReplicaHandle,
+) -> Result<Option<Loss>, NodeError> {
+    let mut reached: Vec<NodeId> = members.reached().into_iter().collect();
     reached.shuffle(&mut rand::rng());
     let confirmed = {
-        let asked = stream::iter(reached.clone()).map(|member| membership.synchronise(member));
+        let asked = stream::iter(reached.clone()).map(|member| sessions.synchronise(member));
         let confirmed = asked.buffer_unordered(ASKED_AT_ONCE).any(|held| async move { held });
         timeout(CONFIRMED_WITHIN, confirmed).await.unwrap_or(false)
     };
-    let seen = membership.seen_elsewhere();
-    let loss = membership.replica.read(move |r| Loss::of(r, &reached, confirmed, &seen)).await;
+    let seen = sessions.seen_elsewhere();
+    let loss = replica.read(move |r| Loss::of(r, &reached, confirmed, &seen)).await;
     Ok(loss?)
 }
 

@@ -11,6 +11,7 @@ use peerage_proto::admission::invitation::{JoinInformation, Seed};
 use peerage_proto::id::NodeId;
 use tracing::info;
 
+use super::entering::already_member;
 use super::{Node, NodeError};
 use crate::mesh::DialError;
 
@@ -56,7 +57,7 @@ impl Node {
         let information = JoinInformation::parse(token)?;
         let terms = information.invitation.terms();
         if terms.datacenter != membership.datacenter {
-            return Err(self.already_member(&membership));
+            return Err(already_member(&membership.roster(), membership.datacenter));
         }
         let me = self.id();
         let meeting = |seed: &Seed| {
@@ -75,7 +76,7 @@ impl Node {
                 Ok(()) => {
                     info!(peer = name(), "met by Join Information");
                     // It tells where all the others are, as far as it has heard.
-                    let _ = membership.synchronise(node).await;
+                    let _ = membership.sessions.synchronise(node).await;
                     met.push(node);
                 }
                 Err(error) => {

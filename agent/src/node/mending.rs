@@ -15,9 +15,8 @@ use peerage_proto::roster::{NodeName, Roster, Standing, datacenter_path, ending_
 use peerage_proto::time::Now;
 use tracing::warn;
 
-use super::{
-    LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Notice, REMOVED_HINT, TWIN_HINT,
-};
+use super::disk::{META_DATACENTER, META_NOTICE, META_PAST, META_TWIN};
+use super::notice::{LEFT_HINT, Notice, REMOVED_HINT, TWIN_HINT};
 use crate::admission::past::Past;
 use crate::host::links::META_LINKS;
 use crate::store::{About, Home, Image, StoreError, Trace, Write};

@@ -16,9 +16,9 @@ use peerage_proto::id::NodeId;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{
-    LEFT_HINT, META_DATACENTER, META_NOTICE, META_PAST, META_TWIN, Node, NodeError, Notice,
-};
+use super::disk::{META_DATACENTER, META_NOTICE, META_PAST, META_TWIN};
+use super::notice::LEFT_HINT;
+use super::{Node, NodeError, Notice};
 use crate::host::clock::{Clock, rfc3339};
 use crate::store::{Folder, Home, NewKey, SetAside, StoreError, Write};
 

@@ -238,7 +238,8 @@ impl World<'_> {
     /// meanwhile.
     pub(super) fn help_the_contested(&mut self) {
         for host in self.members() {
-            let contested = self.membership(host).map(|m| m.contested()).unwrap_or_default();
+            let contested =
+                self.membership(host).map(|m| m.objections.standing()).unwrap_or_default();
             let said = contested.iter().find(|said| said.message.contains("is void"));
             let busy = self.pending.values().any(|p| p.host == host);
             let Some(said) = said.filter(|_| !busy) else { continue };

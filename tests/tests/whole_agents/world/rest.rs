@@ -107,7 +107,7 @@ impl World<'_> {
             if membership.replica.progress().borrow().digest != digest {
                 return Some(format!("h{host} holds something else than h{}", members[0]));
             }
-            let standings = membership.liveness.standings().borrow().clone();
+            let standings = membership.members.standings();
             for other in 0..self.hosts.len() {
                 let id = self.hosts[other].id();
                 if other == host || !roster.is_current(&id) {
