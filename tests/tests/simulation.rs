@@ -93,6 +93,7 @@ fn every_flaw_of_a_shell_is_caught_by_the_promise_that_it_breaks() {
     let caught = [
         (Flaw::SpeaksBeforeCommit, vec![Promise::CommitBeforeSpeech]),
         (Flaw::AcknowledgesBeforeCommit, vec![Promise::AcknowledgedMeansKept]),
+        (Flaw::ShowsBeforeCommit, vec![Promise::CommitBeforeSpeech]),
         (Flaw::DiskLies, vec![Promise::AcknowledgedMeansKept, Promise::CommitBeforeSpeech]),
         (Flaw::ReusesIncarnation, vec![Promise::OneNumberOneChange]),
         // What is lost then may be a setting, or a removal.

@@ -1,17 +1,14 @@
-//! The task that owns the replica: what is asked of it is decided in memory, committed in groups,
-//! and only then acknowledged, sent and told.
+//! The task that owns the replica: it hands what is asked to the [`Desk`], which decides, and carries
+//! out what the desk answers: commits first, and only then publishes, pushes, acknowledges and tells.
 //!
-//! While one commit runs, the next group gathers; so one fsync serves all that waited for it. The
-//! task waits for the disk and for nothing else: what it sends goes into queues that never block.
+//! The task waits for the disk and for nothing else: what it sends goes into queues that never block.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_proto::replica::{
-    Actor, Commit, Dot, Field, Outputs, Path, Replica, SignedChange, StoreOp, WriteError,
-};
+use peerage_proto::replica::desk::{Accepted, Desk, GROUP_MAX, Next, Speech};
+use peerage_proto::replica::{Actor, Commit, Replica, SignedChange, WriteError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
@@ -26,9 +23,6 @@ use super::views::Views;
 
 /// How many requests wait for the replica before those who ask are held up.
 const REQUESTS_MAX: usize = 1024;
-
-/// How many requests one group commit takes in.
-const GROUP_MAX: usize = 512;
 
 /// What keeps the replica's commits.
 pub trait Disk: Send + Sync + 'static {
@@ -49,33 +43,9 @@ pub trait Outlet: Send + 'static {
     fn tell(&mut self, changes: &[SignedChange]);
 }
 
-/// What was decided and waits for its commit.
-#[derive(Default)]
-struct Group {
-    outputs: Outputs,
-    /// The changes to be pushed for which receipts are wanted.
-    asked: BTreeSet<Dot>,
-    /// Whether a write of this node is in it, which no read may show before it is on disk.
-    writes: bool,
-    replies: Vec<Deferred>,
-}
-
-impl Group {
-    fn is_empty(&self) -> bool {
-        let Outputs { commit, send, notify, .. } = &self.outputs;
-        self.replies.is_empty() && commit.is_empty() && send.is_empty() && notify.is_empty()
-    }
-
-    /// Answers what was seen once that is on disk, if it is not: while a write of this node is being
-    /// committed (`writing`), or is to be.
-    fn answer(&mut self, reply: Deferred, writing: bool) {
-        if writing || self.writes { self.replies.push(reply) } else { reply(&Ok(())) }
-    }
-}
-
 /// The task's state.
 pub struct ReplicaTask<D, O> {
-    replica: Replica,
+    desk: Desk<Deferred>,
     disk: Arc<D>,
     outlet: O,
     receipts: Arc<Receipts>,
@@ -106,7 +76,8 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             refusing: watch::Sender::new(None),
             closed: watch::Sender::new(false),
         };
-        let task = Self { replica, disk, outlet, receipts, clock, requests, views, progress };
+        let desk = Desk::new(replica);
+        let task = Self { desk, disk, outlet, receipts, clock, requests, views, progress };
         (task, handle)
     }
 
@@ -116,75 +87,63 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
     /// When the disk fails and cannot even be read again.
     pub async fn run(mut self) -> Result<(), Arc<str>> {
         let mut gathered = Vec::with_capacity(GROUP_MAX);
-        let mut next = Group::default();
-        while self.gather(&mut gathered, &mut next).await {
-            while !next.is_empty() {
-                self.tell_overdue(&mut next);
-                let group = std::mem::take(&mut next);
-                let (writes, commit) = (group.writes, group.outputs.commit.clone());
-                let outcome = self.commit(&commit, writes, &mut gathered, &mut next).await;
-                let failed = outcome.is_err();
-                self.finish(group, &outcome);
-                if failed {
-                    // What gathered meanwhile was decided upon what is now gone.
-                    let lost = std::mem::take(&mut next);
-                    lost.replies.into_iter().for_each(|reply| reply(&outcome));
-                    self.reload().await?;
-                }
+        while self.gather(&mut gathered).await {
+            while let Some(next) = self.next() {
+                let speech = match next {
+                    Next::Speak(speech) => speech,
+                    Next::Commit(commit) => match self.commit(&commit, &mut gathered).await {
+                        Ok(()) => self.desk.committed(),
+                        Err(cause) => {
+                            self.fail(cause).await?;
+                            continue;
+                        }
+                    },
+                };
+                self.speak(speech);
             }
         }
         Ok(())
     }
 
     /// Waits for requests and decides on them. `false` when nobody is left to ask.
-    async fn gather(&mut self, gathered: &mut Vec<Request>, next: &mut Group) -> bool {
-        let overdue = self.replica.overdue_at();
+    async fn gather(&mut self, gathered: &mut Vec<Request>) -> bool {
+        let overdue = self.desk.overdue_at();
         let wait = overdue.map(|due| due.saturating_sub(self.clock.now().mono));
         tokio::select! {
             some = self.requests.recv_many(gathered, GROUP_MAX) => {
-                self.decide(gathered, false, next);
+                self.decide(gathered);
                 some > 0
             }
-            () = after(wait) => {
-                self.tell_overdue(next);
-                true
-            }
+            // The desk is asked next, and tells it.
+            () = after(wait) => true,
         }
     }
 
-    /// Tells what waited too long for the rest of its commit, if it is time.
-    fn tell_overdue(&mut self, next: &mut Group) {
-        if self.replica.overdue_at().is_none_or(|due| due > self.clock.now().mono) {
-            return;
-        }
-        let outputs = self.replica.tell_overdue(self.clock.now());
-        if let Some(change) = outputs.notify.first() {
-            let (changes, node) = (outputs.notify.len(), change.dot.writer.node.short());
+    /// What is to be done next, with what has waited too long for the rest of its commit by now.
+    fn next(&mut self) -> Option<Next<Deferred>> {
+        let overdue = self.desk.tell_overdue(self.clock.now());
+        if let Some(change) = overdue.first() {
+            let (changes, node) = (overdue.len(), change.dot.writer.node.short());
             warn!(changes, %node, "the rest of what was written together did not come: shown without");
         }
-        next.outputs.extend(outputs);
+        self.desk.next()
     }
 
-    /// Commits a group, and decides meanwhile on what comes in.
+    /// Commits, and decides meanwhile on what comes in.
     async fn commit(
         &mut self,
         commit: &Commit,
-        writes: bool,
         gathered: &mut Vec<Request>,
-        next: &mut Group,
     ) -> Result<(), Arc<str>> {
-        if commit.is_empty() {
-            return Ok(());
-        }
         let disk = self.disk.clone();
         let mut committing = std::pin::pin!(disk.commit(commit));
         loop {
-            let room = GROUP_MAX.saturating_sub(next.replies.len());
+            let room = self.desk.room();
             tokio::select! {
                 biased;
                 outcome = &mut committing => return outcome,
                 some = self.requests.recv_many(gathered, room), if room > 0 => {
-                    self.decide(gathered, writes, next);
+                    self.decide(gathered);
                     if some == 0 {
                         return committing.await;
                     }
@@ -193,54 +152,44 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         }
     }
 
-    /// Decides on requests, into the group that is committed next. `writing` tells whether a write of
-    /// this node is being committed just now.
-    fn decide(&mut self, gathered: &mut Vec<Request>, writing: bool, next: &mut Group) {
+    /// Decides on requests, in the order in which they came.
+    fn decide(&mut self, gathered: &mut Vec<Request>) {
         for request in gathered.drain(..) {
-            self.decide_one(request, writing, next);
+            self.decide_one(request);
         }
     }
 
-    fn decide_one(&mut self, request: Request, writing: bool, next: &mut Group) {
-        let (replica, clock) = (&mut self.replica, self.clock);
+    fn decide_one(&mut self, request: Request) {
+        let (desk, now) = (&mut self.desk, self.clock.now());
         match request {
             Request::Transact { decision, actor, receipt, reply } => {
-                match self.transact(decision, actor, receipt, next) {
+                match self.transact(decision, actor, receipt) {
                     Err(error) => drop(reply.send(Err(error.into()))),
                     Ok(acknowledged) => {
-                        // Also where a document says it already: what says it may not be on disk
-                        // yet, and others may have to be told.
-                        next.replies.push(acknowledgement(reply, acknowledged));
+                        self.desk.answer_after_commit(acknowledgement(reply, acknowledged));
                     }
                 }
             }
             Request::Merge { changes, relay, proof, reply } => {
-                let mut all = true;
-                for change in changes {
-                    let outputs = match proof {
-                        true => replica.merge_proof(change, relay, clock.now()),
-                        false => replica.merge(change, relay, clock.now()),
-                    };
-                    all &= !outputs.untaken;
-                    next.outputs.extend(outputs);
-                }
-                next.replies.push(acknowledgement(reply, all));
+                let all = match proof {
+                    true => desk.merge_proof(changes, relay, now),
+                    false => desk.merge(changes, relay, now),
+                };
+                desk.answer_after_commit(acknowledgement(reply, all));
             }
             Request::Absorb { vector, reply } => {
-                next.outputs.extend(replica.absorb(&vector));
-                next.replies.push(acknowledgement(reply, ()));
+                desk.absorb(&vector);
+                desk.answer_after_commit(acknowledgement(reply, ()));
             }
             Request::Compact { reply } => {
-                let outputs = replica.compact();
-                let forgets =
-                    |op: &&StoreOp| matches!(op, StoreOp::Forget(_) | StoreOp::Abridge(_));
-                let forgotten = outputs.commit.ops.iter().filter(forgets).count() as u64;
-                next.outputs.extend(outputs);
-                next.replies.push(acknowledgement(reply, forgotten));
+                let forgotten = desk.compact();
+                desk.answer_after_commit(acknowledgement(reply, forgotten));
             }
             Request::Query(query) => {
-                let reply = query(replica);
-                next.answer(reply, writing);
+                let reply = query(desk.replica());
+                if let Some(reply) = desk.answer_read(reply) {
+                    reply(&Ok(()));
+                }
             }
         }
     }
@@ -251,63 +200,34 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         decision: Decision,
         actor: Actor,
         receipt: bool,
-        next: &mut Group,
     ) -> Result<Option<Acknowledged>, WriteError> {
-        let decided = self.views.borrow().after(&self.replica, self.replica.untold_records());
-        let Some(edits) = decision(&self.replica, &decided) else { return Ok(None) };
-        let touched: Vec<BTreeSet<Field>> = match receipt {
-            true => edits.iter().map(|(_, edit)| edit.set.keys().cloned().collect()).collect(),
-            false => Vec::new(),
-        };
-        let (written, outputs) =
-            self.replica.write_all(edits, actor, rand::random(), self.clock.now())?;
-        next.writes |= !outputs.commit.is_empty();
-        next.outputs.extend(outputs);
-        let receipts = receipt.then(|| {
-            let mut dots = BTreeSet::new();
-            for (written, fields) in written.iter().zip(&touched) {
-                match &written.change {
-                    Some(change) => drop(dots.insert(change.dot)),
-                    // The others may lack what stands there already: it goes out again.
-                    None => {
-                        let standing = saying(&self.replica, &written.path, fields);
-                        dots.extend(standing.keys());
-                        next.outputs.send.extend(standing.into_values());
-                    }
-                }
-            }
-            next.asked.extend(&dots);
-            self.receipts.expect(dots)
-        });
+        let replica = self.desk.replica();
+        let decided = self.views.borrow().after(replica, replica.untold_records());
+        let Some(edits) = decision(replica, &decided) else { return Ok(None) };
+        let now = self.clock.now();
+        let accepted = self.desk.write(edits, actor, rand::random(), receipt, now)?;
+        let Accepted { written, asked } = accepted;
+        let receipts = receipt.then(|| self.receipts.expect(asked));
         Ok(Some(Acknowledged { written, receipts }))
     }
 
-    /// Speaks of what was committed, in the one order that is safe.
-    fn finish(&mut self, group: Group, outcome: &Result<(), Arc<str>>) {
-        if let Err(cause) = outcome {
-            // That the disk fails is told as a notice, and to each who waited.
-            debug!(%cause, "a commit failed; nothing of it holds");
-            group.replies.into_iter().for_each(|reply| reply(outcome));
-            return;
-        }
-        let Group { outputs, asked, replies, .. } = group;
-        self.replica.committed(&outputs.commit);
-        let changed = outputs.notify.iter().map(|change| &change.path);
-        let views = self.views.borrow().after(&self.replica, changed);
+    /// Says what is on disk, in the order of the speech.
+    fn speak(&mut self, speech: Speech<Deferred>) {
+        let Speech { news, push, ask, replies, stored } = speech;
+        let changed = news.iter().map(|change| &change.path);
+        let views = self.views.borrow().after(self.desk.replica(), changed);
         self.publish(views);
-        let (asked, plain): (Vec<_>, Vec<_>) =
-            outputs.send.into_iter().partition(|change| asked.contains(&change.dot));
-        for (changes, receipt) in [(plain, false), (asked, true)] {
+        for (changes, receipt) in [(push, false), (ask, true)] {
             if !changes.is_empty() {
                 self.outlet.push(&changes, receipt);
             }
         }
-        replies.into_iter().for_each(|reply| reply(outcome));
-        if !outputs.notify.is_empty() {
-            self.outlet.tell(&outputs.notify);
+        replies.into_iter().for_each(|reply| reply(&Ok(())));
+        if !news.is_empty() {
+            self.outlet.tell(&news);
         }
-        if !outputs.commit.is_empty() {
-            self.progress.send_replace(progress(&self.replica));
+        if stored {
+            self.progress.send_replace(progress(self.desk.replica()));
         }
     }
 
@@ -319,27 +239,22 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         });
     }
 
-    /// Goes on from what the disk holds. What this process writes from here on is written under a
-    /// new incarnation: whether the failed commit is on disk after all, nobody can say.
-    async fn reload(&mut self) -> Result<(), Arc<str>> {
+    /// Tells all who waited that the disk failed, and goes on from what it holds.
+    async fn fail(&mut self, cause: Arc<str>) -> Result<(), Arc<str>> {
+        // That the disk fails is told as a notice, and to each who waited.
+        debug!(%cause, "a commit failed; nothing of it holds");
+        let outcome = Err(cause);
+        self.desk.failed().into_iter().for_each(|reply| reply(&outcome));
         let reloaded = self.disk.reload().await;
         let reloaded = reloaded.inspect_err(|cause| error!(%cause, "the disk cannot be read"))?;
-        let before = std::mem::replace(&mut self.replica, reloaded);
-        let untold = self.replica.take_over(&before);
-        self.publish(Views::of(&self.replica));
+        let untold = self.desk.reloaded(reloaded);
+        self.publish(Views::of(self.desk.replica()));
         if !untold.is_empty() {
             self.outlet.tell(&untold);
         }
-        self.progress.send_replace(progress(&self.replica));
+        self.progress.send_replace(progress(self.desk.replica()));
         Ok(())
     }
-}
-
-/// The changes that say what these fields of a document show.
-fn saying(replica: &Replica, path: &Path, fields: &BTreeSet<Field>) -> BTreeMap<Dot, SignedChange> {
-    let shown = replica.document(path).into_iter().flat_map(|document| document.fields());
-    let shown = shown.filter(|(field, _, _)| fields.contains(*field));
-    shown.map(|(_, _, change)| (change.dot, change.clone())).collect()
 }
 
 fn acknowledgement<T: Send + 'static>(

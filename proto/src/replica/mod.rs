@@ -7,6 +7,7 @@
 
 pub mod change;
 mod commit;
+pub mod desk;
 pub mod document;
 #[cfg(test)]
 mod forgetting;
@@ -523,13 +524,15 @@ impl Replica {
     }
 
     /// Goes on from an earlier copy of the same replica, whose last commit failed: what that one had
-    /// told is not told again. Answers with what it had not told, and can be told now.
-    pub fn take_over(&mut self, before: &Self) -> Vec<SignedChange> {
+    /// told is not told again. It had given out the changes in `unsaid`, but they were not told yet.
+    /// Answers with what was not told, and can be told now.
+    fn take_over(&mut self, before: &Self, unsaid: &BTreeSet<Dot>) -> Vec<SignedChange> {
         let mut untold = Vec::new();
         for (writer, log) in &before.log {
             for seq in log.keys() {
                 let dot = Dot { writer: *writer, seq: *seq };
-                let was_told = !before.held.holds(&dot) && !before.undurable.contains(&dot);
+                let is_pending = before.held.holds(&dot) || before.undurable.contains(&dot);
+                let was_told = !is_pending && !unsaid.contains(&dot);
                 if was_told {
                     self.held.release(&dot);
                     self.held_records.remove(&dot);

@@ -8,6 +8,8 @@ pub enum Flaw {
     SpeaksBeforeCommit,
     /// Writes are acknowledged when they are made, not when they are stored.
     AcknowledgesBeforeCommit,
+    /// Whoever looks is shown a write before it is stored.
+    ShowsBeforeCommit,
     /// The disk loses the last step of a commit now and then, and says nothing.
     DiskLies,
     /// A node goes on under the incarnation that it had before it was started again.

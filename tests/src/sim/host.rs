@@ -104,6 +104,15 @@ impl Host {
         self.process = Some(Process::new(self.runs, incarnation, replica, self.disk.joined, flaw));
     }
 
+    /// The disk refused a commit: the agent goes on from what it holds, under another incarnation.
+    pub fn fail_commit(&mut self, time_ms: u64, incarnation: u64, limits: Limits) {
+        let stored = self.stored_replica(time_ms, limits);
+        self.heard_removed.clear();
+        if let Some(process) = &mut self.process {
+            process.failed(stored, incarnation);
+        }
+    }
+
     /// Puts an earlier image on the disk, while the agent does not run: what came since is not
     /// expected to be there any more.
     pub fn roll_back(&mut self, image: Disk) {
@@ -176,6 +185,10 @@ impl Host {
                     promise: Promise::AcknowledgedMeansKept,
                     found: format!("the write {dot:?} has returned and is not on the disk"),
                 });
+            }
+            Effect::Show(dots) => {
+                let missing = dots.iter().find(|dot| !self.disk.holds(dot));
+                missing.map(|dot| format!("what the write {dot:?} says"))
             }
             Effect::LetIn(node) => {
                 let known = self.disk.removed().contains(node) || self.heard_removed.contains(node);

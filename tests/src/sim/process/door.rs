@@ -1,7 +1,7 @@
 //! Who is let in, and what becomes of what they bring.
 
 use peerage_proto::id::NodeId;
-use peerage_proto::replica::{Outputs, SignedChange};
+use peerage_proto::replica::SignedChange;
 use peerage_proto::roster::{self, Member, Standing};
 use peerage_proto::time::Now;
 
@@ -15,37 +15,64 @@ impl Process {
     pub fn receive(
         &mut self,
         from: NodeId,
-        vouched: &[SignedChange],
+        vouched: Vec<SignedChange>,
         body: Body,
         now: Now,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.meet(from, vouched, body, now, &mut effects);
+        self.step(now, &mut effects);
+        effects
+    }
+
+    /// Merges the admissions that a stranger shows, each of which must be written by a member, one
+    /// after the other; then hears what it says.
+    pub(super) fn meet(
+        &mut self,
+        from: NodeId,
+        vouched: Vec<SignedChange>,
+        body: Body,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.is_parked() {
-            return effects;
+            return;
         }
-        self.hear_vouching(from, vouched, now, &mut effects);
+        let mut vouched = vouched.into_iter();
+        if self.roster.member(&from).is_none()
+            && let Some(change) = vouched.find(|change| self.trusts(change.dot.writer.node))
+        {
+            let change = verified(&change);
+            self.shown.insert(change.dot);
+            self.desk.merge_proof([change], false, now);
+            let vouched = vouched.collect();
+            return self.desk.answer_after_commit(Then::Meet { from, vouched, body });
+        }
+        self.hear(from, body, now, effects);
+    }
+
+    fn hear(&mut self, from: NodeId, body: Body, now: Now, effects: &mut Vec<Effect>) {
         let standing = self.roster.member(&from).map(|m| &m.standing);
         match standing {
             Some(Standing::Removed(_)) if self.flaw != Some(Flaw::AdmitsTheRemoved) => {
                 // Two nodes that removed each other must not refuse each other's refusals for ever.
                 if !matches!(body, Body::Refusal(_)) {
-                    self.refuse(from, &mut effects);
+                    self.refuse(from);
                 }
-                return effects;
+                return;
             }
-            Some(Standing::Left(_)) => return effects,
-            None if !self.trusts(from) => return effects,
+            Some(Standing::Left(_)) => return,
+            None if !self.trusts(from) => return,
             _ => {}
         }
         effects.push(Effect::LetIn(from));
         match body {
-            Body::Push(change) | Body::Refusal(change) => self.merge(change, now, &mut effects),
+            Body::Push(change) | Body::Refusal(change) => self.merge([change], now),
             Body::Part { session, from_run, to_run, index, part } => {
                 let place = Place { from, session, from_run, to_run, index };
-                self.take_part(place, part, now, &mut effects);
+                self.take_part(place, part, now, effects);
             }
         }
-        effects
     }
 
     /// Whether another's word counts here: a member's. One that has not joined yet knows no
@@ -54,38 +81,20 @@ impl Process {
         self.roster.member(&node).map_or(!self.joined, Member::is_current)
     }
 
-    /// Merges the admissions that a stranger shows, from the one whose writer is a member on.
-    fn hear_vouching(
-        &mut self,
-        from: NodeId,
-        vouched: &[SignedChange],
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.roster.member(&from).is_some() {
-            return;
-        }
-        for change in vouched.iter().map(verified) {
-            if self.trusts(change.dot.writer.node) {
-                self.shown.insert(change.dot);
-                let outputs = self.replica.merge_proof(change, false, now);
-                self.take(outputs, None, effects);
-            }
-        }
-    }
-
     /// Shows a removed node the change that removed it, once that is stored here.
-    fn refuse(&mut self, to: NodeId, effects: &mut Vec<Effect>) {
-        let document = self.replica.document(&roster::member_path(&to));
+    fn refuse(&mut self, to: NodeId) {
+        let document = self.replica().document(&roster::member_path(&to));
         let removal = document.and_then(|d| d.fields().find(|(f, _, _)| f.as_str() == "removed"));
-        let body = removal.map(|(_, _, change)| Body::Refusal(change.clone()));
-        self.take(Outputs::default(), body.map(|body| Then::Send { to, body }), effects);
+        if let Some((_, _, change)) = removal {
+            let body = Body::Refusal(change.clone());
+            self.desk.answer_after_commit(Then::Send { to, body });
+        }
     }
 
-    pub(super) fn merge(&mut self, change: SignedChange, now: Now, effects: &mut Vec<Effect>) {
-        let outputs = self.replica.merge(verified(&change), false, now);
-        assert!(!outputs.untaken, "no host of a simulated world leaves out a value that shows");
-        self.take(outputs, None, effects);
+    pub(super) fn merge(&mut self, changes: impl IntoIterator<Item = SignedChange>, now: Now) {
+        let changes = changes.into_iter().map(|change| verified(&change));
+        let all = self.desk.merge(changes, false, now);
+        assert!(all, "no host of a simulated world leaves out a value that shows");
     }
 }
 

@@ -1,8 +1,9 @@
-//! The shell of a core: what the agent's replica task does, without threads and without waiting.
+//! An agent as the world sees it: the desk of its replica, as the agent's replica task serves it, and
+//! the little around it that stands for the agent's door, its sessions and its operators' requests,
+//! without threads and without waiting.
 //!
-//! Inputs take effect in memory at once. What they must put on disk is gathered into a group; while
-//! one group is being stored the next one fills. Only when a group is stored does anything that
-//! follows from it leave: acknowledgements, pushes, answers.
+//! What must wait for a commit is given to the desk as an answer ([`Then`]), and goes on from there
+//! once the desk gives it back.
 
 mod door;
 mod session;
@@ -10,8 +11,9 @@ mod session;
 use std::collections::{BTreeMap, BTreeSet};
 
 use peerage_proto::id::NodeId;
+use peerage_proto::replica::desk::{Accepted, Desk, Next, Speech};
 use peerage_proto::replica::{
-    Actor, Dot, Edit, Outputs, Path, Replica, SignedChange, StoreOp, Vector, WriteError,
+    Actor, Commit, Dot, Edit, Path, Replica, SignedChange, Vector, WriteError,
 };
 use peerage_proto::roster::{self, Roster, Standing};
 use peerage_proto::time::Now;
@@ -37,33 +39,45 @@ pub enum Effect {
     },
     /// The write of this change has returned to whoever asked for it.
     Acknowledge(Dot),
+    /// Someone who looked at the settings here was shown what these changes of this node say.
+    Show(Vec<Dot>),
     /// Something of this node was let in.
     LetIn(NodeId),
     /// A session has ended: if it was the first, this node has joined.
     Joined,
-    /// A group is to be stored: answer with [`Process::stored`].
+    /// What the desk commits is to be stored: answer with [`Process::stored`] or
+    /// [`Process::failed`].
     Store,
 }
 
-/// What waits for a group to be on disk.
+/// What waits for a commit.
 #[derive(Debug)]
 enum Then {
     Acknowledge(Dot),
-    Absorb(Vector),
-    Greet { newcomer: NodeId, session: u64 },
-    Send { to: NodeId, body: Body },
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    outputs: Outputs,
-    then: Vec<Then>,
-}
-
-impl Group {
-    fn is_empty(&self) -> bool {
-        self.outputs.commit.ops.is_empty() && self.outputs.send.is_empty() && self.then.is_empty()
-    }
+    Show(Vec<Dot>),
+    /// A part of a session was merged.
+    Merged {
+        session: u64,
+    },
+    /// All that a session brought is stored.
+    Absorb {
+        session: u64,
+        vector: Vector,
+    },
+    Greet {
+        newcomer: NodeId,
+        session: u64,
+    },
+    Send {
+        to: NodeId,
+        body: Body,
+    },
+    /// An admission that a stranger showed is stored: the others follow, and then what it says.
+    Meet {
+        from: NodeId,
+        vouched: Vec<SignedChange>,
+        body: Body,
+    },
 }
 
 /// One run of an agent on a host, from its start to its end.
@@ -73,12 +87,11 @@ pub struct Process {
     pub run: u64,
     incarnation: u64,
     flaw: Option<Flaw>,
-    replica: Replica,
+    desk: Desk<Then>,
     /// Whether one session with a member has ended: joining is that, or nothing.
     joined: bool,
+    /// The members, as of what was told here last.
     roster: Roster,
-    filling: Group,
-    storing: Option<Group>,
     sessions: BTreeMap<u64, Stream>,
     /// What was told to those who watch here.
     told: BTreeSet<Dot>,
@@ -101,9 +114,7 @@ impl Process {
             flaw,
             joined,
             roster: Roster::of(&replica),
-            replica,
-            filling: Group::default(),
-            storing: None,
+            desk: Desk::new(replica),
             sessions: BTreeMap::new(),
             told: BTreeSet::new(),
             shown: BTreeSet::new(),
@@ -112,33 +123,38 @@ impl Process {
 
     /// The core.
     pub fn replica(&self) -> &Replica {
-        &self.replica
+        self.desk.replica()
     }
 
-    /// The members, as this node knows them.
+    /// The members, as this node knows them: as of the last commit.
     pub fn roster(&self) -> &Roster {
         &self.roster
     }
 
+    /// The members with all that was decided here, on disk or not: what a decision goes by.
+    pub fn decided(&self) -> Roster {
+        self.roster.after(self.replica(), self.replica().untold_records())
+    }
+
     /// Whether this node knows that it belongs.
     pub fn is_member(&self) -> bool {
-        self.joined && self.roster.is_current(&self.replica.node_id())
+        self.joined && self.roster.is_current(&self.replica().node_id())
     }
 
     /// Whether this node knows that it was removed, and so keeps to itself.
     pub fn is_parked(&self) -> bool {
-        let me = self.roster.member(&self.replica.node_id());
+        let me = self.roster.member(&self.replica().node_id());
         me.is_some_and(|m| matches!(m.standing, Standing::Removed(_)))
     }
 
     /// What two nodes compare to see whether they hold the same.
     pub fn digest(&self) -> String {
-        self.replica.digest()
+        self.replica().digest()
     }
 
     /// The other members, as this node knows them; nobody for one that does not belong.
     pub fn peers(&self) -> Vec<NodeId> {
-        let me = self.replica.node_id();
+        let me = self.replica().node_id();
         let others = self.roster.current().map(|m| m.id).filter(|id| *id != me);
         if self.joined && !self.is_parked() { others.collect() } else { Vec::new() }
     }
@@ -155,99 +171,134 @@ impl Process {
         now: Now,
     ) -> Result<(Vec<SignedChange>, Vec<Effect>), WriteError> {
         let actor = Actor { who: "root".into(), via: "simulation".into() };
-        let (written, outputs) = self.replica.write_all(edits, actor, self.incarnation, now)?;
+        let paths: Vec<Path> = edits.iter().map(|(path, _)| path.clone()).collect();
+        let accepted = self.desk.write(edits, actor, self.incarnation, false, now)?;
+        let Accepted { written, .. } = accepted;
         let said_by = written.iter().filter_map(|written| match &written.change {
             Some(change) => Some(change.dot),
             None => self.latest_change(&written.path),
         });
         let said_by: Vec<Dot> = said_by.collect();
+        let changes: Vec<_> = written.into_iter().filter_map(|written| written.change).collect();
         let mut effects = Vec::new();
         match self.flaw {
-            Some(Flaw::SpeaksBeforeCommit) => self.push(&outputs.send, &mut effects),
+            Some(Flaw::SpeaksBeforeCommit) => self.push(&changes, &mut effects),
             Some(Flaw::AcknowledgesBeforeCommit) => {
                 effects.extend(said_by.iter().copied().map(Effect::Acknowledge));
             }
             _ => {}
         }
-        self.take(outputs, said_by.into_iter().map(Then::Acknowledge), &mut effects);
-        Ok((written.into_iter().filter_map(|written| written.change).collect(), effects))
+        said_by.into_iter().for_each(|dot| self.desk.answer_after_commit(Then::Acknowledge(dot)));
+        self.look(&paths, &mut effects);
+        self.step(now, &mut effects);
+        Ok((changes, effects))
     }
 
     fn latest_change(&self, path: &Path) -> Option<Dot> {
-        Some(self.replica.document(path)?.history().last()?.0.dot)
+        Some(self.replica().document(path)?.history().last()?.0.dot)
+    }
+
+    /// Someone looks at these documents. What they say by other nodes may be shown at once.
+    fn look(&mut self, paths: &[Path], effects: &mut Vec<Effect>) {
+        let me = self.replica().node_id();
+        let documents = paths.iter().filter_map(|path| self.replica().document(path));
+        let shown = documents.flat_map(|document| document.fields()).map(|(_, _, c)| c.dot);
+        let shown: Vec<Dot> = shown.filter(|dot| dot.writer.node == me).collect();
+        if self.flaw == Some(Flaw::ShowsBeforeCommit) {
+            effects.push(Effect::Show(shown));
+        } else if let Some(Then::Show(shown)) = self.desk.answer_read(Then::Show(shown)) {
+            effects.push(Effect::Show(shown));
+        }
     }
 
     /// Opens a session with a newcomer as soon as its admission is stored.
-    pub fn greet(&mut self, newcomer: NodeId, session: u64) -> Vec<Effect> {
+    pub fn greet(&mut self, newcomer: NodeId, session: u64, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.take(Outputs::default(), Some(Then::Greet { newcomer, session }), &mut effects);
+        self.desk.answer_after_commit(Then::Greet { newcomer, session });
+        self.step(now, &mut effects);
         effects
     }
 
-    /// Gathers what follows from an input, and has a group stored if none is under way.
-    fn take(
-        &mut self,
-        outputs: Outputs,
-        then: impl IntoIterator<Item = Then>,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.check_told(&outputs.notify);
-        if outputs.notify.iter().any(|change| change.path.is_reserved()) {
-            self.roster = Roster::of(&self.replica);
+    /// Carries out what the desk wants done after an input.
+    fn step(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while let Some(next) = self.desk.next() {
+            match next {
+                Next::Commit(_) => effects.push(Effect::Store),
+                Next::Speak(speech) => self.speak(speech, now, effects),
+            }
         }
-        self.filling.outputs.extend(outputs);
-        self.filling.then.extend(then);
-        self.store(effects);
+    }
+
+    /// What is being stored.
+    pub fn storing(&self) -> Option<&Commit> {
+        self.desk.committing()
+    }
+
+    /// The commit is on disk: now what follows from it may leave.
+    pub fn stored(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let speech = self.desk.committed();
+        self.speak(speech, now, &mut effects);
+        self.step(now, &mut effects);
+        effects
+    }
+
+    /// The disk refused the commit: goes on from what that holds, under another incarnation. Whoever
+    /// waited is told that it failed, and a session of which something was lost ends.
+    pub fn failed(&mut self, stored: Replica, incarnation: u64) {
+        for then in self.desk.failed() {
+            if let Then::Merged { session } | Then::Absorb { session, .. } = then {
+                self.end_session(session);
+            }
+        }
+        self.incarnation = incarnation;
+        let untold = self.desk.reloaded(stored);
+        self.roster = Roster::of(self.replica());
+        self.check_told(&untold);
+    }
+
+    fn speak(&mut self, speech: Speech<Then>, now: Now, effects: &mut Vec<Effect>) {
+        let Speech { news, push, replies, .. } = speech;
+        self.check_told(&news);
+        let records = news.iter().map(|change| &change.path).filter(|path| path.is_reserved());
+        let records: BTreeSet<&Path> = records.collect();
+        if !records.is_empty() {
+            self.roster = self.roster.after(self.replica(), records);
+        }
+        if self.flaw != Some(Flaw::SpeaksBeforeCommit) {
+            self.push(&push, effects);
+        }
+        for then in replies {
+            match then {
+                Then::Acknowledge(dot) => effects.push(Effect::Acknowledge(dot)),
+                Then::Show(dots) => effects.push(Effect::Show(dots)),
+                Then::Merged { .. } => {}
+                Then::Absorb { vector, .. } => {
+                    self.joined = true;
+                    effects.push(Effect::Joined);
+                    self.desk.absorb(&vector);
+                }
+                Then::Greet { newcomer, session } => self.begin(newcomer, session, effects),
+                Then::Send { to, body } => self.send(to, body, effects),
+                Then::Meet { from, vouched, body } => {
+                    self.meet(from, vouched, body, now, effects);
+                }
+            }
+        }
     }
 
     /// What was written together is told together: of a commit that is told, all that is kept is.
-    fn check_told(&mut self, notify: &[SignedChange]) {
-        self.told.extend(notify.iter().map(|change| change.dot));
-        for change in notify.iter().filter(|change| !self.shown.contains(&change.dot)) {
+    fn check_told(&mut self, news: &[SignedChange]) {
+        self.told.extend(news.iter().map(|change| change.dot));
+        let replica = self.desk.replica();
+        for change in news.iter().filter(|change| !self.shown.contains(&change.dot)) {
             let Some(commit) = change.commit else { continue };
             let writer = change.dot.writer;
             let kept = (commit.first..=commit.last).map(|seq| Dot { writer, seq });
-            let mut kept = kept.filter(|dot| self.replica.change(dot).is_some());
-            assert!(self.replica.vector().seen(&writer) >= commit.last, "{change:?} is told early");
+            let mut kept = kept.filter(|dot| replica.change(dot).is_some());
+            assert!(replica.vector().seen(&writer) >= commit.last, "{change:?} is told early");
             assert!(kept.all(|dot| self.told.contains(&dot)), "{change:?} is told alone");
         }
-    }
-
-    fn store(&mut self, effects: &mut Vec<Effect>) {
-        if self.storing.is_none() && !self.filling.is_empty() {
-            self.storing = Some(std::mem::take(&mut self.filling));
-            effects.push(Effect::Store);
-        }
-    }
-
-    /// The steps of the group that is being stored.
-    pub fn storing(&self) -> &[StoreOp] {
-        self.storing.as_ref().map_or(&[], |group| &group.outputs.commit.ops)
-    }
-
-    /// The group is on disk: now what follows from it may leave.
-    pub fn stored(&mut self) -> Vec<Effect> {
-        let group = self.storing.take().expect("the world answers one asking once");
-        let mut effects = Vec::new();
-        self.replica.committed(&group.outputs.commit);
-        if self.flaw != Some(Flaw::SpeaksBeforeCommit) {
-            self.push(&group.outputs.send, &mut effects);
-        }
-        for then in group.then {
-            match then {
-                Then::Acknowledge(dot) => effects.push(Effect::Acknowledge(dot)),
-                Then::Absorb(vector) => {
-                    self.joined = true;
-                    effects.push(Effect::Joined);
-                    let outputs = self.replica.absorb(&vector);
-                    self.take(outputs, None, &mut effects);
-                }
-                Then::Greet { newcomer, session } => self.begin(newcomer, session, &mut effects),
-                Then::Send { to, body } => self.send(to, body, &mut effects),
-            }
-        }
-        self.store(&mut effects);
-        effects
     }
 
     fn push(&self, changes: &[SignedChange], effects: &mut Vec<Effect>) {
@@ -260,8 +311,8 @@ impl Process {
 
     fn send(&self, to: NodeId, body: Body, effects: &mut Vec<Effect>) {
         if !self.is_parked() {
-            let me = self.replica.node_id();
-            let vouched = roster::admission_chain(&self.replica, &me, VOUCHED_MAX);
+            let me = self.replica().node_id();
+            let vouched = roster::admission_chain(self.replica(), &me, VOUCHED_MAX);
             effects.push(Effect::Send { to, vouched, body });
         }
     }

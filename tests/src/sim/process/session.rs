@@ -2,7 +2,7 @@
 //! lacks, and ends with the vector that holds once that is stored.
 
 use peerage_proto::id::NodeId;
-use peerage_proto::replica::{Outputs, Vector};
+use peerage_proto::replica::Vector;
 use peerage_proto::time::Now;
 
 use super::{Effect, Process, Then};
@@ -47,7 +47,7 @@ impl Process {
     }
 
     fn opening(&self) -> Part {
-        Part::Open(self.replica.durable_vector().clone())
+        Part::Open(self.replica().durable_vector().clone())
     }
 
     pub(super) fn take_part(
@@ -83,19 +83,25 @@ impl Process {
                 self.send_delta(session, &vector, effects);
             }
             Part::Changes(changes) => {
-                for change in changes {
-                    self.merge(change, now, effects);
-                }
+                self.merge(changes, now);
+                self.desk.answer_after_commit(Then::Merged { session });
             }
             Part::End(vector) => {
                 stream.ended = true;
-                self.take(Outputs::default(), Some(Then::Absorb(vector)), effects);
+                self.desk.answer_after_commit(Then::Absorb { session, vector });
             }
         }
     }
 
+    /// Ends a session of which something was lost here.
+    pub(super) fn end_session(&mut self, session: u64) {
+        if let Some(stream) = self.sessions.get_mut(&session) {
+            stream.ended = true;
+        }
+    }
+
     fn send_delta(&self, session: u64, since: &Vector, effects: &mut Vec<Effect>) {
-        let (changes, vector) = self.replica.delta(since);
+        let (changes, vector) = self.replica().delta(since);
         let parts = changes.chunks(CHANGES_PER_PART).map(|chunk| Part::Changes(chunk.to_vec()));
         for (index, part) in parts.chain([Part::End(vector)]).enumerate() {
             self.send_part(session, index + 1, part, effects);

@@ -260,11 +260,15 @@ impl World {
         self.log.note(self.time_ms, event);
     }
 
-    fn start(&mut self, id: HostId) {
-        let incarnation = match self.flaw {
+    fn incarnation(&mut self, id: HostId) -> u64 {
+        match self.flaw {
             Some(Flaw::ReusesIncarnation) => id.0 as u64,
             _ => self.dice.draw(),
-        };
+        }
+    }
+
+    fn start(&mut self, id: HostId) {
+        let incarnation = self.incarnation(id);
         self.note(format_args!("{id} starts as incarnation {incarnation:016x}"));
         let (limits, flaw) = (self.limits.clone(), self.flaw);
         self.hosts[id.0].start(self.time_ms, incarnation, limits, flaw);
@@ -276,29 +280,31 @@ impl World {
         let now = host.now(self.time_ms);
         let Some(process) = &mut host.process else { return Ok(()) };
         let text = message.to_string();
-        let effects = process.receive(from, &message.vouched, message.body, now);
+        let effects = process.receive(from, message.vouched, message.body, now);
         self.note(format_args!("{text}"));
         self.apply(message.to, effects)
     }
 
-    /// A commit ends: on the disk, or refused by it; then the agent starts again from what the
-    /// disk holds, and the writes that waited have failed.
+    /// A commit ends: on the disk, or refused by it; then the agent goes on from what the disk holds,
+    /// and the writes that waited have failed.
     fn stored(&mut self, id: HostId, run: u64) -> Result<(), Broken> {
         if self.run_of(id) != Some(run) {
             return Ok(());
         }
         let lies = self.flaw == Some(Flaw::DiskLies) && self.dice.chance(5);
         let host = &mut self.hosts[id.0];
+        let now = host.now(self.time_ms);
         if std::mem::take(&mut host.disk_fails) {
-            self.note(format_args!("{id} cannot store"));
-            self.start(id);
+            let (incarnation, limits) = (self.incarnation(id), self.limits.clone());
+            self.note(format_args!("{id} cannot store, and is incarnation {incarnation:016x}"));
+            self.hosts[id.0].fail_commit(self.time_ms, incarnation, limits);
             return self.hosts[id.0].check_kept();
         }
         let Some(process) = &mut host.process else { return Ok(()) };
-        let ops = process.storing();
+        let ops = process.storing().map_or(&[][..], |commit| &commit.ops);
         host.disk.apply(&ops[..ops.len() - usize::from(lies && !ops.is_empty())]);
         let steps = ops.len();
-        let effects = process.stored();
+        let effects = process.stored(now);
         self.note(format_args!("{id} has stored {steps} steps"));
         self.apply(id, effects)
     }
@@ -327,7 +333,7 @@ impl World {
                     self.ledger.acknowledge(&dot);
                 }
                 Effect::Joined => self.hosts[id.0].disk.joined = true,
-                Effect::LetIn(_) => {}
+                Effect::LetIn(_) | Effect::Show(_) => {}
             }
         }
         self.hosts[id.0].check_kept()

@@ -69,12 +69,12 @@ impl World {
         let id = self.hosts[newcomer.0].node_id();
         let (own, now) = (self.hosts[by.0].node_id(), self.hosts[by.0].now(self.time_ms));
         let Some(process) = self.hosts[by.0].member() else { return Ok(()) };
-        let (path, edit) = admission(&mut self.dice, process.roster(), id, own, now);
+        let (path, edit) = admission(&mut self.dice, &process.decided(), id, own, now);
         self.write(by, vec![(path, edit)])?;
         self.sessions += 1;
         let session = self.sessions;
         let Some(process) = &mut self.hosts[by.0].process else { return Ok(()) };
-        let effects = process.greet(id, session);
+        let effects = process.greet(id, session, now);
         self.apply(by, effects)
     }
 
@@ -92,9 +92,9 @@ impl World {
         let (own, now) = (self.hosts[here.0].node_id(), self.hosts[here.0].now(self.time_ms));
         let other = HostId(self.dice.below(self.hosts.len() as u64) as usize);
         let node = self.hosts[other.0].node_id();
-        let standing = process.roster().member(&node).map(|m| m.standing.clone());
+        let standing = process.decided().member(&node).map(|m| m.standing.clone());
         let (path, edit) = match (Deed::next(&mut self.dice), standing) {
-            (Deed::Rename, _) => renaming(&mut self.dice, process.roster(), own),
+            (Deed::Rename, _) => renaming(&mut self.dice, &process.decided(), own),
             (Deed::Remove, Some(Standing::Member)) if self.budget.removals > 0 => {
                 self.budget.removals -= 1;
                 self.note(format_args!("{here} removes {other}"));

@@ -125,8 +125,8 @@ impl World {
     fn crash(&mut self, id: HostId) {
         let Some(process) = self.hosts[id.0].process.take() else { return };
         let stored = self.dice.chance(50);
-        if stored {
-            self.hosts[id.0].disk.apply(process.storing());
+        if let Some(commit) = process.storing().filter(|_| stored) {
+            self.hosts[id.0].disk.apply(&commit.ops);
         }
         let after_ms = self.dice.between(5, 300);
         self.note(format_args!("{id} is killed (what it was storing is on its disk: {stored})"));
