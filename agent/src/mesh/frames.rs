@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use peerage_proto::wire::StreamKind;
 
 /// How many bytes precede a frame.
-pub const PREFIX_BYTES: usize = 4;
+pub(super) const PREFIX_BYTES: usize = 4;
 
 /// How much is allocated ahead of what has arrived.
 const STEP_BYTES: usize = 64 * 1024;

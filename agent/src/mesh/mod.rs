@@ -72,7 +72,7 @@ pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use door::JoinDoor;
 pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
-pub use frames::{FrameError, PREFIX_BYTES, read_frame, write_frame};
+pub use frames::{FrameError, read_frame, write_frame};
 pub use hello::{Closed, Gate, Verdict};
 pub use outbox::OUTBOX_BYTES_MAX;
 pub use path::Path;

@@ -143,15 +143,14 @@ impl Room {
             module.extend(below.iter().cloned());
             for path in paths(&without_tests(&code(text))) {
                 let Some(path) = absolute(&path, &module) else { continue };
-                let Some([first, rest @ ..]) = path.strip_prefix(&self.module[..]) else {
+                let Some(below @ [first, ..]) = path.strip_prefix(&self.module[..]) else {
                     continue;
                 };
                 let owner = self.files.get_key_value(first).map(|(file, _)| file);
                 if let Some(owner) =
                     owner.or(self.passed_on.get(first)).filter(|used| *used != file)
                 {
-                    let name = [&[first.clone()], rest].concat().join("::");
-                    uses.entry(owner.clone()).or_default().insert(name);
+                    uses.entry(owner.clone()).or_default().insert(below.join("::"));
                 }
             }
         }
