@@ -1,6 +1,6 @@
 //! What the agent does for whoever asks, apart from how they ask.
 //!
-//! An operation is served where its code is: `impl Serve<RenameMember> for Agent` in `members.rs`. The
+//! An operation is served where its code is: `impl Serve<RenameMember> for Agent` in `roster.rs`. The
 //! front ends (the socket today, HTTPS later) walk the table of
 //! [`operations!`](peerage_proto::api::operations). The rights are asked for by [`admit`],
 //! before an operation is served, and by [`Sight`] for each item of what it gives, so that none has to
@@ -16,6 +16,7 @@ mod members;
 mod reach;
 mod rights;
 mod room;
+mod roster;
 mod serve;
 mod settings;
 mod status;

@@ -32,8 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::admission::past::Past;
-use crate::feed::Feed;
-use crate::feed::Happening;
+use crate::feed::{Feed, Happening};
 use crate::membership::{End, Membership};
 use crate::mesh::Mesh;
 use crate::notices::Notices;

@@ -19,6 +19,7 @@ use crate::host::machine::machine;
 use crate::membership::{End, Membership, Parts};
 
 impl Node {
+    /// Starts the membership that a replica is of, shows it, and lets the others in.
     pub(super) async fn start(&self, replica: Replica) {
         let datacenter = replica.datacenter();
         let starting = Membership::start(Parts {
