@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Ending, Member, Roster, read_ending, setting};
+use super::member::read_ending;
+use super::records::setting;
+use super::{Ending, Member, Roster};
 use crate::id::{InviteId, NodeId};
 use crate::replica::{Document, Edit};
 use crate::time::Hlc;

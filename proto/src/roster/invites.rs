@@ -5,7 +5,8 @@
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
 
-use super::{Roster, ending, setting};
+use super::Roster;
+use super::records::{ending, setting};
 use crate::id::{InviteId, NodeId};
 use crate::identity::SIGNATURE_LEN;
 use crate::invitation::{Invitation, Terms};

@@ -1,14 +1,16 @@
 //! Who belongs, as changes of member records come in.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Address;
 use crate::id::DataCenterId;
 use crate::identity::Keypair;
 use crate::invitation::{Invitation, Terms};
-use crate::replica::{Actor, Limits};
+use crate::replica::{Actor, Edit, Limits, SignedChange};
 use crate::time::Now;
 
 const INVITE: InviteId = InviteId([7; 32]);
