@@ -1,5 +1,5 @@
-//! Where this node is reached, told to whoever should know: in the hello, among the vitals, and in
-//! its own record of the roster.
+//! Publishes the addresses at which this node is reached: in its hello, in its vitals, and in its
+//! own record in the roster.
 
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use super::members::Members;
 use super::vitals::VitalsHandle;
 use crate::replica::ReplicaHandle;
 
-/// How often the record is looked at: it may not have been written, or a copy of this node's disk
-/// may have written its own addresses into it before it was refused.
+/// How often this node checks its own record in the roster: an earlier write may have failed, or a
+/// copy of this node's disk may have written its own addresses there before it was refused.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Tells of this node's addresses whenever they are not what was told: at the start too, since they
-/// may have changed while it was away. Nothing is written where the record says so already.
+/// Publishes this node's addresses at the start, since they may have changed while the agent was
+/// down, and after every change. Nothing is written to the roster where the record holds these
+/// addresses already.
 pub(super) async fn follow_addresses(
     mut addresses: watch::Receiver<Vec<Address>>,
     members: Members,
@@ -44,15 +45,16 @@ pub(super) async fn follow_addresses(
     }
 }
 
-/// Whether the host has no network (yet), as in the first seconds after it was switched on: what is
-/// known of it is better than that it is reached by nobody but itself.
+/// Whether the host has no network (yet), as in the first seconds after it was switched on: it has
+/// only loopback addresses, and the roster holds others for it. The others are kept then, since
+/// only the host itself would reach this node at a loopback address.
 fn is_cut_off(members: &Members, addresses: &[Address]) -> bool {
     let alone = |addresses: &[Address]| addresses.iter().all(Address::is_loopback);
     let roster = members.roster();
     alone(addresses) && roster.member(&members.me).is_some_and(|me| !alone(&me.addresses))
 }
 
-/// Makes this node's record say these addresses.
+/// Writes these addresses into this node's record in the roster, unless it holds them already.
 async fn record(members: &Members, replica: &ReplicaHandle, addresses: &[Address]) {
     let roster = members.roster();
     let known = roster.member(&members.me).filter(|me| me.is_current());

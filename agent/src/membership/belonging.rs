@@ -1,5 +1,5 @@
-//! What follows from changes of who belongs: they are told, new members are connected with, and
-//! those that no longer belong are hung up on.
+//! Acts on changes of the roster: it tells of each change, connects with new members, and closes
+//! the connections with nodes that are no longer members.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,13 +19,15 @@ use super::tasks::Tasks;
 use crate::feed::Happening;
 use crate::mesh::Mesh;
 
-/// How long a peer that was put out stays connected, to hear so.
+/// How long the connection with a peer that was put out stays open, so that the peer still hears of
+/// it.
 const PARTING_LINGER: Duration = Duration::from_secs(1);
 
-/// How long the node of the higher id leaves the dial to the other.
+/// The member with the higher id waits this long for the other member's dial before it dials
+/// itself.
 const DIALLED_WITHIN: Duration = Duration::from_millis(250);
 
-/// The task that acts on every change of who belongs.
+/// The task that acts on every change of the roster.
 pub(super) struct Belonging {
     pub(super) members: Members,
     /// Where the failure detector and the vitals find the other members.
@@ -33,13 +35,13 @@ pub(super) struct Belonging {
     pub(super) greeting: Greeting,
     pub(super) mesh: Mesh,
     pub(super) chronicle: Chronicle,
-    /// Told when this node itself does not belong any more.
+    /// Receives the end of this membership once this node is no longer a member.
     pub(super) ended: mpsc::Sender<End>,
     pub(super) tasks: Tasks,
 }
 
 impl Belonging {
-    /// Follows the roster until this node does not belong any more.
+    /// Follows the roster until this node is no longer a member.
     pub(super) async fn follow(self) {
         let me = self.members.me;
         let mut views = self.members.views();
@@ -86,8 +88,9 @@ impl Belonging {
             let mesh = self.mesh.clone();
             self.tasks.spawn(async move {
                 if me > peer {
-                    // The other one dials, unless it is not there yet: of two dials one is for
-                    // nothing.
+                    // The member with the lower id dials first. This node dials only if that member
+                    // did not, perhaps because it is not up yet: of two dials at once one would be
+                    // wasted.
                     tokio::time::sleep(DIALLED_WITHIN).await;
                 }
                 if let Err(error) = mesh.connect(peer).await {
@@ -97,7 +100,8 @@ impl Belonging {
         }
     }
 
-    /// Hangs up on peers that no longer belong, once they had the time to hear of it.
+    /// Closes the connections with peers that are no longer members, once they had time to hear of
+    /// it.
     fn part_with_gone(&self, roster: &Roster) {
         let gone = roster.all().filter(|m| !m.is_current() && self.mesh.is_connected(m.id));
         for peer in gone.map(|member| member.id) {

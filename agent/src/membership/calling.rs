@@ -1,12 +1,13 @@
-//! Calls to those that were put out and may not know it: nobody else would tell two sides that each
-//! put out the other.
+//! Calls to nodes that were put out and may not know it: if the two sides of a partition each put
+//! out the other, nobody else would tell them.
 //!
-//! Who is put out while it hears of it puts itself aside, and nobody calls it again. Who is put out
-//! across a partition goes on, and may have put out this side in turn: then neither dials the other
-//! any more, for nobody dials those that do not belong. So one node of each side calls, ever more
-//! rarely, for as long as there is no answer: the one on which the removal was asked for, or where
-//! that is gone the one of the lowest id. If the call finds the other side, the caller tells its own
-//! by its vitals, and each of them asks once for itself.
+//! A node that hears that it was put out puts itself aside, and nobody calls it again. A node that
+//! was put out during a partition goes on, and may have put out this side in turn: then neither
+//! side dials the other any more, since nobody dials a node that is not a member. So one node of
+//! each side calls, ever more rarely for as long as nobody answers: the node on which the removal
+//! was asked for or, where that node is gone, the one with the lowest id. If the call finds the
+//! other side, the caller names that node in its vitals, and every member of the caller's side
+//! calls it once for itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,18 +30,18 @@ const CALL_WAIT: Duration = Duration::from_secs(10);
 const CALL_WAIT_MAX: Duration = Duration::from_secs(600);
 const BETWEEN_CALLS: Backoff = Backoff::new(CALL_WAIT, CALL_WAIT_MAX);
 
-/// How many are called in one round.
+/// How many nodes are called in one round.
 const CALLED_MAX: usize = 8;
 
-/// When whom to call.
+/// Which nodes to call next, and when.
 #[derive(Debug)]
 struct Rounds {
     due: Instant,
     /// How many rounds there were since the waits began anew.
     rounds: u32,
-    /// Whom the last look found.
+    /// The nodes that were to be called at the last look.
     known: BTreeSet<NodeId>,
-    /// Who was called last: the next one is the one after it.
+    /// The node that was called last: the next round begins with the id after it.
     last: Option<NodeId>,
 }
 
@@ -49,7 +50,8 @@ impl Rounds {
         Self { due: now, rounds: 0, known: BTreeSet::new(), last: None }
     }
 
-    /// Whom to call now, of those that are to be called. Where one is new the waits begin anew.
+    /// The nodes of `wanted` to call now, at most `CALLED_MAX` of them. Where one of `wanted` is
+    /// new, the waits begin anew.
     fn next(&mut self, wanted: BTreeSet<NodeId>, now: Instant) -> Vec<NodeId> {
         if !wanted.is_subset(&self.known) {
             (self.due, self.rounds) = (now, 0);
@@ -68,7 +70,7 @@ impl Rounds {
     }
 }
 
-/// How this node speaks to those that were put out.
+/// Calls the nodes that were put out, and calls them back.
 #[derive(Clone)]
 pub struct Calling {
     members: Members,
@@ -78,7 +80,8 @@ pub struct Calling {
 }
 
 impl Calling {
-    /// The calls of this node; by the vitals of the others it hears whom they found.
+    /// The calls of this node. The vitals of the other members tell it which nodes their calls have
+    /// found.
     pub(super) fn new(
         members: Members,
         objections: Objections,
@@ -88,17 +91,17 @@ impl Calling {
         Self { members, objections, vitals, mesh }
     }
 
-    /// Calls those that were put out, where this node is the one to do it.
+    /// Calls the nodes that were put out, where this node is the caller of its side.
     pub(super) async fn call_those_put_out(self) {
         let mut rounds = Rounds::new(Instant::now());
-        // Those that know how they stand: they put themselves aside, or took another identity.
+        // Nodes that know how they stand: they put themselves aside, or took another identity.
         let mut settled: BTreeSet<NodeId> = BTreeSet::new();
         loop {
             sleep(LOOK_EVERY).await;
             let wanted = self.wanted(&settled);
             for node in rounds.next(wanted, Instant::now()) {
-                // What it has against this node is noted on the way. Whoever takes the call is
-                // refused here, and hears why when it dials back.
+                // The gate notes the objection that a refusal carries. A node that accepts the dial
+                // is refused by this one, and hears why when it dials back.
                 match self.mesh.connect(node).await {
                     Err(DialError::WrongKey { is_self: false, .. }) => drop(settled.insert(node)),
                     Err(DialError::Refused(refusal)) if is_aside(refusal.code) => {
@@ -110,16 +113,19 @@ impl Calling {
         }
     }
 
-    /// Calls back a node that was put out, and calls as if it were a member: if it put out this one
-    /// in turn, this one does not know that by the refusal of its call. One of a side does that.
+    /// Dials a node that was put out and that dials as if it were a member. It may have put out
+    /// this node in turn, and this node does not learn that by refusing the dial. Only the caller
+    /// of a side dials back.
     pub(crate) fn call_back(&self, peer: NodeId) {
         if !self.objections.is_known(&peer) && self.is_mine(&self.members.roster(), peer) {
-            // What it answers is noted on the way. After a failure it rests like any other.
+            // The gate notes what the node answers. After a failed dial the mesh lets the node
+            // rest, as any other.
             self.mesh.seek(peer);
         }
     }
 
-    /// Those that this node is to call: it is the one of its side that does, or another found them.
+    /// The nodes that this node is to call: those for which it is the caller of its side, and those
+    /// that another member has found.
     fn wanted(&self, settled: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let roster = self.members.roster();
         let removed = roster.all().filter(|member| matches!(member.standing, Standing::Removed(_)));
@@ -136,7 +142,7 @@ impl Calling {
         open
     }
 
-    /// Whether this is the node of its side that calls one that was put out.
+    /// Whether this node is the one of its side that calls `node`, which was put out.
     fn is_mine(&self, roster: &Roster, node: NodeId) -> bool {
         let Some(Standing::Removed(ending)) = roster.member(&node).map(|member| &member.standing)
         else {

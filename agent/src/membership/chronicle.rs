@@ -1,4 +1,4 @@
-//! What happens to the members, told to those who follow it.
+//! Tells of what happens to the members, as events that others follow.
 
 use crate::feed::{Feed, Happening};
 use crate::host::clock::Clock;

@@ -1,4 +1,5 @@
-//! Where what was committed goes: to the other members, and to those who follow it on this node.
+//! Passes on what was committed: to the other members, and to those who follow changes on this
+//! node.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use crate::host::clock::Clock;
 use crate::replica::sync::Pusher;
 use crate::replica::{Outlet, Views};
 
-/// How many bytes of settings are pushed at once. What is more would fill the queue of a peer that is
+/// How many bytes of settings are pushed at once. More bytes would fill the queue of a peer that is
 /// slower than the disk.
 const PUSH_BYTES_MAX: usize = 1024 * 1024;
 
-/// How many changes that are told at once are events of their own.
+/// Up to how many changes of one commit are events of their own; more are told together.
 const HAPPENINGS_MAX: usize = 256;
 
 /// The outlet of a member's replica.
@@ -24,7 +25,7 @@ pub(super) struct Commits {
     pub(super) changes: Feed<SignedChange>,
     pub(super) happenings: Feed<Happening>,
     pub(super) views: watch::Receiver<Views>,
-    /// Told where there is more for the others than is pushed to them.
+    /// Notified when a commit is too large to be pushed to the other members.
     pub(super) large: Arc<Notify>,
     pub(super) clock: Clock,
 }
@@ -35,7 +36,8 @@ impl Outlet for Commits {
         if settings().map(|change| change.bytes().len()).sum::<usize>() <= PUSH_BYTES_MAX {
             return self.pusher.push(changes, receipt);
         }
-        // Sessions bring it, each at the pace of its peer. What is said of members goes at once.
+        // Sessions bring the settings, each at the pace of its peer. Changes of members and other
+        // reserved paths are pushed at once.
         let records = changes.iter().filter(|change| change.path.is_reserved());
         self.pusher.push(&records.cloned().collect::<Vec<_>>(), receipt);
         self.large.notify_one();

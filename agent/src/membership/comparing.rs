@@ -1,4 +1,4 @@
-//! What this node says of itself, and what it does where another holds something else.
+//! Tells the others this node's digest, and runs a session with a member that holds something else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,19 +23,20 @@ use crate::replica::ReplicaHandle;
 /// How many sessions this node runs at once because of what it compared.
 const SESSIONS_BEGUN_MAX: usize = 4;
 
-/// How often this node tells one other, drawn anew each time, what it holds, about. Whatever a push
-/// did not reach is repaired in a few times this, however many nodes there are (Demers et al.,
-/// "Epidemic Algorithms for Replicated Database Maintenance", 1987, section 1.3).
+/// About how often this node tells its digest to one other member; the time is drawn anew each
+/// time. Whatever a push did not reach is repaired in a few times this, however many nodes there
+/// are (Demers et al., "Epidemic Algorithms for Replicated Database Maintenance", 1987, section
+/// 1.3).
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a difference may be one that a push is about to end.
+/// How long a difference between two digests is left alone, since a push may be about to end it.
 const PUSH_TIME: Duration = Duration::from_secs(1);
 
 /// How long this node may agree with nobody, while what it holds goes on changing, before a session
 /// is run all the same.
 const DISAGREEMENT_MAX: Duration = Duration::from_secs(10);
 
-/// How many members that hold something else are kept in mind.
+/// How many members with another digest are kept in mind.
 const DIFFERING_MAX: usize = 16;
 
 /// How often at most the others are told of a new digest.
@@ -59,17 +60,17 @@ pub(super) async fn tell_vitals(me: NodeId, replica: ReplicaHandle, vitals: Vita
     }
 }
 
-/// A member that holds something else.
+/// A member that told another digest than this node's.
 struct Difference {
     theirs: Bytes,
-    /// What this node held when it heard so.
+    /// This node's digest when it heard theirs.
     ours: String,
-    /// When it is looked at again.
+    /// When the difference is looked at again.
     due: Instant,
 }
 
-/// Tells one other after the other what this node holds, and runs a session with those who say that
-/// they hold something else.
+/// Tells this node's digest to one member after the other, and runs a session with each member that
+/// tells another digest.
 pub(super) async fn compare_digests(
     from: Lent<Message>,
     members: Members,
@@ -109,12 +110,14 @@ pub(super) async fn compare_digests(
                 let due: Vec<NodeId> = due.map(|(peer, _)| *peer).collect();
                 for peer in due {
                     let Some(difference) = differing.remove(&peer) else { continue };
-                    // What changes right now is on its way by push.
+                    // If this node's digest has changed meanwhile, a push is probably about to end
+                    // the difference.
                     let stands = difference.ours == ours || agreed.elapsed() > DISAGREEMENT_MAX;
                     if !stands || difference.theirs == ours.as_bytes() {
                         continue;
                     }
-                    // A peer that hangs holds one place, and not the sessions with the others.
+                    // A peer that hangs takes one place, and does not hold up the sessions with the
+                    // others.
                     if let Ok(place) = room.clone().try_acquire_owned() {
                         let sessions = sessions.clone();
                         tasks.spawn(async move {
@@ -128,7 +131,7 @@ pub(super) async fn compare_digests(
     }
 }
 
-/// About this long, so that those who started together do not speak together.
+/// A random time of about this length, so that nodes that started together do not speak together.
 fn drawn(about: Duration) -> Duration {
     about.mul_f64(rand::random_range(0.5..1.5))
 }

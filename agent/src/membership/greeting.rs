@@ -21,7 +21,8 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// A greeting with what does not change. Its name and its proof come by [`Greeting::renew`].
+    /// A greeting of this node, beginning with `hello`. The name and the proof in it are set by
+    /// [`Greeting::renew`].
     pub(super) fn new(me: NodeId, replica: ReplicaHandle, hello: Hello) -> Self {
         Self { me, replica, hello: watch::Sender::new(hello) }
     }
@@ -49,7 +50,8 @@ impl Greeting {
         self.hello.send_modify(|hello| hello.addresses = addresses.to_vec());
     }
 
-    /// Whether other hosts can reach this node where it says.
+    /// Whether this node announces an address at which other hosts can reach it: one that is not a
+    /// loopback address.
     pub(super) fn leads_other_hosts_here(&self) -> bool {
         self.hello.borrow().addresses.iter().any(|at| !at.is_loopback())
     }

@@ -1,4 +1,4 @@
-//! What arrives from members: carried to whoever owns it, in bounded numbers at once.
+//! Carries what arrives from members to the task that owns it, in bounded numbers at once.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::replica::{ReplicaHandle, WriteFailure};
 /// How many pushed frames are verified and merged at once.
 const PUSHES_AT_ONCE: usize = 32;
 
-/// How many sessions of others are served at once.
+/// How many sessions that other members began are served at once.
 const SESSIONS_SERVED_MAX: usize = 8;
 
 /// A queue of the mesh, lent to one membership after the other.
@@ -32,7 +32,7 @@ pub struct Inbound {
     pub datagrams: Lent<Datagram>,
     /// For the vitals.
     pub vitals: Lent<Message>,
-    /// What others hold.
+    /// The digests of other members.
     pub digests: Lent<Message>,
     /// For the replica.
     pub frames: Lent<Frame>,
@@ -71,7 +71,7 @@ pub(super) async fn take_frames(
     while let Some(Frame { from, bytes }) = frames.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         if !members.roster().is_current(&from) {
-            // Put out just now: its connection is about to be closed.
+            // The peer was put out just now: its connection is about to be closed.
             continue;
         }
         let (sessions, mesh) = (sessions.clone(), mesh.clone());
@@ -104,7 +104,8 @@ pub(super) async fn serve_sessions(
     while let Some(Session { from, send, recv }) = asked.recv().await {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         if replica.is_closed() {
-            // It may be gone in a moment, and whoever asks may count on what it holds.
+            // A closed replica means that this node is about to leave, and the peer may count on
+            // what this node holds: so this node runs no session any more.
             continue;
         }
         let sessions = sessions.clone();

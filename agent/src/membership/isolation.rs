@@ -1,4 +1,4 @@
-//! What this node can tell of its own place among the others: see [`peerage_proto::isolation`].
+//! Whether this node may be cut off from the others: see [`peerage_proto::isolation`].
 
 use std::time::Duration;
 
@@ -18,10 +18,11 @@ use crate::notices::Notices;
 /// How often this host's network is looked at while it seems to be cut off.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long one that is doubted may take to show that it is there.
+/// How long a suspected member may take to answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How far this node sees: whom it reaches, and what its host's network says where some are missed.
+/// Tells whether this node may be cut off: by which members it reaches, and, where some are missed,
+/// by what the host says of its network.
 #[derive(Clone)]
 pub struct Horizon {
     members: Members,
@@ -31,7 +32,7 @@ pub struct Horizon {
 }
 
 impl Horizon {
-    /// The horizon of a node that is reached where its greeting says.
+    /// The horizon of a node that announces the addresses in its greeting.
     pub(super) fn new(
         members: Members,
         mesh: Mesh,
@@ -41,14 +42,14 @@ impl Horizon {
         Self { members, mesh, greeting, network }
     }
 
-    /// How far this node sees now.
+    /// Which members this node reaches now, and whether it may be cut off.
     pub fn sight(&self) -> Sight {
         let standings = self.members.standings();
         Sight::of(standings.values(), &self.network(&standings))
     }
 
-    /// The same, once those in doubt had a moment to answer: a host that is late doubts others, who
-    /// are there.
+    /// As [`Self::sight`], after the suspected members had a moment to answer: a host that is late
+    /// suspects members that are alive.
     pub async fn sight_after_asking(&self) -> Sight {
         let mut standings = self.members.standings().as_ref().clone();
         let doubted = standings.iter().filter(|(_, standing)| standing.state == State::Suspect);
@@ -64,10 +65,10 @@ impl Horizon {
         Sight::of(standings.values(), &self.network(&standings))
     }
 
-    /// What the host's network says, where there is reason to look.
+    /// What the host says of its network; [`Network::Unknown`] where there is no reason to ask.
     fn network(&self, standings: &Standings) -> Network {
         let is_missed = standings.values().any(|standing| standing.state != State::Alive);
-        // Agents that are reached on their own host only need no card.
+        // Agents that announce only loopback addresses need no network card.
         if is_missed && self.greeting.leads_other_hosts_here() {
             (self.network)()
         } else {
@@ -76,7 +77,7 @@ impl Horizon {
     }
 }
 
-/// Says so where this node may be cut off, for as long as it may.
+/// Keeps a notice for as long as this node may be cut off.
 pub(super) async fn follow_sight(horizon: Horizon, notices: Notices) {
     let mut standings = horizon.members.changing_standings();
     loop {

@@ -36,7 +36,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 /// How every member but this node stands, by id.
 pub type Standings = Arc<BTreeMap<NodeId, Standing>>;
 
-/// What takes datagrams to peers. It never waits: one that cannot leave at once is dropped.
+/// Sends datagrams to peers. It never waits: a datagram that cannot leave at once is dropped.
 pub trait Datagrams: Send + 'static {
     /// Sends a datagram to `node`, if a connection with it stands.
     fn send_datagram(&self, node: NodeId, datagram: Bytes);
@@ -124,7 +124,7 @@ impl LivenessHandle {
         self.tell(Command::Met(node));
     }
 
-    /// Something speaks for the death of `node`: it is asked at once.
+    /// Something suggests that `node` is down: the failure detector asks it at once.
     pub fn evidence(&self, node: NodeId, evidence: Evidence) {
         self.tell(Command::Evidence(node, evidence));
     }
@@ -139,12 +139,13 @@ impl LivenessHandle {
     pub async fn goodbye(&self) {
         let (done, said) = oneshot::channel();
         if self.commands.send(Command::Goodbye(done)).await.is_ok() {
-            // An error means that the task is gone already: there is nobody left to say it.
+            // An error means that the task is gone already: nobody is left to say goodbye.
             let _ = said.await;
         }
     }
 
-    /// All of it is a hint that makes the detector faster: if the task is behind, it goes unheard.
+    /// Every such command is a hint that makes the detector faster: if the task is behind, the
+    /// command is dropped.
     fn tell(&self, command: Command) {
         let _ = self.commands.try_send(command);
     }
@@ -158,9 +159,9 @@ struct Task<D> {
     health: watch::Sender<u32>,
     events: broadcast::Sender<LivenessEvent>,
     published: Instant,
-    /// Whether something was heard since.
+    /// Whether a datagram was heard since `published`.
     unpublished: bool,
-    /// What changed since, to be told once it is published.
+    /// The events since `published`. They are told once the standings are published.
     untold: Vec<LivenessEvent>,
 }
 
@@ -175,8 +176,8 @@ impl<D: Datagrams> Task<D> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             let deadline = self.core.next_deadline().map(|deadline| self.start + deadline);
-            // What was heard comes before what is due: after a stall the answers of those who
-            // would be accused wait in the inbox.
+            // Datagrams are handled before alarms: after a stall, the answers of members that would
+            // be accused wait in the inbox.
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
@@ -225,7 +226,8 @@ impl<D: Datagrams> Task<D> {
             }
             let health = self.core.local_health_multiplier();
             self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
-            // All that a batch changed is published at once: it is as long as the roster.
+            // The standings are published once for a whole batch, since they are as long as the
+            // roster.
             if !self.untold.is_empty() || (self.unpublished && self.published.elapsed() >= REFRESH)
             {
                 self.publish();
@@ -264,7 +266,7 @@ impl<D: Datagrams> Task<D> {
         self.published = Instant::now();
         self.unpublished = false;
         for event in self.untold.drain(..) {
-            // Nobody listens: the standings say it, too.
+            // An error means that nobody listens. The standings show the change, too.
             let _ = self.events.send(event);
         }
     }

@@ -1,5 +1,5 @@
-//! What follows from changes of who is connected: the failure detector hears of them, and members
-//! that meet give each other what they lack.
+//! Acts on changes of who is connected: the failure detector hears of them, and two members that
+//! meet give each other what they lack.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl Meetings {
                 Ok(Event::Refused { peer, .. }) => {
                     self.liveness.evidence(peer, Evidence::Refused);
                 }
-                // Who was reached and said no is alive.
+                // A node that was reached and refused the dial is alive.
                 Ok(Event::Unreachable { peer, error: DialError::Unreachable { .. }, .. }) => {
                     self.liveness.evidence(peer, Evidence::Unreachable);
                 }
@@ -72,17 +72,17 @@ impl Meetings {
         }
     }
 
-    /// Takes note of a peer that is connected now; `theirs` is the digest in its hello. `room` bounds
-    /// the sessions that begin so.
+    /// Takes note of a peer that is connected now; `theirs` is the digest in its hello. `room`
+    /// bounds how many of the sessions that begin here run at once.
     fn meet(&self, peer: NodeId, theirs: Option<String>, room: &Arc<Semaphore>) {
         if !self.members.roster().is_current(&peer) {
-            // It was put out between its hello and now.
+            // The peer was put out between its hello and now.
             return self.mesh.close(peer, CloseCode::Removed, "no longer a member");
         }
         self.liveness.met(peer);
-        // One of the two starts the session, so that they do not run two; none does where both hold
-        // the same. Where many meet at once a few sessions bring what is new, and what is missing
-        // after that is found by comparing.
+        // The node with the lower id starts the session, so that the two do not run two; none runs
+        // where both hold the same. Where many peers connect at once, `room` admits only a few
+        // sessions, which bring what is new; what is still missing is found by comparing digests.
         let sessions = self.sessions.clone();
         let begins = self.members.me < peer;
         let place = begins.then(|| room.clone().try_acquire_owned().ok()).flatten();
@@ -103,7 +103,7 @@ impl Meetings {
             DisconnectReason::ByPeer { code: CloseCode::Shutdown | CloseCode::Leaving, .. } => {
                 self.liveness.left(peer)
             }
-            // The agent may have ended without a word.
+            // The peer's agent may have ended without a goodbye.
             DisconnectReason::ByPeer { code: CloseCode::Dropped, .. }
             | DisconnectReason::Silent
             | DisconnectReason::Failed(_) => {
@@ -129,7 +129,7 @@ impl Meetings {
         self.chronicle.tell_of(&name, "path", message);
     }
 
-    /// Runs a session with a member to which something that was pushed may be lost.
+    /// Runs a session with a member that may not have received what was pushed to it.
     fn catch_up(&self, peer: NodeId) {
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
@@ -138,7 +138,7 @@ impl Meetings {
     }
 }
 
-/// Whether something large may get through now to a member to which it did not, or no longer.
+/// Whether after this event large messages may get through to another set of members than before.
 fn may_change_stalls(event: &Result<Event, RecvError>) -> bool {
     match event {
         Ok(event) => matches!(

@@ -1,5 +1,5 @@
-//! The members as this node knows them: who belongs, by the roster, and who is there, by the failure
-//! detector.
+//! The members as this node knows them: the roster tells which nodes belong, the failure detector
+//! tells which of them are alive.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// The members of the Data Center that a replica is of.
+    /// The members of the Data Center to which a replica belongs.
     pub(super) fn new(me: NodeId, replica: &ReplicaHandle, liveness: &LivenessHandle) -> Self {
         Self { me, views: replica.views(), standings: liveness.standings() }
     }
@@ -32,7 +32,7 @@ impl Members {
         self.views.borrow().roster.clone()
     }
 
-    /// The roster as it is and will be, beside the other views.
+    /// The roster and the other views, as a value to read or to wait on.
     pub(super) fn views(&self) -> watch::Receiver<Views> {
         self.views.clone()
     }
@@ -42,7 +42,7 @@ impl Members {
         self.standings.borrow().clone()
     }
 
-    /// The same, as it is and will be.
+    /// The same, as a value to read or to wait on.
     pub(super) fn changing_standings(&self) -> watch::Receiver<Standings> {
         self.standings.clone()
     }
@@ -59,8 +59,8 @@ impl Members {
         self.roster().others(self.me).filter(alive).collect()
     }
 
-    /// The current members that answer, or may: all but those that are known to be away. This node
-    /// is not among them.
+    /// The current members that are not known to be away, so that they answer or may answer. This
+    /// node is not among them.
     pub fn reached(&self) -> BTreeSet<NodeId> {
         let standings = self.standings();
         let is_away = |id: &NodeId| {

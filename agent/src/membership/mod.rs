@@ -65,8 +65,8 @@ use tasks::Tasks;
 use timekeeping::ClockStanding;
 use vitals::VitalsHandle;
 
-/// A running membership, which its node starts, opens and stops. Whoever works with it takes out the
-/// handles that it uses.
+/// A running membership, which its node starts, opens and stops. A caller takes out the handles
+/// that it uses.
 pub struct Membership {
     /// The Data Center.
     pub datacenter: DataCenterId,
@@ -88,13 +88,13 @@ pub struct Membership {
     pub time: watch::Receiver<ClockStanding>,
     /// The states of this node that need a person.
     pub notices: Notices,
-    /// What is said against this membership.
+    /// The objections of other nodes to this membership.
     pub objections: Objections,
-    /// How far this node sees.
+    /// Tells whether this node may be cut off.
     pub horizon: Horizon,
-    /// How it speaks to those that were put out.
+    /// Calls the nodes that were put out.
     pub calling: Calling,
-    /// Where it tells what happens.
+    /// Tells of what happens to the members.
     pub chronicle: Chronicle,
     liveness: LivenessHandle,
     greeting: Greeting,
@@ -113,9 +113,9 @@ impl Membership {
         self.notices.forget(&OF_A_MEMBER);
     }
 
-    /// Says that this membership has come to its end, which it cannot bring about itself.
+    /// Tells the node that this membership must end. Only the node can end it.
     pub fn end(&self, end: End) {
-        // Full means that as much was said several times, and is not taken in yet.
+        // A full queue means that the node was told several times already, and has not acted yet.
         let _ = self.ended.try_send(end);
     }
 

@@ -1,5 +1,5 @@
-//! The states of a member that need a person, as far as they follow from what is known of the
-//! members; and what the others hear of all that stand here.
+//! Sets the notices of a member that follow from the roster, the circle of vitals and the room for
+//! settings, and tells the other members of all notices that stand on this node.
 
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::{self, Roster};
@@ -26,7 +26,8 @@ pub(super) const OF_A_MEMBER: [NoticeKind; 8] = [
     NoticeKind::Vitals,
 ];
 
-/// Finds such states as the members change, and tells the others of all that stand.
+/// Updates these notices as the members change, and tells the others of all notices that stand on
+/// this node.
 pub(super) async fn follow_notices(members: Members, vitals: VitalsHandle, notices: Notices) {
     let mut views = members.views();
     let mut circles = vitals.circle_changes();
@@ -85,7 +86,8 @@ fn held_back(me: &roster::Member, roster: &Roster) -> Option<State> {
     Some(State::new(format!("this node may not let others in: {why}"), hint))
 }
 
-/// Where there are more members than exchange vitals with each other.
+/// The state to show where there are so many members that this node does not exchange vitals with
+/// all.
 fn incomplete_vitals(others: usize, circle: usize) -> Option<State> {
     (others > CIRCLE_MAX && circle < others).then(|| {
         let message = format!(

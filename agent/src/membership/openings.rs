@@ -16,7 +16,7 @@ pub(super) const CONNECT_ALL_MAX: usize = 64;
 /// How many connections news may open.
 const OPENINGS: Allowance = Allowance { per_second: 4.0, burst: 12.0 };
 
-/// What is left of them.
+/// The connections that news may still open.
 #[derive(Debug)]
 pub(super) struct Openings {
     start: Instant,
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(opened, OPENINGS.per_second as usize);
     }
 
-    /// What a node says that looks for company.
+    /// A datagram of a node that looks for other members.
     fn announcement() -> Vec<u8> {
         let mut core = Liveness::new(NodeId([1; 32]), 1, StdRng::seed_from_u64(1));
         let zero = Now { mono: Duration::ZERO, wall_ms: 0 };

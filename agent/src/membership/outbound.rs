@@ -25,8 +25,8 @@ impl Outbox for MeshOutbox {
     }
 }
 
-/// The mesh as what takes the failure detector's datagrams to peers. A datagram may open a connection,
-/// as far as its openings admit that.
+/// The mesh as the carrier of the failure detector's datagrams. A datagram may open a connection,
+/// as far as the openings admit that.
 pub(super) struct MeshDatagrams {
     mesh: Mesh,
     others: watch::Receiver<BTreeSet<NodeId>>,
@@ -54,7 +54,7 @@ impl Datagrams for MeshDatagrams {
     }
 }
 
-/// The mesh as what takes vitals to peers.
+/// The mesh as the carrier of vitals.
 pub(super) struct MeshMessages(pub(super) Mesh);
 
 impl Messages for MeshMessages {
@@ -63,7 +63,8 @@ impl Messages for MeshMessages {
     }
 
     fn has_time(&self) -> bool {
-        // By chance: vitals count rounds themselves, and two counts could miss each other for ever.
+        // The choice is random: vitals count their rounds, and if this counted too, the two counts
+        // could skip the same kind of round for ever.
         rand::random_range(0..self.0.lateness()) == 0
     }
 }

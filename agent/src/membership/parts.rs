@@ -26,7 +26,7 @@ pub struct Parts<D> {
     pub key: Keypair,
     /// The number of this start of the agent.
     pub boot: u64,
-    /// What tells this start from that of another host with the same key.
+    /// Tells this start of the agent from the start of another host with the same key.
     pub instance: u64,
     /// The machine, as far as it is known.
     pub machine: Option<Vec<u8>>,
@@ -46,7 +46,7 @@ pub struct Parts<D> {
     pub disk: Arc<D>,
     /// The mesh.
     pub mesh: Mesh,
-    /// What arrives by it.
+    /// What arrives over the mesh.
     pub inbound: Inbound,
     /// Where changes of settings are told.
     pub changes: Feed<SignedChange>,
@@ -91,7 +91,8 @@ impl<D> Parts<D> {
     }
 }
 
-/// When the agent started, by its clock now; zero where that was set back to before.
+/// When the agent started, by its clock as it is now; zero where the clock was set back so far that
+/// this would be negative.
 fn started_ms(now: Now) -> u64 {
     now.wall_ms.saturating_sub(now.mono.as_millis() as u64)
 }

@@ -1,5 +1,5 @@
-//! Sessions with members, in which each side gives the other what it lacks, and pushes, which bring
-//! what is new; and who is known to hold what this node holds.
+//! Sessions with members, in which each side gives the other what it lacks; pushes, which bring
+//! what is new; and which members are known to hold what this node holds.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::replica::ReplicaHandle;
 use crate::replica::receipts::Receipts;
 use crate::replica::sync::{SessionReport, SyncError, session, take_push};
 
-/// What brings the replica to other members and theirs here.
+/// Brings this node's changes to other members, and their changes to this node.
 #[derive(Clone)]
 pub struct Sessions {
     members: Members,
@@ -36,8 +36,8 @@ impl Sessions {
         Self { members, replica, receipts, mesh }
     }
 
-    /// Runs a session with a member now. Tells whether it came to its end: then the member has on its
-    /// disk what this node had on its own.
+    /// Runs a session with a member now. Returns whether the session came to its end: then the
+    /// member has on its disk what this node had on its own disk.
     pub async fn synchronise(&self, peer: NodeId) -> bool {
         let outcome = match self.mesh.open(peer, StreamKind::Sync).await {
             Ok((send, recv)) => self.run(peer, send, recv).await,
@@ -61,8 +61,8 @@ impl Sessions {
         outcome.is_ok()
     }
 
-    /// Runs a session on a stream, unless nothing large gets through to the peer: then what was sent
-    /// is taken back, so that it is not in the way of what is small.
+    /// Runs a session on a stream, unless nothing large gets through to the peer: then the stream
+    /// is reset, so that its data does not hold up small messages.
     pub(super) async fn run(
         &self,
         peer: NodeId,
@@ -77,7 +77,7 @@ impl Sessions {
             }
         };
         outcome.unwrap_or_else(|| {
-            // It may have ended by itself.
+            // An error means that the stream has ended by itself.
             let _ = send.reset(StreamCode::TooSlow.number().into());
             let _ = recv.stop(StreamCode::TooSlow.number().into());
             Err(SyncError::Stalled)
@@ -95,8 +95,9 @@ impl Sessions {
         self.replica.progress().borrow().digest.clone()
     }
 
-    /// Whether a peer whose disk has this digest holds what this node holds. Where that is
-    /// news, or someone here waits for receipts, it counts as one of all that this node holds.
+    /// Whether a peer whose disk has the digest `theirs` holds what this node holds. Where that
+    /// agreement is news, or someone on this node waits for receipts, it counts as the peer's
+    /// receipt for all that this node holds.
     pub(super) async fn agrees(&self, peer: NodeId, theirs: &[u8]) -> bool {
         if self.digest().as_bytes() != theirs {
             return false;
@@ -114,7 +115,7 @@ impl Sessions {
         true
     }
 
-    /// What another node was known to hold since this agent started.
+    /// All that any other node was known to hold on its disk, since this agent started.
     pub fn seen_elsewhere(&self) -> Vector {
         self.receipts.seen_elsewhere()
     }

@@ -1,4 +1,5 @@
-//! How what is too large to be pushed reaches the other members: by a session with each of them.
+//! Brings changes that are too large to be pushed to the other members, by a session with each of
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +11,12 @@ use super::members::Members;
 use super::sessions::Sessions;
 use super::tasks::Tasks;
 
-/// How many sessions run at once because there is something large to bring.
+/// How many sessions run at once because a commit was too large to be pushed.
 const SESSIONS_MAX: usize = 8;
 
-/// Runs a session with each member that is reached, whenever there is more for them than is pushed;
-/// with each one at a time, and one more where there was news meanwhile.
+/// Runs a session with each member that is reached, whenever a commit was too large to be pushed.
+/// One session runs with each member at a time, and one more follows where another such commit came
+/// meanwhile.
 pub(super) async fn spread_what_is_large(
     large: Arc<Notify>,
     members: Members,
@@ -22,7 +24,8 @@ pub(super) async fn spread_what_is_large(
     tasks: Tasks,
 ) {
     let room = Arc::new(Semaphore::new(SESSIONS_MAX));
-    // With whom a session is due or under way, and whether there was news since it began.
+    // The members with whom a session is due or under way, and whether there was news since it
+    // began.
     let under_way: Arc<Due> = Arc::default();
     loop {
         large.notified().await;
@@ -34,7 +37,7 @@ pub(super) async fn spread_what_is_large(
             tasks.spawn(async move {
                 while is_due(&under_way, peer) {
                     let Ok(_place) = room.acquire().await else { return };
-                    // What fails here is found by comparing.
+                    // What a failed session did not bring is found by comparing digests.
                     let _ = sessions.synchronise(peer).await;
                 }
             });
@@ -44,7 +47,8 @@ pub(super) async fn spread_what_is_large(
 
 type Due = Mutex<BTreeMap<NodeId, bool>>;
 
-/// Whether a session with a member is due, which begins then; if not, none is under way any more.
+/// Whether a session with a member is due; if so, it counts as begun. If not, the member is taken
+/// off the list, since no session with it is under way any more.
 fn is_due(due: &Due, peer: NodeId) -> bool {
     let mut due = locked(due);
     match due.get_mut(&peer) {

@@ -1,4 +1,4 @@
-//! Members that are reached, and to which nothing large gets through: what is said of them.
+//! Tells of members that are reached, but to which nothing large gets through.
 
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::time::HowLong;
@@ -7,11 +7,12 @@ use super::members::Members;
 use crate::mesh::{Mesh, PeerStatus, narrowness};
 use crate::notices::Notices;
 
-/// What to do about it.
+/// What the operator can do about it.
 const SEE_TO_IT: &str = "see to the MTU of the way there: packets of 1,228 bytes must pass (IPv6: \
                          1,248)";
 
-/// What there is to say of a member to which nothing large gets through, and what to do.
+/// For how long nothing large has got through to a member, and what to do; `None` where all gets
+/// through.
 pub fn stalled(peer: &PeerStatus) -> Option<String> {
     let lasts = HowLong(peer.stalled?);
     let width = of_width(peer);
@@ -21,13 +22,13 @@ pub fn stalled(peer: &PeerStatus) -> Option<String> {
     ))
 }
 
-/// What the kernel knows of the size, in brackets.
+/// What the kernel knows of the packet size on the way to a peer, in brackets.
 fn of_width(peer: &PeerStatus) -> String {
     let narrow = peer.path.address().and_then(narrowness);
     narrow.map(|narrow| format!(" ({narrow})")).unwrap_or_default()
 }
 
-/// Says to which members nothing large gets through, as that may have changed.
+/// Updates the notice that names the members to which nothing large gets through.
 pub(super) fn review(members: &Members, mesh: &Mesh, notices: &Notices) {
     let roster = members.roster();
     let mut stalled: Vec<String> = mesh

@@ -1,5 +1,5 @@
-//! What follows from changes of who is alive, and of how far behind this host is: they are told, and
-//! the mesh lets go of connections, opens them, and looks for other paths.
+//! Acts on changes of who is alive, and of how far behind this host is: tells of them, and lets the
+//! mesh close connections, open them, and look for other paths.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use super::tasks::Tasks;
 use crate::feed::Happening;
 use crate::mesh::Mesh;
 
-/// What one stall does to the local health multiplier.
+/// By how much one stall raises the local health multiplier.
 const OF_ONE_STALL: u32 = 2;
 
-/// Up to how many members the log names each one that is heard of for the first time.
+/// Up to this many members, the log names each member that is heard of for the first time.
 const MET_TOLD_MAX: usize = 64;
 
 /// Tells of every change of who is alive, and acts on it.
@@ -57,7 +57,7 @@ pub(super) async fn follow_liveness(
     }
 }
 
-/// Lets go of the connection with one that is dead, and connects with one that is back.
+/// Gives up the connection with a member that is down, and connects with a member that is back.
 fn follow_up(
     members: &Members,
     mesh: &Mesh,
@@ -72,7 +72,7 @@ fn follow_up(
             if !mesh.is_connected(node) && members.roster().current().count() <= CONNECT_ALL_MAX {
                 let mesh = mesh.clone();
                 tasks.spawn(async move {
-                    // Whoever needs it dials again.
+                    // An error does no harm: whoever needs the connection dials again.
                     let _ = mesh.connect(node).await;
                 });
             }
@@ -81,8 +81,8 @@ fn follow_up(
     }
 }
 
-/// Tells the mesh how far behind this host is. That it stood still once is no reason to look later
-/// for a path that broke.
+/// Tells the mesh how far behind this host is. A single stall does not count: it is no reason to
+/// look later for a path that broke.
 pub(super) async fn follow_health(mut health: watch::Receiver<u32>, mesh: Mesh) {
     loop {
         let multiplier = *health.borrow_and_update();
@@ -93,7 +93,8 @@ pub(super) async fn follow_health(mut health: watch::Receiver<u32>, mesh: Mesh) 
     }
 }
 
-/// Tells the mesh who is heard through another member only: the path to it may be broken.
+/// Tells the mesh which members are heard through another member only: the direct path to them may
+/// be broken.
 pub(super) async fn follow_standings(mut standings: watch::Receiver<Standings>, mesh: Mesh) {
     let mut before = BTreeMap::new();
     loop {

@@ -1,7 +1,7 @@
 //! The start of a membership: each task is made of the handles that it uses.
 //!
-//! It goes in two steps. [`Membership::start`] brings up what this node knows by itself, so that the
-//! mesh's gate can judge who comes; [`Membership::open`] then lets the others in.
+//! It goes in two steps. [`Membership::start`] starts the parts that need no other node, so that
+//! the mesh's gate can judge the nodes that dial; [`Membership::open`] then lets the others in.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -57,12 +57,12 @@ pub struct Opening {
     clock: Clock,
     look: vitals::host::Look,
     time: watch::Sender<ClockStanding>,
-    /// Told where there is more for the others than is pushed to them.
+    /// Notified when a commit is too large to be pushed to the other members.
     large: Arc<Notify>,
 }
 
 impl Membership {
-    /// Starts what this node knows by itself. Once the mesh's gate can see the membership,
+    /// Starts the parts that need no other node. Once the mesh's gate can see the membership,
     /// [`Membership::open`] lets the others in.
     pub async fn start<D: Disk>(parts: Parts<D>) -> (Arc<Self>, Opening) {
         let (me, datacenter) = (parts.key.node_id(), parts.replica.datacenter());
@@ -222,8 +222,8 @@ impl Membership {
     }
 }
 
-/// Runs the replica's task. A bug in the rules must not leave an agent that looks alive and answers
-/// nothing.
+/// Runs the replica's task. If the task panics, the membership ends: a bug in the rules must not
+/// leave an agent that looks alive and answers nothing.
 async fn run_replica<D: Disk>(task: ReplicaTask<D, Commits>, ended: mpsc::Sender<End>) {
     let outcome = AssertUnwindSafe(task.run()).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err("the replica's task panicked".into()));

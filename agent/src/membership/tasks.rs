@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// How long [`Tasks::stop`] waits for them to end.
+/// How long [`Tasks::stop`] waits for the tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the tasks of one membership are spawned.
@@ -26,7 +26,7 @@ impl Tasks {
         });
     }
 
-    /// Ends them all.
+    /// Ends all tasks, and waits for them, up to [`STOP_TIMEOUT`].
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();

@@ -1,9 +1,10 @@
 //! Compares this node's wall clock with those of its peers, tells how it stands, and keeps a node
 //! whose clock is far off from writing.
 //!
-//! Every hello carries a clock, and a few peers are asked for theirs once a minute. When this host's
-//! clock is set, which shows against the monotonic clock, all that was measured is void and the
-//! peers are asked at once: what was refused goes on within a round trip of its being put right.
+//! Every hello carries a clock, and a few peers are asked for theirs once a minute. When this
+//! host's clock is set, which the monotonic clock shows, all measurements are void and the peers
+//! are asked at once: so writes that were refused are possible again within a round trip after the
+//! clock was put right.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,13 +32,13 @@ use crate::replica::ReplicaHandle;
 /// How often a few peers are asked for their clock.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 
-/// How many are asked at once.
+/// How many peers are asked at once.
 const ASKED_MAX: usize = 5;
 
 /// How long a peer may take to answer; a slow answer tells little of the time.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// How often this node looks whether its own clock was set, and by how much at least.
+/// How often this node looks whether its own clock was set, and the smallest step that counts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SET_BY_MS: u64 = 300;
 
@@ -53,12 +54,12 @@ pub const CLOCK_HINT: &str = "set the clock of this host: `timedatectl set-ntp t
 pub struct ClockStanding {
     /// Against its peers; `None` where none was measured.
     pub estimate: Option<Estimate>,
-    /// What follows.
+    /// Whether this node warns, or refuses writes, because of that.
     pub level: Level,
 }
 
 impl ClockStanding {
-    /// How far it is off, where nothing is written by it.
+    /// How far the clock is off, where it is so far off that nothing is written by it.
     pub fn refused(&self) -> Option<ClockOff> {
         let estimate = self.estimate.filter(|_| self.level == Level::Refusing)?;
         Some(ClockOff { estimate })
@@ -81,16 +82,16 @@ impl ClockStanding {
 /// Some peers' clocks, as they were measured.
 #[derive(Debug)]
 struct Measurements {
-    /// How far each is ahead.
+    /// How far each peer's clock is ahead of this node's.
     ahead_ms: Vec<(NodeId, i64)>,
-    /// How often this node's own clock had been set when they were compared.
+    /// How often this node's own clock had been set when the clocks were compared.
     era: u64,
     /// Whether these are all the answers to a question of this node, to be judged at once.
     is_round: bool,
 }
 
-/// Who hears how this node's clock stands: those who watch it, the other members by the vitals, the
-/// replica, which writes by no clock that is far off, and the operator.
+/// What is told how this node's clock stands: the watchers of `standing`, the other members by the
+/// vitals, the replica, which writes by no clock that is far off, and the operator.
 pub(super) struct Listeners {
     pub(super) standing: watch::Sender<ClockStanding>,
     pub(super) vitals: VitalsHandle,
@@ -99,7 +100,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Tells them all how the clock stands now.
+    /// Tells all of them how the clock stands now.
     fn tell(&self, now: ClockStanding) {
         self.standing.send_replace(now);
         self.vitals.tell(|own| {
@@ -112,7 +113,7 @@ impl Listeners {
     }
 }
 
-/// The task, with all it needs.
+/// The task that compares the clocks, with all it needs.
 pub(super) struct Timekeeper {
     mesh: Mesh,
     members: watch::Receiver<BTreeSet<NodeId>>,
@@ -139,7 +140,7 @@ impl Timekeeper {
         Self { mesh, members, clock, skew, era, listeners, tasks, measured, measurements }
     }
 
-    /// Keeps time, and answers those who ask for it, until the membership ends.
+    /// Keeps time, and answers peers that ask for this node's clock, until the membership ends.
     pub(super) async fn run(mut self, questions: Lent<Session>) {
         let mut questions = questions.lock().await;
         let mut events = self.mesh.events();
@@ -189,15 +190,16 @@ impl Timekeeper {
                         let asked = peers.sample(&mut rand::rng(), ASKED_MAX);
                         self.ask(asked.map(|status| status.peer).collect());
                     }
-                    // What peers tell by themselves comes one after the other: it is judged here.
+                    // Measurements from questions of peers come in one by one, so they are judged
+                    // once per tick.
                     self.judge();
                 }
             }
         }
     }
 
-    /// Takes in what the hellos at the start of a connection told; where they were kept waiting, the
-    /// peer is asked instead.
+    /// Takes in the peer's clock as the hellos at the start of the connection told it. Where the
+    /// hellos had to wait and so tell nothing, the peer is asked instead.
     fn learn(&mut self, status: &PeerStatus) {
         match status.clock_ahead_ms {
             Some(ahead_ms) => self.take(status.peer, ahead_ms),
@@ -213,7 +215,7 @@ impl Timekeeper {
     fn judge(&mut self) {
         let level = self.skew.judge(&self.members.borrow(), self.clock.now().mono);
         let before = *self.listeners.standing.borrow();
-        // While nothing is known anew, the figure that led to the level stands.
+        // While there is no new estimate, the one that led to the level stands.
         let stale = before.estimate.filter(|_| level != Level::Good);
         let now = ClockStanding { estimate: self.skew.estimate().or(stale), level };
         if now != before {
@@ -221,7 +223,7 @@ impl Timekeeper {
         }
     }
 
-    /// Asks these for their clocks, each once.
+    /// Asks these peers for their clocks, each once.
     fn ask(&self, asked: Vec<NodeId>) {
         let (mesh, clock) = (self.mesh.clone(), self.clock);
         let (measured, era) = (self.measured.clone(), self.era);
@@ -232,12 +234,13 @@ impl Timekeeper {
             });
             let answers = futures_util::future::join_all(asking).await;
             let ahead_ms = answers.into_iter().flatten().collect();
-            // Where too much waits already, the next round brings it again.
+            // If the queue is full, these answers are lost, and the next round brings new ones.
             let _ = measured.try_send(Measurements { ahead_ms, era, is_round: true });
         });
     }
 
-    /// Answers who asks for this node's clock, and measures theirs by the way.
+    /// Answers a peer that asks for this node's clock, and measures the peer's clock by its
+    /// question.
     fn answer(&self, question: Session) {
         let Session { from, mut send, mut recv } = question;
         let way = self.mesh.peer(from).map_or(Duration::ZERO, |peer| peer.rtt / 2);
@@ -249,7 +252,7 @@ impl Timekeeper {
                 let now = clock.now();
                 let answer = ClockReading { wall_ms: now.wall_ms };
                 write_answer(&mut send, kind, &answer.encode()).await?;
-                // An empty question only asks whether anybody is here.
+                // An empty question carries no clock: it only asks whether this node is alive.
                 let theirs = question.and_then(|q| ClockReading::decode(&q).ok());
                 Ok::<_, mesh::FrameError>(
                     theirs.map(|t| ahead_ms(answer, t.wall_ms, way).saturating_neg()),

@@ -1,11 +1,11 @@
-//! Who says for good reason that this node is not in: members that it finds do not take it for one.
+//! Objections: members that this node dials say for good reason that it is not a member.
 //!
-//! Its admission may have been written by a node that had been put out by then, and did not know
-//! it: then those who had heard so take the newcomer for a stranger, and only its operator can help.
-//! Mostly the news of an admission is just still on its way, so an objection counts once it has
-//! stood for a while, and whoever objected is asked again until it takes this node in. Nothing is
-//! given up here: what this node holds stays, and so does its membership, until its operator has
-//! put its settings where they are wanted.
+//! This node's admission may have been written by a node that had been put out by then, and did not
+//! know it. Members that had heard so before take this node for a stranger, and only its operator
+//! can help. Mostly, though, the news of an admission is still on its way, so an objection counts
+//! once it has stood for a while, and a node that objects is asked again until it takes this node
+//! in. This node gives up nothing by itself: it keeps its data and its membership until its
+//! operator has put its settings where they are wanted.
 
 mod noted;
 mod words;
@@ -31,11 +31,11 @@ use crate::notices::Notices;
 pub use self::noted::Grounds;
 pub use self::words::Contested;
 
-/// The first and the longest wait before one who objects is asked again.
+/// The first and the longest wait before a node that objects is asked again.
 const ASK_AGAIN: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 
-/// What is said against this node's membership, and what is done about it: whoever objects is asked
-/// again, and what stands is told to the operator and to the other members.
+/// The objections to this node's membership. Nodes that object are asked again, and objections that
+/// stand are told to the operator and to the other members.
 #[derive(Clone)]
 pub struct Objections {
     noted: Arc<Noted>,
@@ -47,7 +47,7 @@ pub struct Objections {
 }
 
 impl Objections {
-    /// None so far.
+    /// No objections so far.
     pub(super) fn new(
         members: Members,
         mesh: Mesh,
@@ -70,14 +70,14 @@ impl Objections {
         self.noted.is_known(by)
     }
 
-    /// What other nodes have against this one's membership, where that has stood for a while.
+    /// The objections to this node's membership that have stood for a while.
     pub fn standing(&self) -> Vec<Contested> {
         let roster = self.members.roster();
         let standing = self.noted.standing();
         standing.iter().map(|(grounds, by)| in_words(&roster, *grounds, by)).collect()
     }
 
-    /// What a node has against this one's membership; none where it has nothing.
+    /// Why a node objects to this one's membership; none where it does not.
     pub fn of(&self, node: &NodeId) -> Option<&'static str> {
         self.noted.told(node).map(|grounds| match grounds {
             Grounds::AdmittedBy(_) => "it does not take this node in (see status)",
@@ -87,18 +87,19 @@ impl Objections {
         })
     }
 
-    /// Asks one who objects, until it takes this node in or no longer matters.
+    /// Asks a node that objects again and again, until it takes this node in or its objection no
+    /// longer matters.
     async fn ask_again(self, by: NodeId) {
         for asked in 0.. {
             sleep(ASK_AGAIN.wait(asked)).await;
             let is_member = self.members.roster().is_current(&by);
             let grounds = self.noted.grounds(&by);
             let matters = is_member == matches!(grounds, Some(Grounds::AdmittedBy(_)));
-            // That it is out of reach says nothing, and if it objects again that is noted on the way.
+            // That the node is out of reach says nothing. If it objects again, the gate notes that.
             let is_over = !matters
                 || self.mesh.is_connected(by)
                 || match self.mesh.connect(by).await {
-                    // Another identity is there now: it gave way.
+                    // The host has another identity now, so the node that objected gave way.
                     Ok(()) | Err(DialError::WrongKey { is_self: false, .. }) => true,
                     Err(DialError::Refused(refusal)) => is_aside(refusal.code),
                     Err(_) => false,
@@ -113,11 +114,11 @@ impl Objections {
         }
     }
 
-    /// Says, as the notice that it is, whether anybody objects, and tells the others on this side
-    /// whom to ask whether they are held to be removed, too.
+    /// Sets or clears the notice about objections. Names in the vitals the nodes that hold this one
+    /// to be removed: the other members on this side ask those nodes about themselves, too.
     fn tell(&self) {
         let contested = self.standing();
-        // Each way to object is told once, however many join in later.
+        // Each kind of objection is told once, however many nodes join in later.
         let grade = u8::try_from(contested.len()).unwrap_or(u8::MAX);
         let all = |each: fn(&Contested) -> &str| {
             contested.iter().map(each).collect::<Vec<_>>().join("; ")
@@ -130,7 +131,8 @@ impl Objections {
     }
 }
 
-/// Whether a node that refuses so gave way: it put itself aside, or is in another Data Center.
+/// Whether a node that refuses with this code gave way: it put itself aside, or is in another Data
+/// Center.
 pub(super) fn is_aside(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::Standalone | RefusalCode::WrongDataCenter)
 }

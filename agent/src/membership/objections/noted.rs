@@ -7,26 +7,27 @@ use std::time::Duration;
 use peerage_proto::id::NodeId;
 use tokio::time::Instant;
 
-/// From how many nodes objections are kept; what more of them would say is the same.
+/// From how many nodes objections are kept; further nodes would only say the same.
 const OBJECTIONS_MAX: usize = 16;
 
-/// For how long an objection must stand to count: by then the news of an admission has come round.
+/// For how long an objection must stand to count: by then the news of an admission has spread.
 const COUNTS_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a node does not take this one in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grounds {
-    /// This one's place hangs on the word of a node that was out before the other heard of it.
+    /// This node's admission goes back to a node that had left or was put out before the objector
+    /// heard of the admission.
     AdmittedBy(NodeId),
-    /// Each of the two sides put out the other before it heard of the other's doing: the removal of
-    /// this node was asked for on that one.
+    /// Each of the two sides put out the other before it heard of its own removal: the removal of
+    /// this node was asked for on the node `by`.
     PutOutBoth {
         /// The node on which this one's removal was asked for.
         by: NodeId,
     },
 }
 
-/// What is said against this node's membership.
+/// The objections to this node's membership, by the node that objects.
 #[derive(Debug, Default)]
 pub(super) struct Noted(Mutex<BTreeMap<NodeId, Objection>>);
 
@@ -45,7 +46,7 @@ impl Objection {
 }
 
 impl Noted {
-    /// Notes what a node says; tells whether it says so for the first time.
+    /// Notes an objection. Returns whether it is the first of that node, and was kept.
     pub(super) fn note(&self, by: NodeId, grounds: Grounds) -> bool {
         let now = Instant::now();
         let mut objections = self.lock();
@@ -61,7 +62,7 @@ impl Noted {
         has_room
     }
 
-    /// Those that are told, by their grounds.
+    /// The nodes whose objections are told, by their grounds.
     pub(super) fn standing(&self) -> BTreeMap<Grounds, Vec<NodeId>> {
         let mut standing: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (by, objection) in self.lock().iter().filter(|(_, objection)| objection.is_told) {
@@ -70,7 +71,7 @@ impl Noted {
         standing
     }
 
-    /// Those that are told, and were put out themselves.
+    /// The nodes whose objections are told, and that were put out themselves.
     pub(super) fn put_out(&self) -> Vec<NodeId> {
         let objections = self.lock();
         let of_both = |o: &&Objection| o.is_told && matches!(o.grounds, Grounds::PutOutBoth { .. });
@@ -98,7 +99,7 @@ impl Noted {
         self.lock().remove(by);
     }
 
-    /// The grounds of one that counts and is not told yet; it is from now on.
+    /// The grounds of an objection that counts and is not told yet. It counts as told from now on.
     pub(super) fn news(&self, by: &NodeId) -> Option<Grounds> {
         let mut objections = self.lock();
         let objection = objections.get_mut(by).filter(|o| o.counts() && !o.is_told)?;
@@ -123,7 +124,7 @@ mod tests {
         NodeId([n; 32])
     }
 
-    /// The news of an admission and that of the end of whoever wrote it go different ways.
+    /// The news of an admission and the news that its writer was put out spread on different ways.
     #[tokio::test(start_paused = true)]
     async fn what_is_said_once_does_not_count_and_what_stands_is_told_once() {
         let noted = Noted::default();

@@ -8,7 +8,7 @@ use super::noted::Grounds;
 /// An objection that counts, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contested {
-    /// Who says so.
+    /// The nodes that object.
     pub by: Vec<NodeId>,
     /// What is said, and by whom.
     pub message: String,
@@ -16,7 +16,7 @@ pub struct Contested {
     pub hint: String,
 }
 
-/// What is told to the operator; `by` holds at least one.
+/// What is told to the operator; `by` holds at least one node.
 pub(super) fn in_words(roster: &Roster, grounds: Grounds, by: &[NodeId]) -> Contested {
     let names: Vec<_> = by.iter().map(|id| roster.name_of(id)).collect();
     let (who, does) = (names.join(", "), if by.len() == 1 { "does" } else { "do" });
@@ -63,7 +63,7 @@ pub(super) fn in_words(roster: &Roster, grounds: Grounds, by: &[NodeId]) -> Cont
     }
 }
 
-/// Who was put out, and by whom.
+/// The name of a node, and by whom it was put out.
 fn put_out_here(roster: &Roster, id: &NodeId) -> String {
     let name = roster.name_of(id);
     match roster.member(id).map(|member| &member.standing) {

@@ -1,40 +1,41 @@
 //! With whom a node exchanges vitals, and how often, so that neither grows without bound.
 //!
-//! chitchat puts an entry for every node that it knows of into every message: a message grows with
-//! their number, and one that is longer than 64 KB is more than it survives. So exchanges become
-//! rarer as messages grow, which keeps the bytes per second the same; and where a Data Center has
-//! more members than one message can name, each exchanges vitals with a part of them, its circle,
-//! and knows nothing of how the others fare beyond their being alive.
+//! chitchat puts an entry for every node that it knows of into every message. So messages grow with
+//! the number of nodes, and chitchat does not survive a message that is longer than 64 KB.
+//! Exchanges become rarer as messages grow, which keeps the bytes per second the same. Where a Data
+//! Center has more members than one message can name, each member exchanges vitals with a part of
+//! them, its circle; of the others it only knows whether they are alive.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use peerage_proto::id::NodeId;
 
-/// How large a circle may be. Restarts leave a second entry for a while, so that twice as many fit
-/// into a message.
+/// How large a circle may be. A restarted node has a second entry for a while, so a message has
+/// room for more than twice as many entries.
 pub const CIRCLE_MAX: usize = 384;
 
 /// The pause between two exchanges that a node begins, as long as messages are short. Facts change
 /// every 15 s.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 
-/// With how many entries a message counts as short: about 6.6 KB.
+/// Up to how many entries a message counts as short: about 6.6 KB.
 const ENTRIES_SHORT: usize = 96;
 
 /// The longest pause, whatever chitchat has heard of.
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 
-/// The pause between two exchanges where a message has so many entries. Two messages of all entries
-/// for each exchange, and one exchange begun by another: 6.6 KB leave a node per second, and no
-/// more however many there are.
+/// The pause between two exchanges where a message has so many entries. In each pause a node begins
+/// one exchange and takes part in one that another node began, and sends one message of all entries
+/// in each: so 6.6 KB leave a node per second, and no more, however many entries there are.
 pub fn pause(entries: usize) -> Duration {
     let times = entries as f64 / ENTRIES_SHORT as f64;
     PAUSE_MIN.mul_f64(times.max(1.0)).min(PAUSE_MAX)
 }
 
 /// How many leading bits of their ids the members of one circle share, among so many members, where
-/// it was `now`. A number that goes up and down around a bound does not move it to and fro.
+/// the number of bits was `now`. A number of members that goes up and down around a bound does not
+/// change the result each time.
 pub(super) fn shared_bits(members: usize, now: u32) -> u32 {
     let wanted = |members: usize| members.div_ceil(CIRCLE_MAX).next_power_of_two().ilog2();
     // Ids are keys, so they spread evenly: a circle is as large as its share, give or take a few.
@@ -43,14 +44,15 @@ pub(super) fn shared_bits(members: usize, now: u32) -> u32 {
     if grown > now || shrunk < now { grown } else { now }
 }
 
-/// How many leading bits the ids share of those whose vitals are taken in, where those of the circle
-/// share so many. While members are near a bound, some nodes have a circle twice as large as others,
-/// for as long as that lasts: which one holds depends on what a node saw before.
+/// How many leading bits a node's id must share with this node's for its messages to be taken in,
+/// where the ids of the circle share `shared_bits`. It is one bit less: while the number of members
+/// is near a bound, some nodes have a circle twice as large as others, depending on the number that
+/// they saw before.
 pub(super) fn acquainted_bits(shared_bits: u32) -> u32 {
     shared_bits.saturating_sub(1)
 }
 
-/// The members of the circle of `me`, which is none of them.
+/// The members of the circle of `me`, without `me` itself.
 pub(super) fn circle(me: NodeId, members: &BTreeSet<NodeId>, shared_bits: u32) -> BTreeSet<NodeId> {
     let start = |node: &NodeId| {
         let bytes = node.as_bytes()[..8].try_into().expect("an id has 32 bytes");

@@ -12,8 +12,8 @@ use peerage_proto::id::NodeId;
 /// The longest message, in bytes: chitchat makes none that is longer.
 pub const MESSAGE_MAX: usize = 65_507;
 
-/// How many entries a digest may have, each of 69 bytes. From 949 on chitchat's own would be longer
-/// than a message, and it would panic.
+/// How many entries a digest may have, each of 69 bytes. With 949 entries or more chitchat's own
+/// message would be longer than the longest message, and chitchat would panic.
 pub(super) const DIGEST_ENTRIES_MAX: usize = 900;
 
 /// How many entries of a digest may be of nodes that the roster does not name: newly admitted ones

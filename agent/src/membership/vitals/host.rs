@@ -20,7 +20,7 @@ pub struct Sample {
     pub mem_used_bytes: Option<u64>,
 }
 
-/// Looks at the host. A simulation says what there is to see.
+/// Looks at the host. A simulation passes a function of its own.
 pub type Look = fn() -> Sample;
 
 impl Sample {

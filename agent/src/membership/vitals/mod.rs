@@ -1,10 +1,10 @@
 //! What each node says of itself: the crate `chitchat` (scuttlebutt reconciliation: van Renesse et
 //! al., "Efficient Reconciliation and Flow Control for Anti-Entropy Protocols", 2008) over the mesh.
 //!
-//! chitchat is kept as a guest: what comes in is looked at first ([`guard`]), what it says of who is
-//! alive is not asked for, whom it speaks with and how often is decided here ([`circle`]), and when
-//! its task dies, by a peer's fault or its own, another takes its place under a new generation. The
-//! agent does not notice, but for vitals that get a little older.
+//! chitchat is not trusted: what comes in is looked at first ([`guard`]), who is alive is decided
+//! without it, whom it speaks with and how often is decided here ([`circle`]), and when its task
+//! dies, by a peer's fault or its own, another takes its place under a new generation. The agent
+//! only notices that vitals get a little older.
 
 pub mod circle;
 mod guard;
@@ -32,38 +32,39 @@ use self::transport::{Directory, MeshTransport, address};
 pub use self::guard::MESSAGE_MAX;
 pub use self::transport::{INBOX_LEN, Messages, Received};
 
-/// How often chitchat itself begins exchanges, forgets, and looks who fell silent. All other
-/// exchanges are begun from here, at the pace of [`circle::pause`].
+/// How often chitchat itself begins exchanges, forgets silent nodes, and looks which nodes fell
+/// silent. All other exchanges are begun from here, at the pace of [`circle::pause`].
 const CHITCHAT_ROUND: Duration = Duration::from_secs(60);
 
-/// From so many pauses between signs of life chitchat judges how long a silence is: eight bytes each,
-/// for each node. Who is alive is not asked of it, so that few will do.
+/// How many intervals between signs of life chitchat keeps for each node, eight bytes each, to
+/// judge how long a silence is. Few will do, since the agent does not ask chitchat who is alive.
 const CHITCHAT_SAMPLES: usize = 64;
 
-/// How long what a node said is kept after it fell silent.
+/// How long a node's vitals are kept after the node fell silent.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
-/// How long chitchat keeps a silent node, and the generation of a restarted one; for half of it
-/// messages name it. A member that it forgot is greeted by the roster.
+/// How long chitchat keeps a silent node, and the former generation of a restarted one; for half of
+/// that time messages name it. A member that chitchat forgot is greeted, since the roster names it.
 const CHITCHAT_GRACE: Duration = Duration::from_secs(4 * 60);
 
-/// A member counts as silent when nothing was heard of it for so many pauses.
+/// A member counts as silent when nothing was heard of it for so many pauses between exchanges.
 const SILENT_PAUSES: u32 = 10;
 
-/// One exchange of so many is with a silent member.
+/// One of so many exchanges is with a silent member.
 const SILENT_TURN: u32 = 3;
 
-/// News are published this part of a pause after they came, together with those that follow.
+/// News are published after this part of a pause, together with the news that follow meanwhile.
 const NEWS_PER_PAUSE: u32 = 4;
 
 /// The waits before a chitchat that died is followed by another.
 const RESPAWN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
-/// A chitchat that lived so long did not die of what killed the one before.
+/// If a chitchat lived so long, another cause ended it than the one before, and the waits begin
+/// anew.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
 
-/// A version of this node's facts from here on can only be a peer's lie: the node starts over
-/// before it cannot count any further.
+/// Only a peer's lie can make the version of this node's facts as large as this: the node starts
+/// over before it cannot count any further.
 const VERSION_MAX: u64 = u64::MAX >> 1;
 
 /// What a node said of itself, and when that was last renewed.
@@ -71,18 +72,18 @@ const VERSION_MAX: u64 = u64::MAX >> 1;
 pub struct Vital {
     /// What it said.
     pub vitals: Arc<Vitals>,
-    /// When a sign of life that carried it was last heard.
+    /// When a sign of life with these vitals was last heard.
     pub heard: Instant,
 }
 
 impl Vital {
-    /// How old it is.
+    /// How long ago these vitals were last renewed.
     pub fn age(&self) -> Duration {
         self.heard.elapsed()
     }
 }
 
-/// The vitals of all members of whom any are known, but this node.
+/// The vitals of all other members, as far as any are known.
 pub type AllVitals = Arc<BTreeMap<NodeId, Vital>>;
 
 /// A handle of the task. The task ends when all handles are gone.
@@ -91,7 +92,7 @@ pub struct VitalsHandle {
     own: watch::Sender<Vitals>,
     all: watch::Receiver<AllVitals>,
     circle: watch::Receiver<usize>,
-    /// Closed when the last handle goes; a word through it ends the task before that.
+    /// Closed when the last handle is dropped; a message through it ends the task before that.
     alive: mpsc::Sender<()>,
 }
 
@@ -164,14 +165,14 @@ impl VitalsHandle {
         *self.circle.borrow()
     }
 
-    /// The same, as a value to wait on.
+    /// As [`Self::circle`], as a value to wait on.
     pub fn circle_changes(&self) -> watch::Receiver<usize> {
         self.circle.clone()
     }
 
-    /// Ends the task, whatever handles there still are.
+    /// Ends the task, also while there are other handles.
     pub async fn stop(&self) {
-        // An error means that it is gone already.
+        // An error means that the task is gone already, or was told to end already.
         let _ = self.alive.try_send(());
         self.ended().await;
     }
@@ -189,7 +190,8 @@ struct Task {
     transport: MeshTransport,
     members: watch::Receiver<BTreeSet<NodeId>>,
     own: watch::Receiver<Vitals>,
-    /// With whom messages are exchanged: the circle, and those whose circle this node may be in.
+    /// The nodes with which messages are exchanged: the circle, and the nodes in whose circle this
+    /// node may be.
     acquainted: watch::Sender<Directory>,
     /// The circle.
     directory: Directory,
@@ -206,7 +208,7 @@ struct Task {
     entries: usize,
 }
 
-/// What was read from chitchat about a member, and as of when.
+/// What was read from chitchat about a member, and at which generation, version and heartbeat.
 struct Known {
     generation: u64,
     version: u64,
@@ -214,7 +216,7 @@ struct Known {
     vital: Vital,
 }
 
-/// Why a chitchat is followed by another.
+/// Why a chitchat is no longer served.
 enum Ended {
     /// All handles are gone.
     Finished,
@@ -256,8 +258,9 @@ impl Task {
         }
     }
 
-    /// Another chitchat. Its generation is larger than that of any before, since it counts its
-    /// versions from the start and the others would take them for old ones.
+    /// Starts another chitchat. Its generation is larger than that of any before: it counts its
+    /// versions from the start, and under a former generation the others would take them for old
+    /// ones.
     async fn chitchat(&self, respawns: u64) -> anyhow::Result<ChitchatHandle> {
         let generation = (self.boot.min(u64::MAX >> 20) << 16).saturating_add(respawns);
         let short_id = &self.me.to_string()[..SHORT_ID_LEN];
@@ -298,7 +301,8 @@ impl Task {
             .await;
         let died = chitchat.termination_watcher();
         tokio::pin!(died);
-        // What was heard a moment ago is published at `look`, where anything was.
+        // News that came a moment ago are published at `look`; it is `None` where there are no
+        // news.
         let (mut turn, mut look) = (Instant::now(), None);
         loop {
             tokio::select! {
@@ -335,17 +339,18 @@ impl Task {
                     }
                     let pause = circle::pause(self.entries);
                     if let Some(node) = self.next(pause) {
-                        // It fails if the task just died, which is noticed elsewhere.
+                        // It fails if chitchat's task just died, which `died` tells.
                         let _ = chitchat.gossip(address(node));
                     }
-                    // Drawn, so that those who started together do not speak together.
+                    // The pause is random, so that nodes that started together do not speak
+                    // together.
                     turn = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.25));
                 }
             }
         }
     }
 
-    /// Takes over the roster's members. Answers `true` where they are so many more or less that
+    /// Takes over the roster's members. Answers `true` where their number has changed so much that
     /// this node's circle is another one.
     fn learn_members(&mut self) -> bool {
         let members = self.members.borrow_and_update().clone();
@@ -365,8 +370,9 @@ impl Task {
         is_another
     }
 
-    /// With whom to exchange next: anyone of whom something was heard lately, and now and then a
-    /// silent one, in turn, for chitchat would never think of those whom it has forgotten.
+    /// The member to exchange with next: at random one that was heard of lately, and every
+    /// [`SILENT_TURN`] turns a silent one, in turn, since chitchat itself never greets a member
+    /// that it has forgotten.
     fn next(&mut self, pause: Duration) -> Option<NodeId> {
         self.turns = self.turns.wrapping_add(1);
         let lately = |node: &NodeId| {
@@ -427,8 +433,8 @@ impl Task {
     }
 }
 
-/// Sets this node's facts; those that did not change stay as they are. Answers `false`, and does
-/// nothing, if the versions cannot be counted on.
+/// Sets this node's facts; facts that did not change stay as they are. Answers `false`, and does
+/// nothing, if a peer has made the version so large that the node cannot go on counting.
 fn tell(state: &mut chitchat::Chitchat, facts: &BTreeMap<String, String>) -> bool {
     let own = state.self_node_state();
     if own.max_version() >= VERSION_MAX {

@@ -12,7 +12,7 @@ use super::*;
 #[derive(Default)]
 struct Net {
     inboxes: StdMutex<BTreeMap<NodeId, mpsc::Sender<Received>>>,
-    /// No message passes between these and the others.
+    /// No message passes between these nodes and the others.
     cut: StdMutex<BTreeSet<NodeId>>,
     messages: AtomicU64,
     bytes: AtomicU64,
@@ -67,7 +67,7 @@ async fn until(node: &Node, about: NodeId, holds: impl Fn(&Vital) -> bool) -> Vi
     within(node, about, Duration::from_secs(20), holds).await
 }
 
-/// The same, for so long.
+/// As [`until`], for `bound` at most.
 async fn within(
     node: &Node,
     about: NodeId,
@@ -155,7 +155,8 @@ async fn the_death_of_chitchat_is_survived() {
     let inbox = net.inboxes.lock().unwrap()[&id(0)].clone();
     inbox.send(Received { from: id(1), bytes: poison(id(0), 1).into() }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // It speaks and listens again: under another generation, or the others would not believe it.
+    // The node speaks and listens again, under another generation: under the former one the others
+    // would not believe it.
     nodes[0].vitals.tell(|own| own.load1 = Some(2.5));
     until(&nodes[2], id(0), |vital| vital.vitals.load1 == Some(2.5)).await;
     nodes[2].vitals.tell(|own| own.load1 = Some(3.5));
@@ -191,7 +192,7 @@ async fn a_removed_members_vitals_are_dropped_and_a_new_ones_taken_on() {
     assert!(!nodes[0].vitals.all().borrow().contains_key(&id(2)));
 }
 
-/// From 949 entries on chitchat's own messages are longer than it survives.
+/// With 949 entries or more, chitchat's own messages are so long that it does not survive them.
 #[tokio::test(start_paused = true)]
 async fn of_1500_members_each_exchanges_vitals_with_its_circle_and_nothing_dies() {
     let many: BTreeSet<NodeId> = (0..1_500).map(numbered).collect();
@@ -202,8 +203,8 @@ async fn of_1500_members_each_exchanges_vitals_with_its_circle_and_nothing_dies(
         let circle = of_circle(node);
         assert_eq!(node.vitals.circle(), circle.len());
         assert!((300..450).contains(&circle.len()), "{}", circle.len());
-        // A peer that is not in the circle, and one that names whoever it likes, again and again
-        // under new generations.
+        // A peer of the circle names the members of the circle again and again, each time under a
+        // new generation.
         let inbox = net.inboxes.lock().unwrap()[&node.id].clone();
         let from = *circle.first().expect("it has a circle");
         for boot in 1..8 {
@@ -227,9 +228,9 @@ async fn of_1500_members_each_exchanges_vitals_with_its_circle_and_nothing_dies(
     assert!(net.longest.load(Ordering::Relaxed) <= MESSAGE_MAX as u64);
 }
 
-/// Between 308 and 384 members a node that had more of them before has a circle half as large as
-/// one that had fewer. It refused all that such a one said, for that named half of the members too
-/// many, or was of the other half itself.
+/// Between 308 and 384 members, a node that had more members before has a circle half as large as a
+/// node that had fewer before. Such a node once refused all messages of the other one: they named
+/// the other half of the members, too, or came from a member of that half.
 #[tokio::test(start_paused = true)]
 async fn a_node_answers_those_whose_circle_is_wider_than_its_own() {
     let more: BTreeSet<NodeId> = (0..400).map(numbered).collect();
@@ -251,7 +252,7 @@ async fn a_node_answers_those_whose_circle_is_wider_than_its_own() {
         let to = net.inboxes.lock().unwrap()[&node.id].clone();
         to.send(Received { from: asker, bytes: names_all }).await.unwrap();
         let answered = async {
-            // It asks by itself, too, which is another kind of message.
+            // The node also asks by itself, which is another kind of message.
             while inbox.recv().await.expect("the node runs").bytes[3] != 1 {}
         };
         tokio::time::timeout(Duration::from_secs(5), answered).await.expect("it answers");
@@ -286,18 +287,19 @@ async fn an_idle_fleet_says_little() {
     net.messages.store(0, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let messages = net.messages.load(Ordering::Relaxed) as f64 / 32.0 / 60.0;
-    // A question, an answer and thanks for each exchange; one in two seconds, and chitchat's own.
+    // Each exchange is a question, an answer and an acknowledgement. A node begins one in two
+    // seconds, and chitchat begins some of its own.
     assert!((1.2..2.0).contains(&messages), "{messages}");
 }
 
-/// An id that no two numbers share, spread over all ids.
+/// The id of a number: no two numbers share one, and they are spread over all ids.
 fn numbered(n: u32) -> NodeId {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&n.wrapping_mul(2_654_435_769).to_be_bytes());
     NodeId(id)
 }
 
-/// A message that asks, and names these nodes with these boots.
+/// A message that asks, and that names these nodes with these boots.
 fn syn(named: impl ExactSizeIterator<Item = (NodeId, u64)>) -> Vec<u8> {
     let mut message = [&45_139_u16.to_le_bytes()[..], &[0, 0]].concat();
     message.extend((named.len() as u16).to_le_bytes());

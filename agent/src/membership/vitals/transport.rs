@@ -1,8 +1,9 @@
 //! chitchat's transport over the mesh.
 //!
 //! chitchat knows its peers by socket address. Here an address only stands for a node: it is a
-//! unique local one (RFC 4193) made from the hash of the node's id, so that real addresses can
-//! change freely, a message can only go to a member, and one that came is from whom the mesh says.
+//! unique local one (RFC 4193) made from the hash of the node's id. So real addresses can change
+//! freely, a message can only go to a member, and the sender of a message is the peer that the mesh
+//! has authenticated.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -21,16 +22,16 @@ use super::guard::{self, MESSAGE_MAX};
 /// How many messages may wait for chitchat.
 pub const INBOX_LEN: usize = 128;
 
-/// Only a form: nobody listens there.
+/// A placeholder: nobody listens on this port.
 const PORT: u16 = 1;
 
-/// What takes messages to peers. It never waits: one that cannot be taken on is dropped.
+/// Sends messages to peers. It never waits: a message that cannot be taken on is dropped.
 pub trait Messages: Send + Sync + 'static {
     /// Sends a message of at most [`MESSAGE_MAX`] bytes to `node`, if a connection with it stands.
     fn send_message(&self, node: NodeId, message: Bytes);
 
-    /// Whether there is time to begin a round, asked once for each. Where the host is late, some
-    /// do not take place: all that they bring comes with a later one.
+    /// Whether there is time to begin a round, asked once for each round. Where the host is late,
+    /// some rounds are left out: a later round brings all that they would have brought.
     fn has_time(&self) -> bool {
         true
     }
@@ -51,8 +52,8 @@ pub struct Received {
     pub bytes: Bytes,
 }
 
-/// The members by the addresses that stand for them. It is by these that a node is recognised, so
-/// two whose short ids are alike stay two.
+/// The members by the addresses that stand for them. A node is recognised by this address, so two
+/// nodes with the same short id stay two.
 pub(super) type Directory = Arc<BTreeMap<SocketAddr, NodeId>>;
 
 /// The address that stands for a node.
@@ -104,8 +105,8 @@ impl Socket for MeshSocket {
         Ok(())
     }
 
-    /// Fails only when nothing can come any more, for an error ends chitchat. May be cancelled:
-    /// nothing is awaited once a message was taken.
+    /// Fails only when no message can come any more, since an error ends chitchat. May be
+    /// cancelled: after it took a message it awaits nothing.
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
         loop {
             let received = self.inbox.lock().await.recv().await;
