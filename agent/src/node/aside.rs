@@ -1,5 +1,5 @@
-//! Stepping out of a Data Center: the node is standalone by one commit, and what it had there is put
-//! aside after that.
+//! Stepping out of a Data Center: one commit makes the node standalone, and what it had there is
+//! put aside after that.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use crate::membership::End;
 use crate::replica::ReplicaHandle;
 use crate::store::Write;
 
-/// What whoever founds, joins, leaves or parks must know.
+/// What a task must know that founds, joins, leaves or puts this node aside.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Why the last membership ended, as long as what the node had in it is still in the store
-    /// because it could not be put aside. No other membership begins before it is.
+    /// Why the last membership ended, as long as the store still holds what the node had in it,
+    /// because that could not be put aside. No other membership begins before that is done.
     pub(super) left_over: Option<&'static str>,
 }
 
 impl Node {
-    /// What those shall hear who still take this node for a member of what it is about to leave.
+    /// What this node will tell peers that still take it for a member of the Data Center that it is
+    /// about to leave.
     pub(super) async fn past_of(
         &self,
         replica: &ReplicaHandle,
@@ -54,7 +55,8 @@ impl Node {
             Write::Meta { name: META_PAST, value: past.encode() },
         ];
         if let Err(error) = self.parts.store.commit(writes).await {
-            // The tasks of the membership are gone, and it cannot end: only a new start helps.
+            // The tasks of the membership have ended, and the membership cannot be ended on disk:
+            // only a new start of the agent helps.
             let _ = self.ended.try_send(End::Disk(error.to_string().into()));
             return Err(error.into());
         }

@@ -1,5 +1,6 @@
-//! Every kind of damage, at every file and every record: a start heals, or it stops with words after
-//! which the host is whole again. None may panic, lose silently, or change who the node is.
+//! Tests of every kind of damage, at every file and every record: a start heals it, or stops with
+//! words after which the host is whole again. No start may panic, lose data silently, or change who
+//! the node is.
 
 use std::fs;
 use std::ops::Range;
@@ -31,7 +32,7 @@ const NORTH: DataCenterId = DataCenterId([0x4e; 16]);
 const SOUTH: DataCenterId = DataCenterId([0x53; 16]);
 const WALL_MS: u64 = 1_790_000_000_000;
 
-/// How the node stands whose disk is damaged.
+/// How the node whose disk is damaged stands in its Data Center.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Member,
@@ -42,16 +43,16 @@ enum Standing {
 
 const STANDINGS: [Standing; 3] = [Standing::Member, Standing::Twin, Standing::Left];
 
-/// A data folder on which a member or one that left has stopped, or was killed.
+/// The data folder of a member, or of a node that left, which has stopped or was killed.
 struct Lab {
     dir: tempfile::TempDir,
     standing: Standing,
     node: NodeId,
     /// The other member.
     peer: Replica,
-    /// How many changes the folder holds that count.
+    /// How many changes in the folder count.
     changes: usize,
-    /// Whether what is left of the journal says by its name that the node keeps apart.
+    /// Whether the damaged journal still says by the name of a record that the node keeps apart.
     stays_apart: bool,
 }
 
@@ -175,7 +176,7 @@ impl Lab {
         if self.standing != Standing::Left {
             self.heals(&mut home, what);
         }
-        // What was dealt with is told once.
+        // A second start tells nothing of damage that the first one dealt with.
         block(home.store.close());
         end(home);
         let (home, again) = start(self.dir.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -207,7 +208,7 @@ impl Lab {
         assert_eq!(boot.map(u64::from_be_bytes), Some(7), "{what}");
     }
 
-    /// The other member brings back what is lost here, and nothing is lost there.
+    /// The other member brings back what is lost here, and loses nothing itself.
     fn heals(&self, home: &mut Home, what: &str) {
         let seen = Vector::from(home.image.seen.clone());
         let changes = home.image.changes.iter();
@@ -228,8 +229,8 @@ impl Lab {
         assert!(Roster::of(&own).is_current(&self.node), "{what}");
     }
 
-    /// Says what is the matter and what to do; that done, the host is a new node, and all that was
-    /// there is kept.
+    /// The error says what is the matter and what to do. After that is done, the host is a new
+    /// node, and all that was there is kept.
     fn is_whole_after_the_words(&self, error: &StoreError, damaged: Option<Vec<u8>>, what: &str) {
         assert!(error.needs_somebody(), "{what}: {error}");
         let words = error.to_string();
@@ -254,7 +255,7 @@ fn twin() -> Notice {
 }
 
 fn open(dir: &Path) -> Result<Home, StoreError> {
-    // Whoever had the folder before may still be letting go of it.
+    // The former owner of the folder may still be letting go of it.
     let bound = Instant::now() + Duration::from_secs(20);
     let folder = loop {
         match Folder::open(dir) {
@@ -277,11 +278,11 @@ fn start(dir: &Path) -> Result<(Home, Vec<String>), StoreError> {
     }
 }
 
-/// Lets go of the folder without closing it, as a kill does.
+/// Drops the store without closing it, as a kill does.
 fn end(home: Home) {
     let folder = home.path().to_owned();
     drop(home);
-    // The store's thread has the lock until it has seen that nobody asks any more.
+    // The store's thread holds the lock until it has seen that all handles are gone.
     let bound = Instant::now() + Duration::from_secs(20);
     while matches!(Folder::open(&folder), Err(StoreError::InUse { .. })) {
         assert!(Instant::now() < bound, "somebody holds the store");
@@ -305,7 +306,7 @@ async fn commit(store: &crate::store::Store, commit: &Commit) {
     store.commit(commit.ops.iter().cloned().map(Write::Replica).collect()).await.unwrap();
 }
 
-/// Takes what another replica holds.
+/// Merges into one replica what another one holds.
 fn absorb(into: &mut Replica, from: &Replica) -> Commit {
     let (changes, vector) = from.delta(into.vector());
     let mut outputs = Outputs::default();
@@ -358,7 +359,8 @@ fn flip(bytes: &mut [u8], at: usize) {
     bytes[at] ^= 1;
 }
 
-/// One flipped bit in the record `datacenter` took the node out of its Data Center, unasked.
+/// Found once: one flipped bit in the record `datacenter` took the node out of its Data Center,
+/// unasked.
 fn every_damage_at_every_record(standing: Standing) {
     for is_closed in [true, false] {
         let whole = Lab::new(standing, is_closed);
@@ -387,9 +389,9 @@ fn every_damage_at_every_record(standing: Standing) {
     }
 }
 
-/// Whether a damaged journal still says by its name that the node keeps apart. Of a record whose head
-/// is unreadable nobody knows what it was about, and what lies at the end may be a torn commit: then
-/// the others find the copy out once more.
+/// Whether a damaged journal still says by the name of a record that the node keeps apart. If the
+/// head of a record is unreadable, nobody knows what the record was about; and damage at the end
+/// may be a torn commit. In these cases the other members find the copy out once more.
 fn names_twin(damaged: &[u8], whole: &[u8], records: &[Placed]) -> bool {
     let twin = records.iter().find(|placed| placed.about == format!("Meta({META_TWIN:?})"));
     twin.is_some_and(|Placed { at, .. }| {
@@ -413,7 +415,8 @@ fn every_damage_at_every_record_of_one_that_left_keeps_it_out_or_is_told_with_wh
     every_damage_at_every_record(Standing::Left);
 }
 
-/// `node.key` lost, or one bit of it, was another identity, that acknowledged what nobody takes.
+/// Found once: with `node.key` lost, or one bit of it flipped, the host took another identity, and
+/// acknowledged writes that no other node accepted.
 #[test]
 fn every_damage_at_every_file_is_healed_or_told_by_the_files_name() {
     let other = Lab::new(Standing::Member, true);
@@ -481,7 +484,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// The words name what is missing, whose folder it is, and the way out.
+/// The error names what is missing, whose folder it is, and the way out.
 #[test]
 fn a_journal_without_its_key_says_whose_it_is() {
     for with_about in [true, false] {
@@ -507,32 +510,33 @@ fn a_new_folder_whose_first_commit_was_cut_is_told_from_a_journal_that_lost_near
     let lab = Lab::new(Standing::Member, false);
     let journal = lab.read("journal");
     let first = records(&journal)[2].at;
-    // Its owner and a mark are there, and a part of what came first.
+    // The journal holds its owner, a mark, and a part of the first commit.
     fs::write(lab.file("journal"), &journal[..first[1]]).unwrap();
     let words = start(lab.dir.path()).unwrap_err().to_string();
     assert!(words.contains("lost") && words.contains("North"), "{words}");
-    // Nothing says that there ever was more.
+    // Without the label nothing says that there ever was more.
     fs::remove_file(lab.file("node.about")).unwrap();
     let (home, told) = start(lab.dir.path()).unwrap();
     assert!(home.image.meta.is_empty() && told.is_empty() && home.key.node_id() == lab.node);
     end(home);
 }
 
-/// A crash anywhere in the making of a folder, or of a new identity, leaves the one or the other.
+/// After a crash anywhere in the making of a folder, or of a new identity, the folder has either
+/// the old key or the new one.
 #[test]
 fn a_change_of_the_key_that_was_cut_off_is_finished_or_was_never_begun() {
     let lab = Lab::new(Standing::Left, true);
     let key = lab.read("node.key");
     let renewed = block(reset_stopped(lab.dir.path())).unwrap();
     let new_key = lab.read("node.key");
-    // The journal is the new node's, the key is not in its place yet.
+    // The journal is the new node's already, and the key is not in its place yet.
     fs::write(lab.file("node.key"), &key).unwrap();
     fs::write(lab.file("node.key.new"), &new_key).unwrap();
     let (home, _) = start(lab.dir.path()).unwrap();
     assert_eq!(home.key.node_id(), renewed.is);
     end(home);
     assert_eq!(lab.read("node.key.old-2"), key);
-    // The journal is not the new node's yet.
+    // A key in `node.key.new` that the journal has not taken over yet.
     fs::write(lab.file("node.key.new"), &key).unwrap();
     let (home, _) = start(lab.dir.path()).unwrap();
     assert_eq!(home.key.node_id(), renewed.is);
@@ -540,7 +544,7 @@ fn a_change_of_the_key_that_was_cut_off_is_finished_or_was_never_begun() {
     end(home);
 }
 
-/// A single node has nobody to bring it back.
+/// A single node has no other member that could bring a lost change back.
 #[test]
 fn one_that_is_alone_says_again_what_only_it_had_said() {
     let dir = tempfile::tempdir().unwrap();

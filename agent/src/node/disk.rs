@@ -1,4 +1,5 @@
-//! What the node keeps in its store: what is its own, under names, and the replica of one Data Center.
+//! What the node keeps in its store: its own values, each under a name, and the replica of one Data
+//! Center.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::host::clock::Clock;
 use crate::replica::Disk;
 use crate::store::{Image, Store, StoreError, Write};
 
-/// Under which names the store keeps what is this node's own.
+/// The names under which the store keeps this node's own values.
 pub(super) const META_DATACENTER: &str = "datacenter";
 pub(super) const META_NOTICE: &str = "notice";
 pub(super) const META_TWIN: &str = "twin";
@@ -51,12 +52,12 @@ impl Node {
         }
     }
 
-    /// What the journal takes on disk.
+    /// The size of the journal on disk, in bytes.
     pub fn journal_bytes(&self) -> u64 {
         self.parts.store.size_bytes()
     }
 
-    /// Rewrites the journal without what no longer counts.
+    /// Rewrites the journal without the records that no longer count.
     ///
     /// # Errors
     /// [`StoreError`]; what was committed stays as it was.
@@ -65,8 +66,8 @@ impl Node {
     }
 }
 
-/// The replica that an image holds. A change that does not read is left out; it comes back from the
-/// others.
+/// The replica that an image holds. A change that cannot be read is left out; the other members
+/// bring it back.
 pub(super) fn loaded(datacenter: DataCenterId, disk: StoreDisk, image: Image) -> Replica {
     let changes = image.changes.into_iter().filter_map(|bytes| match SignedChange::trust(bytes) {
         Ok(change) => Some(change),

@@ -44,8 +44,9 @@ impl Node {
         self.membership().ok_or(NodeError::Standalone)
     }
 
-    /// Joins the Data Center that Join Information is for; tells which seed let this node in. With
-    /// `replace` it takes the name over from a member that is down, which is removed by that.
+    /// Joins the Data Center that Join Information is for; returns which seed let this node in.
+    /// With `replace` this node takes its name over from a member that is down, and that member is
+    /// removed.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -129,12 +130,12 @@ impl Node {
     }
 }
 
-/// What a member is told that founds or joins.
+/// The error that a member gets when it tries to found or join a Data Center.
 pub(super) fn already_member(roster: &Roster, datacenter: DataCenterId) -> NodeError {
     NodeError::AlreadyMember { name: roster.datacenter_name.clone(), id: datacenter }
 }
 
-/// Says that the node becomes a member, for as long as it lives.
+/// Tells the mesh's gate that the node is becoming a member, for as long as this value lives.
 struct Entering<'a>(&'a watch::Sender<bool>);
 
 impl<'a> Entering<'a> {

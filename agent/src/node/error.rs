@@ -11,7 +11,7 @@ use crate::admission::join::JoinError;
 use crate::replica::WriteFailure;
 use crate::store::StoreError;
 
-/// Why the node did not go over to the other side. It is where it was.
+/// Why the node did not change sides. It is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// It belongs to a Data Center already.
@@ -22,31 +22,32 @@ pub enum NodeError {
         /// Its id.
         id: DataCenterId,
     },
-    /// Another host with its key is alive, and belongs there.
+    /// Another host with this node's key is alive, and belongs there.
     #[error("{0}")]
     Twin(String),
-    /// It belongs to a Data Center, and would be another node in it without a word to the others.
+    /// The node belongs to a Data Center: with a new key it would be another node there, without a
+    /// word to the others.
     #[error("this node is a member of {name}: with another identity it would be a stranger there")]
     StillMember {
         /// The Data Center's name.
         name: String,
     },
-    /// Nobody else is known to hold what it holds.
+    /// No other member is known to hold what this node holds.
     #[error("{0}")]
     Loss(Loss),
-    /// Its key is not in a data folder.
+    /// The node's key is not in a data folder.
     #[error("this agent keeps its key nowhere")]
     NoKeyPlace,
-    /// It belongs to none.
+    /// The node belongs to no Data Center.
     #[error("this node is in no Data Center")]
     Standalone,
-    /// Not a name.
+    /// The text cannot be a name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Its host's name is none that a node can have, and nobody gave it another.
+    /// Its host has a name that a node cannot have, and nobody gave the node another.
     #[error("this node has no name yet: by the name of its host, {0}")]
     Nameless(NameError),
-    /// Not Join Information, or not its password.
+    /// The text is not Join Information, or the password is not the one that belongs to it.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The Join Information has no secret, and no password was given.
@@ -55,7 +56,7 @@ pub enum NodeError {
     /// The seeds did not let it in.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// None of the members that it was to meet was met.
+    /// The node met none of the members that it was to meet.
     #[error(transparent)]
     Meet(#[from] MeetError),
     /// A write was refused.

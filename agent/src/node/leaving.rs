@@ -1,5 +1,5 @@
-//! Leaving a Data Center in good order: whether another member holds what this one holds, the others
-//! told, and what the node had put aside.
+//! Leaving a Data Center in good order: the node checks that another member holds what it holds,
+//! tells the others, and puts aside what it had.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::host::clock::rfc3339;
 use crate::membership::{Members, Sessions};
 use crate::replica::ReplicaHandle;
 
-/// How long a node that leaves waits for those alive to confirm that they heard.
+/// How long a node that leaves waits for the members that are alive to confirm that they heard.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the members that are reached may take, all together, until one of them confirms that it
 /// holds what this node holds.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How many of them are asked at once: one that hangs holds one place.
+/// How many members are asked at once: a member that hangs takes one place.
 const ASKED_AT_ONCE: usize = 4;
 
 /// How a node left.
@@ -41,13 +41,13 @@ pub struct Farewell {
     pub told: Vec<String>,
     /// Where what the node had is kept.
     pub backup: PathBuf,
-    /// What is left to do where there were others, and none confirmed.
+    /// What the operator has to do where there were other members, and none confirmed.
     pub unheard: Option<Notice>,
 }
 
 impl Node {
-    /// Leaves the Data Center: the others are told, what the node had is put aside, and it is
-    /// standalone. Unless it is to leave by `force`, another member has to hold all that it holds.
+    /// Leaves the Data Center: tells the others, puts aside what the node had, and makes it
+    /// standalone. Without `force`, another member has to hold all that this node holds.
     ///
     /// # Errors
     /// [`NodeError`]; after [`NodeError::Loss`] it is a member as before.
@@ -57,9 +57,11 @@ impl Node {
             return Err(NodeError::Twin(notice.message.clone()));
         }
         let membership = self.membership().ok_or(NodeError::Standalone)?;
-        // From here on nothing is acknowledged that might be lost with this node.
+        // From here on this node acknowledges no write, since the write might be lost with the
+        // node.
         let _closed = membership.replica.close();
-        // What was decided before is on disk once this returns, and so is part of what is confirmed.
+        // Writes that were decided before are on disk once this returns, so the sessions below
+        // confirm them, too.
         membership.replica.read(|_| ()).await?;
         if !force
             && let Some(loss) =
@@ -119,9 +121,9 @@ impl Node {
 }
 
 /// What would be lost if the node left now. A member holds what this one holds once a session with
-/// it has come to its end: the two have given each other what was missing, and have it on disk. One
-/// that is itself about to leave runs no session then, so two that leave at once do not count on
-/// each other.
+/// it has come to its end: the two have given each other what was missing, and have it on disk. A
+/// member that is about to leave runs no session, so two that leave at once do not count on each
+/// other.
 async fn loss(
     members: &Members,
     sessions: &Sessions,
@@ -139,7 +141,7 @@ async fn loss(
     Ok(loss?)
 }
 
-/// What to do about a leaving that no other member has heard of.
+/// What to do where no other member has heard that this node leaves.
 fn nobody_heard(name: &str) -> Notice {
     Notice {
         message: "no other member confirmed that it heard, so they show this node as down".into(),

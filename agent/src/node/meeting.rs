@@ -1,8 +1,9 @@
-//! Meeting members by Join Information, where neither side can find the other any more: all had new
-//! addresses at once, say. A member keeps everything; the string only tells it where to look.
+//! Meeting members by Join Information, where neither side can find the other any more, as when all
+//! had new addresses at once. A member keeps everything; the Join Information only tells it where
+//! to look.
 //!
-//! So it does not matter whether the invitation still admits anybody: who may be met is decided by
-//! the hellos, in which both sides show that they are members.
+//! So the invitation need not admit anybody any more: the hellos decide who may be met, since in
+//! them both sides show that they are members.
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,25 +19,25 @@ use crate::mesh::DialError;
 /// Whom a member met by Join Information.
 #[derive(Debug)]
 pub struct Meeting {
-    /// Those that it is connected with now; at least one.
+    /// The members that this node is connected with now; at least one.
     pub met: Vec<NodeId>,
-    /// Those that it is not, each with the cause.
+    /// The members that this node is not connected with, each with the cause.
     pub missed: Vec<(NodeId, String)>,
 }
 
-/// Why none of the seeds was met. The node is as it was.
+/// Why this node met none of the seeds. The node is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MeetError {
-    /// It names only the node itself.
+    /// The Join Information names only the node itself.
     #[error("this Join Information was made on this very node, and names nobody else to meet")]
     OnlyItself,
-    /// None answers.
+    /// No seed answers.
     #[error("no seed of the Join Information can be reached: {}", .0.join("; "))]
     Unreachable(Vec<String>),
-    /// One answered and said no.
+    /// A seed answered and refused this node.
     #[error("{by} refused: {cause}")]
     Refused {
-        /// Its name, or its id where it has none here.
+        /// The seed's name, or its id where this node knows no name.
         by: String,
         /// What it said.
         cause: String,
@@ -75,7 +76,7 @@ impl Node {
             match outcome {
                 Ok(()) => {
                     info!(peer = name(), "met by Join Information");
-                    // It tells where all the others are, as far as it has heard.
+                    // The seed tells where all the others are, as far as it has heard.
                     let _ = membership.sessions.synchronise(node).await;
                     met.push(node);
                 }

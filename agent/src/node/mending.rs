@@ -1,10 +1,11 @@
-//! What becomes of damage that a start finds in the journal.
+//! What a start does about damage that it finds in the journal.
 //!
-//! No record that cannot be read counts as one that never was. What signed changes say is derived
-//! from them: which Data Center this is, how the last membership ended, where the node was reached.
-//! What nothing says any more takes the reading that harms least: a host that may be a copy keeps
-//! apart, one that may have been taken out stays out. Where too little is left to be the same
-//! member, the start stops with words. What a change said comes back from the other members.
+//! A record that cannot be read does not count as one that never was. What signed changes say is
+//! derived from them: which Data Center this is, how the last membership ended, where the node was
+//! reached. What nothing says any more takes the reading that harms least: a host that may be a
+//! copy keeps apart, and a host that may have been taken out stays out. Where too little is left to
+//! be the same member, the start stops with words. What a lost change said comes back from the
+//! other members.
 
 use peerage_proto::address::Address;
 use peerage_proto::id::{DataCenterId, NodeId};
@@ -21,16 +22,16 @@ use crate::admission::past::Past;
 use crate::host::links::META_LINKS;
 use crate::store::{About, Home, Image, StoreError, Trace, Write};
 
-/// Under which names the store keeps what is the agent's own.
+/// The names under which the store keeps the agent's own values.
 pub const META_BOOT: &str = "boot";
 /// See [`META_BOOT`].
 pub const META_PORT: &str = "port";
 
-/// Mends what can be mended of a data folder that was just opened, durably; what was done is in the
-/// image and in the log, and returned in words.
+/// Mends what can be mended of a data folder that was just opened, and writes that to disk. What
+/// was done is in the image and in the log, and is returned in words.
 ///
 /// # Errors
-/// [`StoreError`]: too little is left, or the disk.
+/// [`StoreError`]: too little is left to be the same node, or the disk failed.
 pub async fn mend(
     home: &mut Home,
     name: Option<NodeName>,
@@ -48,7 +49,7 @@ pub async fn mend(
     let plan = found.plan(&mut image, traces, name, ended).map_err(|lost| home.lost(&lost))?;
     home.store.commit(plan.writes).await?;
     if let (true, Some(about)) = (home.is_behind, &home.about) {
-        // That there was more is dealt with.
+        // The label said that there was more; that is dealt with now.
         home.store.label(about.label.clone()).await?;
     }
     for words in &plan.told {
@@ -58,7 +59,7 @@ pub async fn mend(
     Ok(plan.told)
 }
 
-/// What is known beside the journal.
+/// What is known from outside the journal.
 struct Found<'a> {
     key: &'a Keypair,
     about: Option<&'a About>,
@@ -96,7 +97,8 @@ impl Found<'_> {
         self.key.node_id()
     }
 
-    /// What to do, or what is lost. `ended` looks for the end of a membership in the backups.
+    /// The writes to do and what to tell, or else what is lost. `ended` looks for the end of a
+    /// membership in the backups.
     fn plan(
         &self,
         image: &mut Image,
@@ -231,7 +233,7 @@ impl Found<'_> {
         by_about: Option<DataCenterId>,
     ) -> Result<Option<&'t Trace>, String> {
         let me = self.me();
-        // What lies beside the journal is at least as new as a journal that lost its end.
+        // The label beside the journal is at least as new as a journal that lost its end.
         if self.is_behind && self.about.is_some() && by_about.is_none() {
             return Ok(None);
         }
@@ -242,7 +244,7 @@ impl Found<'_> {
             ([one], _) => Ok(Some(one)),
             ([_, ..], Some(named)) if named.roster.is_current(&me) => Ok(Some(named)),
             ([_, ..], _) => Err("which of several Data Centers this node is in is lost".into()),
-            // Its own admission is among what is lost.
+            // The node's own admission is among the lost changes.
             ([], Some(named)) if !is_ended(named) => Ok(Some(named)),
             ([], None) => match (by_about, traces) {
                 (Some(datacenter), _) => Err(format!(
@@ -256,8 +258,9 @@ impl Found<'_> {
         }
     }
 
-    /// Sees to it that the node belongs to what it is in. What others wrote, and what they hold of
-    /// its own, comes back from them; one that is alone says again what only it had said.
+    /// Sees to it that the node is a member of the Data Center that it is in. Changes of others,
+    /// and changes of its own that others hold, come back from them; a node that is alone writes
+    /// anew what only it had written.
     fn stand(
         &self,
         image: &mut Image,
@@ -354,7 +357,8 @@ impl Found<'_> {
         }
     }
 
-    /// How the last membership ended, and that nothing brings the node back without a word.
+    /// Mends how the last membership ended, and keeps a node out that may have been taken out,
+    /// until somebody tells it to join.
     fn last_membership(
         &self,
         image: &mut Image,
@@ -403,7 +407,7 @@ impl Found<'_> {
         }
     }
 
-    /// The end of this node's membership, where signed changes say it.
+    /// The end of this node's membership, where a signed change says it.
     fn ended(&self, traces: &[Trace]) -> Option<Past> {
         let me = self.me();
         let ended = |trace: &&Trace| ending_of(&trace.replica, &me).is_some();
@@ -422,7 +426,7 @@ impl Found<'_> {
         Some(Past::of(replica, &me, how))
     }
 
-    /// The number of the last start: not below any that is known.
+    /// The number of the last start: at least as high as any that is known.
     fn boot(&self, image: &mut Image, plan: &mut Plan) {
         let kept = image.meta.get(META_BOOT).and_then(|boot| boot.as_slice().try_into().ok());
         let kept = kept.map(u64::from_be_bytes);
@@ -437,12 +441,13 @@ impl Found<'_> {
     }
 }
 
-/// Whether what was kept under a name was damaged, and is not mended.
+/// Whether the value under a name was damaged, and is not mended.
 fn lost(image: &Image, name: &str) -> bool {
     image.damage.meta.iter().any(|lost| lost == name) && !image.meta.contains_key(name)
 }
 
-/// Forgets what was decided in other Data Centers: that it was put aside is among what is lost.
+/// Forgets changes of other Data Centers: this node had put them aside, but the record of that is
+/// lost.
 fn forget(traces: &[Trace], plan: &mut Plan) {
     let mut forgotten = 0;
     for trace in traces {

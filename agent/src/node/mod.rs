@@ -1,7 +1,7 @@
-//! This node: standalone, or a member of one Data Center; and the ways from one to the other.
+//! This node: standalone, or a member of one Data Center; and the ways between the two.
 //!
-//! Founding, joining, leaving and being put out take turns here. Each is one commit on disk, so a
-//! crash finds the node on one side or on the other.
+//! Founding, joining, leaving and being put out take turns here. Each is one commit on disk, so
+//! after a crash the node is either standalone or a member.
 
 mod aside;
 #[cfg(test)]
@@ -61,10 +61,10 @@ pub struct Node {
     happenings: Feed<Happening>,
     notices: Notices,
     notice: watch::Sender<Option<Notice>>,
-    /// Set where this node keeps apart, because another host with its key was alive. It is on disk,
-    /// as all that the node has is: a start that finds the other away must not take its place.
+    /// Set where this node keeps apart, because another host with its key was alive. It is kept on
+    /// disk: a later start that does not find the other host must not take its place.
     twin: watch::Sender<Option<Notice>>,
-    /// Whoever founds, joins, leaves or parks holds this.
+    /// Held by the task that founds, joins, leaves or puts this node aside.
     turning: Mutex<Turn>,
     /// Whether the agent was told to stop.
     stopping: CancellationToken,
@@ -72,7 +72,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node that a disk holds: a member goes on as one.
+    /// The node that a disk holds: if it was a member, it goes on as one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -113,7 +113,8 @@ impl Node {
                 let replica = loaded(datacenter, node.disk(datacenter), image);
                 node.start(replica).await;
             }
-            // A departure was cut off after its commit: what was left is put aside now.
+            // A departure was cut off after its commit: the data that it left in the store are put
+            // aside now.
             (None, _) if !image.changes.is_empty() => {
                 let mut turn = node.turning.lock().await;
                 if let Err(error) = node.put_aside(&mut turn, "left").await {
@@ -131,7 +132,7 @@ impl Node {
         self.parts.membership.borrow().clone()
     }
 
-    /// The membership as it is and will be.
+    /// The membership, as a value to read or to wait on.
     pub fn memberships(&self) -> watch::Receiver<Option<Arc<Membership>>> {
         self.parts.membership.subscribe()
     }
@@ -146,7 +147,7 @@ impl Node {
         &self.parts.key
     }
 
-    /// The name that it shows, or takes when it joins.
+    /// The name that the node shows, or takes when it joins.
     pub fn name(&self) -> String {
         match self.membership() {
             Some(membership) => membership.roster().name_of(&self.id()),
@@ -159,7 +160,7 @@ impl Node {
         self.parts.boot
     }
 
-    /// Where it is reached, the best first.
+    /// Where this node is reached, the best address first.
     pub fn addresses(&self) -> Vec<Address> {
         self.parts.addresses.borrow().clone()
     }
@@ -174,7 +175,7 @@ impl Node {
         self.parts.clock.now()
     }
 
-    /// How its last membership ended; none where it is in that Data Center again.
+    /// How this node's last membership ended; none where it is in that Data Center again.
     pub fn past(&self) -> Option<Arc<Past>> {
         self.parts.past.borrow().clone()
     }
@@ -184,12 +185,12 @@ impl Node {
         &self.notices
     }
 
-    /// Why it is in no Data Center any more, where it was in one.
+    /// Why this node is in no Data Center any more, where it was in one.
     pub fn notice(&self) -> Option<Notice> {
         self.twin.borrow().clone().or_else(|| self.notice.borrow().clone())
     }
 
-    /// Whether it keeps apart, because another host with its key is alive.
+    /// Whether this node keeps apart, because another host with its key is alive.
     pub fn has_twin(&self) -> bool {
         self.twin.borrow().is_some()
     }
@@ -209,7 +210,7 @@ impl Node {
         &self.happenings
     }
 
-    /// The name that it takes where nobody gives it another.
+    /// The name that this node takes where nobody gives it another.
     ///
     /// # Errors
     /// [`NodeError::Nameless`]: its host's name cannot name a node.
@@ -217,7 +218,7 @@ impl Node {
         self.parts.name.read().map_err(NodeError::Nameless)
     }
 
-    /// Stops: the others are told that the agent goes, and everything is on disk.
+    /// Stops: tells the others that the agent goes, and returns once everything is on disk.
     pub async fn stop(&self) {
         self.stopping.cancel();
         let _turn = self.turning.lock().await;
@@ -235,8 +236,8 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// The mesh's gate sees the membership, and the membership holds the mesh: whoever lets go of
-    /// the node lets go of both.
+    /// The mesh's gate holds the membership, and the membership holds the mesh. Taking the
+    /// membership from the gate breaks this circle, so that both are dropped with the node.
     fn drop(&mut self) {
         self.parts.membership.send_replace(None);
     }

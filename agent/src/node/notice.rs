@@ -1,5 +1,5 @@
-//! What the operator of a node should know that is out of its Data Center, and stays known over
-//! restarts: how it came to be out, and what to do.
+//! What the operator of a node must know after it came out of its Data Center: how that happened,
+//! and what to do. It stays known over restarts.
 
 use peerage_proto::notice::{NoticeKind, State};
 use serde::{Deserialize, Serialize};
@@ -39,12 +39,12 @@ impl Notice {
         Write::Meta { name, value: self.bytes() }
     }
 
-    /// Its form on disk.
+    /// The notice as it is kept on disk.
     pub(super) fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a notice is plain text")
     }
 
-    /// The one that a disk holds under a name.
+    /// The notice that a disk holds under a name.
     pub(super) fn read(image: &Image, name: &str) -> Option<Self> {
         image.meta.get(name).and_then(|notice| serde_json::from_slice(notice).ok())
     }
@@ -61,8 +61,8 @@ impl Node {
         self.look_at_name();
     }
 
-    /// Finds out whether a node that belongs nowhere has a name to take, which its host may be given
-    /// at any time. A member's name is looked at by its membership.
+    /// Sets a notice if this node is in no Data Center and has no name to take; its host may be
+    /// given one at any time. The name of a member is looked at by its membership.
     pub fn look_at_name(&self) {
         if self.membership().is_none() {
             let nameless = self.own_name().err();

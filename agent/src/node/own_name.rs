@@ -11,8 +11,8 @@ pub const NAMELESS_HINT: &str = "give the host a name of its own (`hostnamectl s
 pub enum OwnName {
     /// The configuration.
     Given(NodeName),
-    /// The host, whose name may be set, or be set anew, while the agent runs: it is read when it is
-    /// needed, and may then be none that a node can have, such as `localhost`.
+    /// The host. Its name may be set, or be set anew, while the agent runs, so it is read when it
+    /// is needed. It may be a name that a node cannot have, such as `localhost`.
     OfHost(fn() -> String),
 }
 

@@ -37,7 +37,7 @@ pub struct NodeParts {
     pub store: Store,
     /// The mesh.
     pub mesh: Mesh,
-    /// What arrives by it.
+    /// What arrives over the mesh.
     pub inbound: Inbound,
     /// Where the membership is shown to the mesh's gate.
     pub membership: watch::Sender<Option<Arc<Membership>>>,
@@ -45,8 +45,8 @@ pub struct NodeParts {
     pub entering: watch::Sender<bool>,
     /// Where the mesh's gate finds how the last membership ended.
     pub past: watch::Sender<Option<Arc<Past>>>,
-    /// Told when the disk fails for good.
+    /// Receives the cause when the disk fails for good.
     pub broken: mpsc::Sender<Arc<str>>,
-    /// Where the key is kept; none where it is nowhere but in memory.
+    /// Where the key is kept; none where it is only in memory.
     pub key_place: Option<KeyPlace>,
 }

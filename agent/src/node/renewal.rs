@@ -4,10 +4,11 @@
 //! between leaves a standalone node with its old key, and the same command goes on from there. The
 //! others know the host by its key alone, so to them it is another one from then on.
 //!
-//! It gives an identity, and no membership. A host that was taken out of its Data Center, by its own
-//! operator or by another, stays out until somebody says `join` or `create`: Join Information that is
-//! still in its configuration was the word that this departure took back. A copy that was refused,
-//! and a folder that was prepared for a new host, were never taken out, and join by it.
+//! The command gives an identity, and no membership. A host that was taken out of its Data Center,
+//! by its own operator or by another, stays out until somebody says `join` or `create`: that
+//! departure took back the word of the Join Information that is still in its configuration. A copy
+//! that was refused, and a folder that was prepared for a new host, were never taken out, and join
+//! by that Join Information.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,34 +23,34 @@ use super::{Node, NodeError, Notice};
 use crate::host::clock::{Clock, rfc3339};
 use crate::store::{Folder, Home, NewKey, SetAside, StoreError, Write};
 
-/// Why what a node had is put aside, in the name of the backup.
+/// The reason in the name of the backup in which a node's former data are put aside.
 const REASON: &str = "reset";
 
-/// Where the key of a running agent is kept, and who is told that there is another.
+/// Where the key of a running agent is kept, and who is told that the key was replaced.
 #[derive(Debug, Clone)]
 pub struct KeyPlace {
     /// The data folder, which the agent has locked.
     pub folder: PathBuf,
-    /// Told once the key was replaced: the agent has to start anew.
+    /// Receives a message once the key was replaced: the agent has to start anew.
     pub replaced: mpsc::Sender<()>,
 }
 
 /// A host that has a new identity.
 #[derive(Debug, Clone)]
 pub struct Renewed {
-    /// The node that it was, where that could be read.
+    /// The id that the host had, where it could be read.
     pub was: Option<NodeId>,
-    /// The node that it is.
+    /// The id that the host has now.
     pub is: NodeId,
-    /// Where what it had in its Data Center is kept, if there was anything.
+    /// Where the data that it had in its Data Center are kept, if there were any.
     pub backup: Option<PathBuf>,
     /// Where its old key is kept, if there was one.
     pub old_key: Option<PathBuf>,
 }
 
 impl Node {
-    /// Takes a new key, and asks for a new start of the agent. What a node that was refused as a
-    /// copy still had is put aside.
+    /// Takes a new key, and asks for a new start of the agent. What a node still had that was
+    /// refused as a copy is put aside.
     ///
     /// # Errors
     /// [`NodeError`]: a member has to leave first. After [`NodeError::Store`] the key is the old
@@ -69,10 +70,11 @@ impl Node {
         };
         let new = NewKey::prepare(&place.folder)?;
         self.parts.store.rebind(new.node_id()).await?;
-        // From here on the folder is the new node's, whatever happens: nothing begins any more under
-        // the old key.
+        // From here on the folder belongs to the new node, whatever happens: nothing may begin any
+        // more under the old key.
         self.stopping.cancel();
-        // It is told already if this is full. A change of key that fails here is finished by the start.
+        // A full queue means that the agent was told already. If the change of the key fails after
+        // this, the next start finishes it.
         let _ = place.replaced.try_send(());
         let (key, old_key) = new.publish()?;
         warn!(was = %self.id().short(), is = %key.node_id().short(), "this host has a new identity");
@@ -81,8 +83,8 @@ impl Node {
 }
 
 /// Gives the host of a data folder a new identity while its agent does not run; a member becomes
-/// standalone, and the others see it go down. A folder that makes no node any more is put aside as
-/// it is.
+/// standalone, and the others see it go down. A folder that is too damaged to make a node is put
+/// aside as it is.
 ///
 /// # Errors
 /// [`StoreError`], such as that an agent runs on the folder; it can be tried again.
@@ -96,7 +98,8 @@ pub async fn reset_stopped(data_dir: &Path) -> Result<Renewed, StoreError> {
             return begin_anew(folder, &name).await;
         }
         Ok(home) if !home.image.damage.is_none() || home.is_behind => {
-            // Not closed, which would write to it: it is put aside as the disk left it.
+            // The store is not closed, since closing writes to the folder: it is put aside as the
+            // disk left it.
             drop(home);
             return begin_anew(folder, &name).await;
         }
@@ -130,8 +133,8 @@ async fn begin_anew(folder: Arc<Folder>, name: &str) -> Result<Renewed, StoreErr
     Ok(Renewed { was, is: home.key.node_id(), backup: Some(backup), old_key: key })
 }
 
-/// What makes a node standalone at its next start. That it was taken out of its Data Center stays
-/// known; its new key is not the one that was put out.
+/// The writes that make a node standalone at its next start. The notice that it was taken out of
+/// its Data Center is kept; it no longer says that the key was put out, since the key is new.
 fn forgetting(notice: Option<Notice>) -> Vec<Write> {
     let kept = notice.map(|notice| {
         Notice { hint: LEFT_HINT.into(), removed: false, ..notice }.write(META_NOTICE)
@@ -140,7 +143,7 @@ fn forgetting(notice: Option<Notice>) -> Vec<Write> {
     let mut writes: Vec<_> =
         [META_DATACENTER, META_PAST, META_TWIN].map(|name| Write::MetaDelete { name }).into();
     writes.push(kept.unwrap_or(forgotten));
-    // What was damaged is the old node's, and is kept in its backup.
+    // The damage is the old node's, and is kept in its backup.
     writes.push(Write::Mended);
     writes
 }

@@ -1,7 +1,7 @@
-//! The running of a membership: its start, and what is done when it ends by itself.
+//! The running of a membership: its start, and what the node does when it ends by itself.
 //!
-//! A node that others put out puts itself aside: it is standalone from then on. One that is held to
-//! be a copy of another host keeps apart, and its data stays.
+//! A node that others put out puts itself aside: it is standalone from then on. A node that others
+//! hold to be a copy of another host keeps apart, and its data stays.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Node {
         let Some(membership) = self.membership() else { return Ok(()) };
         let roster = membership.roster();
         if roster.is_current(&self.id()) {
-            // It was said of a membership that ended meanwhile, not of this one.
+            // The end was told of a membership that ended meanwhile, not of this one.
             return Ok(());
         }
         let datacenter = &roster.datacenter_name;
@@ -91,7 +91,8 @@ impl Node {
         self.step_out(&mut turn, notice, past, reason).await.map(drop)
     }
 
-    /// Keeps apart from the others, who know another host by this node's key. Its data stays.
+    /// Keeps apart from the other members, which know another host by this node's key. This node's
+    /// data stays.
     async fn keep_apart(&self, by: &str, cause: &str) {
         let _turn = self.turning.lock().await;
         let Some(membership) = self.membership() else { return };
@@ -102,7 +103,8 @@ impl Node {
             removed: false,
         };
         membership.stop(false).await;
-        // Not as one that leaves: the other host goes on under this identity.
+        // The code is not that of a node that leaves, since the other host goes on under this
+        // identity.
         self.parts.mesh.disconnect_all(CloseCode::Done, "another host has this identity");
         if let Err(error) = self.parts.store.commit(vec![notice.write(META_TWIN)]).await {
             error!(%error, "that this host was refused is forgotten at its next start");
