@@ -1,7 +1,7 @@
-//! Who belongs, and who no longer does, as this node shows it to those that dial it and hears it from
-//! them: chains of admissions, and the changes by which memberships ended.
+//! Proofs of who belongs and who no longer does, as this node shows them to nodes that dial it and
+//! hears them from those: chains of admissions, and the changes by which memberships ended.
 //!
-//! Nothing is taken in from one who is not a member here: whoever was put out has no say.
+//! Nothing is taken in from a node that is not a member here: a node that was put out has no say.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use tracing::warn;
 use crate::admission::past::PROOF_CHANGES_MAX;
 use crate::replica::ReplicaHandle;
 
-/// Merges the admissions of a proof, each of which must be written by a current member. The roster
-/// is asked again after each: an admission may be genuine and yet of another Data Center, or of a
-/// node that was removed since, and then it gives nobody the right to admit the next.
+/// Merges the admissions of a proof that a current member wrote. The roster is asked again after
+/// each: an admission may be genuine and yet be of another Data Center, or of a node that was
+/// removed since, and then it gives that node no right to admit the next one.
 pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
@@ -36,8 +36,8 @@ pub(super) fn admits(change: &SignedChange) -> bool {
     change.path.as_str().starts_with("@member/") && change.set.contains_key("admitted")
 }
 
-/// Whether the admission that a node shows, the last of its proof, was never heard of here: nobody
-/// wrote it who could let anyone in.
+/// Whether this node never heard of the admission that a node shows, which is the last of its
+/// proof. After [`merge_proof`] that means that nobody wrote it who could let anyone in.
 pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
     let shown = proof.iter().take(PROOF_CHANGES_MAX).next_back();
     let Some(own) = shown.and_then(|b| SignedChange::verify(Arc::from(b.as_slice())).ok()) else {
@@ -49,7 +49,7 @@ pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bo
     is_known.await.is_ok_and(|is_known| !is_known)
 }
 
-/// Tells a node whose membership ended how it did, with the change that ended it.
+/// Tells a node how its membership ended, with the change that ended it.
 pub(crate) async fn refuse_ended(
     replica: &ReplicaHandle,
     roster: &Roster,
@@ -66,15 +66,17 @@ pub(crate) async fn refuse_ended(
     Refusal { evidence, ..Refusal::new(code, how.trim_start_matches("was ")) }
 }
 
-/// Tells a stranger that the admission which it shows does not count here. Where it was written by a
-/// node whose membership had ended by then, as this node heard it, that end comes with it.
+/// Tells a stranger that the admission that it shows does not count here. Where the membership of
+/// the admission's writer had ended before, as this node heard it, the change that ended it comes
+/// along.
 pub(crate) async fn refuse_stranger(
     replica: &ReplicaHandle,
     roster: &Roster,
     proof: &[ByteBuf],
 ) -> Refusal {
     let message = "this node has not heard of an admission of yours";
-    // The stranger's own comes last, and before it that of whoever let it in.
+    // The stranger's own admission comes last, and before it the admission of the node that let it
+    // in.
     for bytes in proof.iter().take(PROOF_CHANGES_MAX).rev() {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { break };
         let writer = change.dot.writer.node;
@@ -96,7 +98,7 @@ async fn ending(replica: &ReplicaHandle, node: NodeId) -> Vec<ByteBuf> {
     change.map(|change| ByteBuf::from(change.bytes().to_vec())).into_iter().collect()
 }
 
-/// In words that follow on a name.
+/// How a membership ended, in words that follow on the node's name.
 fn how_it_ended(roster: &Roster, standing: &Standing) -> String {
     let datacenter = &roster.datacenter_name;
     let on = |node| roster.name_of(node);
@@ -166,8 +168,8 @@ mod tests {
         assert!(replica.views().borrow().roster.is_current(&key(3).node_id()));
     }
 
-    /// Its admission was genuine, and is still on its disk: shown again, it must not make the
-    /// removed node's word count.
+    /// The removed node's admission was genuine, and is still on its disk: if it shows that
+    /// admission again, its word must not count for that.
     #[tokio::test]
     async fn a_removed_node_brings_nobody_in_by_showing_its_own_old_admission() {
         let mut founder = Pen::new(1, 1);

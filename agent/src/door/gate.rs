@@ -1,5 +1,5 @@
-//! Who gets past the hello: members of the same Data Center, and who proves to be one of whom this
-//! node has not heard yet.
+//! Which peers get past the hello: members of the same Data Center, and nodes that prove to be
+//! members of whom this node has not heard yet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,11 +30,11 @@ pub struct NodeGate {
     pub membership: watch::Receiver<Option<Arc<Membership>>>,
     /// Whether the node is just becoming a member.
     pub entering: watch::Receiver<bool>,
-    /// How its last membership ended; none where it is in that Data Center again.
+    /// How this node's last membership ended; none where it is in that Data Center again.
     pub past: watch::Receiver<Option<Arc<Past>>>,
     /// The time.
     pub clock: Clock,
-    /// What was said of those who do not take this node in.
+    /// The log's lines about nodes that refuse this one, so that they do not repeat.
     pub refusals: Arc<Lines<(NodeId, String)>>,
 }
 
@@ -92,12 +92,14 @@ impl Gate for NodeGate {
         if roster.is_current(&peer) {
             return alone(&twins(), peer, hello, remote).await;
         }
-        // Who is a stranger here, or came back after it left, shows how it was admitted.
+        // A node that is a stranger here, or that came back after it left, shows how it was
+        // admitted.
         merge_proof(&membership.replica, &hello.proof).await;
         let roster = membership.roster();
         match roster.member(&peer).map(|member| &member.standing) {
             Some(Standing::Member) => alone(&twins(), peer, hello, remote).await,
-            // It came back since, by one that was out by then: that is news to it, its leaving is not.
+            // The peer came back after it left, and a node let it in whose membership had ended by
+            // then: that end is news to the peer, its own leaving is not.
             Some(Standing::Left(_)) if shows_news(&membership.replica, &hello.proof).await => {
                 let proof = &hello.proof;
                 Verdict::Refuse(refuse_stranger(&membership.replica, &roster, proof).await)
@@ -132,7 +134,8 @@ impl Gate for NodeGate {
         tokio::spawn(async move {
             let name = membership.roster().name_of(&peer);
             match refusal.code {
-                // It left, or is just joining: what there is to know of that comes as an event.
+                // The peer left, or is just joining: what there is to know of that comes as an
+                // event.
                 RefusalCode::Standalone => debug!("{name} does not take this node in: {refusal}"),
                 _ => {
                     if let Some(repeated) = refusals.come((peer, refusal.to_string())) {

@@ -1,7 +1,7 @@
-//! What a member learns when a peer that it dialled refuses it: how its own membership ended, that of
-//! whoever admitted it, or that of the peer.
+//! What a member learns when a peer that it dialled refuses it: how its own membership ended, how
+//! that of the node that admitted it ended, or how that of the peer ended.
 //!
-//! Nothing is taken in from one who is not a member here: whoever was put out has no say.
+//! Nothing is taken in from a node that is not a member here: a node that was put out has no say.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ impl Refused {
     }
 
     /// Merges the change by which this node's membership ended, as any change that comes from a
-    /// member: whoever wrote it may have joined after this node last heard of anything.
+    /// member. Its writer need not be known here: it may have joined after this node last heard of
+    /// anything.
     async fn own_end(&self, peer: NodeId, changes: Vec<SignedChange>) {
         let roster = self.members.roster();
         if changes.is_empty() {
@@ -58,8 +59,8 @@ impl Refused {
         }
     }
 
-    /// The peer knows nobody who may have admitted this node: of those who did, or who admitted
-    /// them, one was out before the peer heard of it.
+    /// The peer does not accept this node's admission: of the nodes that admitted this one,
+    /// directly or through others, one was out before the peer heard of the admission.
     async fn void_admission(&self, peer: NodeId, changes: Vec<SignedChange>) {
         let me = self.members.me;
         let chain = self.replica.read(move |r| admission_chain(r, &me, PROOF_CHANGES_MAX)).await;
@@ -75,8 +76,8 @@ impl Refused {
         }
     }
 
-    /// The peer is no member any more, by its own word. Its admissions are merged with its end: they
-    /// were written while it was one, as far as anyone here had heard.
+    /// The peer is no member any more, by its own word. Its admissions of other nodes are merged
+    /// with its end: it wrote them while it was a member, as far as anyone here had heard.
     async fn farewell(&self, peer: NodeId, changes: Vec<SignedChange>) {
         let ends = ends_of(changes.clone(), peer);
         let roster = self.members.roster();
@@ -96,7 +97,7 @@ impl Refused {
         }
     }
 
-    /// The changes that are what they say, of this Data Center.
+    /// The changes that are signed as they say, and belong to this Data Center.
     fn verified(&self, evidence: &[ByteBuf]) -> Vec<SignedChange> {
         let changes = evidence.iter().take(PROOF_CHANGES_MAX);
         let changes = changes.filter_map(|b| SignedChange::verify(Arc::from(b.as_slice())).ok());
@@ -104,7 +105,7 @@ impl Refused {
     }
 }
 
-/// Those by which the membership of a node ends.
+/// The changes by which the membership of a node ends.
 fn ends_of(changes: Vec<SignedChange>, node: NodeId) -> Vec<SignedChange> {
     let path = member_path(&node);
     let ends = |change: &SignedChange| {

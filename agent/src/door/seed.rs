@@ -1,4 +1,4 @@
-//! This node as a seed: serves whoever dials on the join protocol, with what the mesh knows.
+//! This node as a seed: serves nodes that dial with the join protocol, with what the mesh knows.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,18 +25,18 @@ use crate::mesh::{Bind, Closed, DialError, IncomingJoin, Mesh, Router};
 use crate::node::Node;
 use crate::repeats::Lines;
 
-/// How long a member that is to be replaced is called.
+/// How long a member that is to be replaced may take to answer a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a host may take from its agent's goodbye until it is back, such as for a reboot.
 const RESTART_MAX: Duration = Duration::from_secs(300);
 
-/// How many refusals of joiners the log tells apart, by where they come from and why: strangers may come
-/// from hundreds of addresses, and each would have its line.
+/// How many refusals of joiners the log tells apart, by the joiner's address and the reason:
+/// strangers may come from hundreds of addresses, and each would have a line of its own.
 const REFUSALS_TOLD_APART: usize = 8;
 
-/// Serves joiners as they come, for as long as the mesh lives. Each is dialled back from a socket of
-/// its own, which `bind` makes.
+/// Serves joiners as they come, for as long as the mesh lives. Each joiner is dialled back from a
+/// socket of its own, which `bind` makes.
 pub async fn serve_joiners(
     node: Arc<Node>,
     clock: Clock,
@@ -99,8 +99,8 @@ struct MeshSurroundings {
 }
 
 impl Surroundings for MeshSurroundings {
-    /// Dials from a socket of its own: a firewall that lets in only answers to what the joiner
-    /// began would let in this node's usual port.
+    /// Dials from a socket of its own: to this node's usual port the joiner has spoken already, so
+    /// a firewall that lets in only answers would let in a dial from there.
     async fn dial_back(&self, node: NodeId, address: SocketAddr) -> Result<(), String> {
         let any = match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -111,15 +111,15 @@ impl Surroundings for MeshSurroundings {
         let stranger = Mesh::start(&self.key, underlay, Closed, nowhere, Router::new());
         let stranger = stranger.map_err(|e| e.to_string())?;
         let (tell, told) = oneshot::channel();
-        // On a task of its own: whoever asks stops waiting once another address answered, or after
-        // a while, and the stranger with its socket must go away all the same. Saying goodbye takes
-        // a round trip that the joiner need not wait for.
+        // This runs on a task of its own: the caller stops waiting once another address answered,
+        // or after a while, and the stranger with its socket must go away all the same. The goodbye
+        // takes a round trip that the joiner need not wait for.
         tokio::spawn(async move {
             let dialled = stranger.dial_join(node, &[address.into()]).await;
             if let Ok(connection) = &dialled {
                 connection.close(CloseCode::Done.number().into(), b"reached");
             }
-            // Nobody may be waiting any more.
+            // An error means that the caller waits no longer.
             let _ = tell.send(dialled.map(drop).map_err(|error| error.to_string()));
             stranger.shutdown(CloseCode::Done, "done").await;
         });
@@ -146,7 +146,7 @@ impl Surroundings for MeshSurroundings {
 
     async fn presence(&self, member: NodeId) -> Presence {
         if !self.objections.standing().is_empty() {
-            // It may be alive among those who do not take this node in.
+            // The member may be alive among the nodes that do not take this node in.
             return Presence::Lately("other nodes do not take in the one that was asked".into());
         }
         let standing = self.members.standing(&member);
@@ -167,13 +167,13 @@ impl Surroundings for MeshSurroundings {
             }
             State::Down | State::Left => {}
         }
-        // A connection may still be there that leads nowhere: only an answer counts.
+        // An old connection may lead nowhere: only an answer counts.
         let mesh = &self.mesh;
         match timeout(CALL_TIMEOUT, mesh.connect(member)).await {
             Ok(Ok(())) if mesh.answers(member, CALL_TIMEOUT).await => {
                 Presence::There("it answers".into())
             }
-            // It holds its key, and is in another Data Center or in none.
+            // The host has the member's key, and is in another Data Center or in none.
             Ok(Err(DialError::Refused(refusal))) if is_elsewhere(refusal.code) => Presence::Gone,
             Ok(Err(DialError::Refused(refusal) | DialError::RefusedHere(refusal))) => {
                 Presence::There(format!("it answers: {refusal}"))

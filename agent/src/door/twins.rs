@@ -1,9 +1,9 @@
 //! Two live hosts with one key: a disk was copied, and both copies were started.
 //!
 //! Each start of an agent says in its hello which start it is. A member that hears of another start
-//! than the one it knows asks the known one whether it is still there: a host that was started anew
-//! is silent in its old life, a copied one answers. Of two that are alive the later start is
-//! refused, by every member the same, and the earlier goes on as if nothing had been.
+//! than the one it knows asks the known start whether it is still alive: if a host was started
+//! anew, its former start is silent; if a disk was copied, the known start answers. Of two starts
+//! that are alive, every member refuses the later one, and the earlier goes on as before.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use tracing::{info, warn};
 use crate::membership::{Chronicle, Members};
 use crate::mesh::{Mesh, Path};
 
-/// How long the start that is known may take to show that it is alive.
+/// How long the known start may take to show that it is alive.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// At how many of a node's addresses its other start is looked for.
+/// At how many of a node's addresses another start of it is looked for.
 const LOOKED_AT_MAX: usize = 4;
 
-/// How long a connection that was closed may take to be out of the way.
+/// How long a closed connection may take to be out of the way.
 const PARTING_MAX: Duration = Duration::from_millis(500);
 const PARTING_STEP: Duration = Duration::from_millis(10);
 
-/// The start of a node's agent that was known before, and is alive.
+/// The start of a node's agent that this node knew before, and that is alive.
 struct Known {
     hello: Hello,
     start: Start,
-    /// Where, as it stands in a sentence.
+    /// Where it is, in words that fit into a sentence.
     place: String,
     /// Whether it is connected.
     connected: bool,
 }
 
-/// What looks for other hosts with a member's key.
+/// Looks for other hosts with a member's key.
 pub(super) struct Twins {
     pub(super) members: Members,
     pub(super) mesh: Mesh,
@@ -50,7 +50,7 @@ impl Twins {
     /// Whether a member that says hello from `remote` is the only one with its key.
     ///
     /// # Errors
-    /// The refusal that it is told, where another start of it is alive and began before it.
+    /// The refusal to send, where another start of the member is alive and began before this one.
     pub(super) async fn check(
         &self,
         peer: NodeId,
@@ -72,7 +72,8 @@ impl Twins {
             let message = refusal(&name, &known.hello, &known.place, hello);
             return Err(Refusal::new(RefusalCode::DuplicateIdentity, message));
         }
-        // What was heard may be the last word of a start that is gone: it must show that it is there.
+        // The hello may be the last word of a start that is gone: that start must show that it is
+        // alive.
         let fresh = self.mesh.look(peer, remote, PROOF_OF_LIFE).await;
         if known.connected && fresh.and_then(|fresh| fresh.start()) == Some(start) {
             let told = format!(
@@ -89,8 +90,8 @@ impl Twins {
         Ok(())
     }
 
-    /// Where an agent is alive that has a member's key and is that member, as it stands in a sentence:
-    /// one that is connected, or that shows itself at the member's addresses.
+    /// Where an agent is alive that has a member's key and is that member, in words that fit into a
+    /// sentence. It is connected, or shows itself at one of the member's addresses.
     pub(super) async fn lives(&self, peer: NodeId) -> Option<String> {
         if let Some(status) = self.mesh.peer(peer)
             && self.mesh.answers(peer, PROOF_OF_LIFE).await
@@ -110,7 +111,7 @@ impl Twins {
         None
     }
 
-    /// Another start of the node than the one that speaks, where one is alive.
+    /// Another start of the node than `start`, which says hello now; none where no other is alive.
     async fn known(
         &self,
         peer: NodeId,
@@ -131,7 +132,8 @@ impl Twins {
         Some(Known { hello, start: known, place, connected: true })
     }
 
-    /// Looks for another start of a node that is not connected, where others say that it is alive.
+    /// Looks for another start of a node that is not connected, where others say that the node is
+    /// alive.
     async fn elsewhere(
         &self,
         peer: NodeId,
@@ -145,7 +147,7 @@ impl Twins {
         }
         let places = self.members.roster().member(&peer)?.places();
         let addresses = self.mesh.found(&places);
-        // Its hello waits meanwhile.
+        // The peer waits for an answer to its hello meanwhile, so this wait is short.
         let addresses = timeout(PROOF_OF_LIFE, addresses).await;
         let addresses = addresses.unwrap_or_else(|_| self.mesh.known(&places));
         let own = self.mesh.known(&hello.addresses);
@@ -162,14 +164,14 @@ impl Twins {
                     let place = self.place(Path::Direct(at));
                     return Some(Known { hello, start: other, place, connected: false });
                 }
-                // One host with several addresses.
+                // It is the same start: one host has several addresses.
                 _ => {}
             }
         }
         None
     }
 
-    /// Where a node is, as it stands in a sentence.
+    /// Where a node is, in words that fit into a sentence.
     fn place(&self, path: Path) -> String {
         match path {
             Path::Direct(_) => format!("{path:#}"),
@@ -180,10 +182,11 @@ impl Twins {
     }
 }
 
-/// The addresses at which another start of a node may be than the one that says this hello from
-/// `remote`: where it was known, but for that. Where it is alive in the very boot that speaks, it
-/// need not be looked for at the addresses that it gives itself; the others are left, for a copy
-/// that some member let in was told of to all, and has the original's addresses on record.
+/// The addresses at which another start of a node may be than the one that says hello from
+/// `remote`: the known addresses without `remote`. Where the node is known to be alive in the very
+/// boot that says hello, its own addresses need not be searched either. The remaining ones must be:
+/// if some member let a copy in, the news of that boot went to all, and only the addresses on
+/// record lead to the original.
 fn other_places(
     known: &[SocketAddr],
     is_this_boot: bool,
@@ -203,14 +206,14 @@ fn refusal(name: &str, first: &Hello, place: &str, later: &Hello) -> String {
     format!("an agent with the same node.key runs {machine}, {place}, and is {name} already")
 }
 
-/// Returns once the connection with this start is out of the way, or does not go.
+/// Returns once the connection with this start has gone, or after a while if it does not go.
 async fn parted(mesh: &Mesh, peer: NodeId, start: Start) {
     let gone = async {
         while mesh.peer(peer).is_some_and(|p| p.hello.start() == Some(start)) {
             tokio::time::sleep(PARTING_STEP).await;
         }
     };
-    // Where it does not go, the newcomer is turned away once, and comes again.
+    // If the connection does not go, the newcomer is refused once, and dials again.
     let _ = tokio::time::timeout(PARTING_MAX, gone).await;
 }
 
@@ -222,19 +225,19 @@ mod tests {
         ([10, 0, 0, n], 4747).into()
     }
 
-    /// One member let the copy in, and all heard of its boot; to the next it then was the one that
-    /// was known, and nobody looked for the original.
+    /// Found once: one member let the copy in, and all heard of its boot. The next member then knew
+    /// that boot as the live one, and did not look for the original.
     #[test]
     fn a_copy_that_is_known_to_be_alive_does_not_hide_the_original() {
         assert_eq!(other_places(&[at(3), at(4)], true, &[at(9)], at(9)), [at(3), at(4)]);
         assert_eq!(other_places(&[at(3)], false, &[at(9)], at(9)), [at(3)]);
     }
 
-    /// One of its networks may not reach here, and to look there would keep it waiting.
+    /// One of the node's networks may not reach here, and a look there would keep the node waiting.
     #[test]
     fn a_node_that_is_where_it_says_is_not_looked_for_elsewhere() {
         assert_eq!(other_places(&[at(3), at(4)], true, &[at(3), at(4)], at(3)), []);
-        // After a restart of its agent others still tell of the life before.
+        // After a restart of the node's agent other members still tell of the life before.
         assert_eq!(other_places(&[at(3), at(4)], false, &[at(3), at(4)], at(3)), [at(4)]);
     }
 }

@@ -1,8 +1,9 @@
-//! Joining at the start, with nobody at the keyboard: `--join`, `--join-file`, `PEERAGE_JOIN`.
+//! Joining at the start of the agent, with nobody at the keyboard: `--join`, `--join-file`,
+//! `PEERAGE_JOIN`.
 //!
-//! A file is written by whoever sets the host up, at some time: one that is missing, empty, half
-//! written or no Join Information is waited for, and so is other Join Information in place of what
-//! was refused. What keeps the node from joining is a notice until it has joined.
+//! Whoever sets up the host may write the file late. So the agent waits while the file is missing,
+//! empty, half written or no Join Information, and waits for other Join Information in place of one
+//! that was refused. What keeps the node from joining is a notice until it has joined.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use crate::node::{Node, NodeError};
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
-/// The longest wait for a file, which costs nothing to look at.
+/// The longest wait between two looks at a file; a look costs next to nothing.
 const LOOK_LAST: Duration = Duration::from_secs(5);
 
 /// The longest file that is read as Join Information.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What keeps a node from joining. Each is told anew where another was told before.
+/// What keeps a node from joining. An obstacle is told anew where another was told before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     /// The file cannot be read: mostly there is none yet.
@@ -46,7 +47,7 @@ enum Obstacle {
 }
 
 impl Obstacle {
-    /// What is shown of it until the node has joined.
+    /// The state that is shown until the node has joined.
     fn state(self, message: String, source: &JoinSource) -> State {
         let hint = match (self, source) {
             (Self::NotYet, _) => {
@@ -67,8 +68,9 @@ impl Obstacle {
     }
 }
 
-/// Joins, trying again for as long as that may help. A node that belongs to a Data Center already,
-/// or that was put out of one, is left as it is: Join Information may stay in the configuration.
+/// Joins, and tries again for as long as that may help. A node that belongs to a Data Center
+/// already, or that was put out of one, is left as it is: Join Information may stay in the
+/// configuration.
 pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, replace: bool) {
     let name = name.as_ref().map(NodeName::as_str);
     let mut wait = RETRY_FIRST;
@@ -105,11 +107,11 @@ pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, r
         match (obstacle, &source) {
             (Obstacle::NotYet, _) => pause(&mut wait, RETRY_LAST).await,
             (_, JoinSource::File(_)) => pause(&mut wait, LOOK_LAST).await,
-            // Nobody can put other Join Information in its place.
+            // A token in the configuration cannot be replaced while the agent runs.
             (_, JoinSource::Token(_)) => return,
         }
     }
-    // Somebody else had it join meanwhile.
+    // Somebody else told the node to join meanwhile.
     node.notices().set(NoticeKind::Joins, None);
 }
 
@@ -121,7 +123,7 @@ async fn pause(wait: &mut Duration, longest: Duration) {
     *wait *= 2;
 }
 
-/// Where the Join Information came from, before what is wrong with it.
+/// The words that name the file from which the Join Information came; they stand before the fault.
 fn of(source: &JoinSource) -> String {
     match source {
         JoinSource::File(path) => format!("the file {}: ", path.display()),
@@ -154,7 +156,7 @@ async fn read(path: &Path) -> Result<String, String> {
     text::decoded(bytes).map_err(|error| error.to_string())
 }
 
-/// Whether the same attempt may succeed later, with nobody's help on this host.
+/// Whether the same attempt may succeed later, without anybody's help on this host.
 fn may_pass(error: &NodeError) -> bool {
     match error {
         NodeError::Join(JoinError::Refused { refusal, .. }) => refusal.may_pass(),
