@@ -57,7 +57,7 @@ fn run(line: CommandLine) -> Exit {
         Some(command) => {
             let socket = config::client_socket(line.socket, &environment);
             let asking = cli::run(command, &socket, &mut console);
-            // A client does one thing at a time: it needs no threads beside its own.
+            // A client does one thing at a time: it needs no other thread.
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(asking),
                 Err(error) => {
@@ -69,8 +69,8 @@ fn run(line: CommandLine) -> Exit {
     }
 }
 
-/// The flags with the token that stdin has. One that stands among the arguments is taken off them
-/// first, which begins this process anew.
+/// The flags, with the token from stdin where `--join -` asks for that. A token among the arguments
+/// is first taken off them: this process starts anew without it.
 fn handed_over(mut flags: Flags) -> Result<Flags, ApiError> {
     match flags.join.as_deref() {
         None => Ok(flags),
@@ -120,7 +120,7 @@ fn agent(flags: &Flags, environment: &Environment) -> Result<(), ApiError> {
     daemon::run(config, Box::new(reload)).map_err(failed)
 }
 
-/// The variables that are text; the others cannot be ours.
+/// The environment variables that are text; the agent has no others.
 fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -153,8 +153,8 @@ fn misconfigured(error: ConfigError) -> ApiError {
         .hint("`peerage config show` tells what is in force and where it comes from")
 }
 
-/// The whole chain of causes in one line. What no new start can change is refused, so that whoever
-/// supervises the agent does not start it again and again.
+/// The whole chain of causes in one line. An error that no new start can change gets the code
+/// `Refused`, so that a supervisor does not start the agent again and again.
 fn failed(error: anyhow::Error) -> ApiError {
     let needs_somebody = error.downcast_ref().is_some_and(StoreError::needs_somebody);
     let code = if needs_somebody { ErrorCode::Refused } else { ErrorCode::Failed };

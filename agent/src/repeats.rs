@@ -1,4 +1,4 @@
-//! Lines of the log that would repeat, as long as a peer goes on: the rule is
+//! Lines of the log that would repeat for as long as a peer goes on: the rule is
 //! `peerage_proto::repeats`.
 
 use std::sync::Mutex;
@@ -19,12 +19,12 @@ impl<K: Ord> Lines<K> {
         Self { start: Instant::now(), repeats: Mutex::default() }
     }
 
-    /// The same, of which so many are told apart.
+    /// The same, of which `keys_max` are told apart.
     pub fn of(keys_max: usize) -> Self {
         Self { start: Instant::now(), repeats: Mutex::new(Repeats::of(keys_max)) }
     }
 
-    /// Takes in that a line comes. Answers if it is to be said, with what to put behind it.
+    /// Counts a line. Returns `Some` if the line is to be written, with what to put behind it.
     pub fn come(&self, key: K) -> Option<Repeated> {
         let now = self.start.elapsed();
         self.repeats.lock().expect("nothing panics while it is held").comes(key, now)

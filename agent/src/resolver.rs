@@ -1,10 +1,10 @@
-//! Where the names lead that stand among the addresses of nodes.
+//! Looks up the names among the addresses of nodes.
 //!
 //! Names are looked up when they are used, by the host's own resolver, which knows `/etc/hosts` and
-//! DNS. An answer is used for [`FRESH_FOR`], and longer where nothing newer is known: an old answer is
-//! used at once while a newer one is fetched, and a name server that is out of reach takes away nobody
-//! who was found before. Nobody waits longer than [`WAIT_MAX`], and those who cannot wait use what is
-//! known.
+//! DNS. An answer is used for [`FRESH_FOR`], and longer where nothing newer is known: an old answer
+//! is used at once while a newer one is fetched, so a name server that is out of reach makes no
+//! known node unreachable. A caller waits at most [`WAIT_MAX`], and a caller that cannot wait uses
+//! what is known.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,19 +22,20 @@ use tokio::time::{Instant, timeout};
 /// How long an answer is used before it is fetched anew.
 const FRESH_FOR: Duration = Duration::from_secs(30);
 
-/// How long after a lookup that failed the next may begin.
+/// How long after a failed lookup the next may begin.
 const FAILED_FOR: Duration = Duration::from_secs(5);
 
-/// How long after a lookup the next may begin where its answer turned out to be of no use.
+/// How long after a lookup the next may begin, if nobody was reached at its answer.
 const DOUBTED_FOR: Duration = Duration::from_secs(2);
 
-/// How long a user of a name waits where nothing is known of it.
+/// How long the user of a name waits where no answer is known.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How many addresses of one name are used.
 const ANSWERS_MAX: usize = 4;
 
-/// How many names are kept. Where there are more, the one that was not used for longest is forgotten.
+/// How many names are kept. Where there are more, the name that was not used for longest is
+/// forgotten.
 const KEPT_MAX: usize = 1024;
 
 /// How many lookups are under way at once; each holds a thread until the host's resolver answers.
@@ -46,7 +47,7 @@ pub type Found = io::Result<Vec<IpAddr>>;
 /// A lookup under way.
 pub type Looking = Pin<Box<dyn Future<Output = Found> + Send>>;
 
-/// Looks up a name: the host's resolver, or what a simulation has for it.
+/// A function that looks up a name: the host's resolver, or that of a simulation.
 pub type Lookup = dyn Fn(&HostName) -> Looking + Send + Sync;
 
 /// Why a name leads nowhere here.
@@ -80,7 +81,7 @@ struct Entry {
     asked: Option<Instant>,
     /// When the name was last used.
     used: Instant,
-    /// Ends with the lookup that is under way.
+    /// Closes when the lookup under way ends; none where none is under way.
     under_way: Option<watch::Receiver<()>>,
 }
 
@@ -89,14 +90,14 @@ impl Entry {
         Self { answer: Vec::new(), failure: None, asked: None, used: now, under_way: None }
     }
 
-    /// Whether the next lookup may begin, where a good answer holds for so long.
+    /// Whether the next lookup may begin. A good answer holds for `good_for`.
     fn is_due(&self, good_for: Duration, now: Instant) -> bool {
         let holds = if self.failure.is_some() { FAILED_FOR } else { good_for };
         self.under_way.is_none() && self.asked.is_none_or(|asked| now >= asked + holds)
     }
 
-    /// Takes in what a lookup found. Addresses that were known keep their order: servers turn the
-    /// order of their answers, and a path that works must not look worse for that.
+    /// Takes in what a lookup found. Addresses that were known before keep their order: servers
+    /// rotate their answers, and a path that works must not look worse for that.
     fn take(&mut self, found: Found) {
         let failure = match found {
             Ok(ips) => {
@@ -142,7 +143,7 @@ impl Resolver {
         })
     }
 
-    /// No name leads anywhere.
+    /// A resolver for which no name leads anywhere.
     pub fn none() -> Self {
         Self::of(|_| {
             let error = io::Error::new(io::ErrorKind::NotFound, "no names are known here");
@@ -150,7 +151,7 @@ impl Resolver {
         })
     }
 
-    /// Looks names up in this way.
+    /// A resolver that looks names up by this function.
     pub fn of(lookup: impl Fn(&HostName) -> Looking + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared {
             lookup: Box::new(lookup),
@@ -184,9 +185,9 @@ impl Resolver {
         }
     }
 
-    /// The IP addresses that these stand for, as far as it is known now, in their order; of names at
-    /// most [`NAMES_MAX`] count. What is not known, or is old, is fetched meanwhile. Needs tokio's
-    /// runtime where there are names.
+    /// The IP addresses for which these addresses stand, as far as they are known now, in their
+    /// order; at most [`NAMES_MAX`] names count. Names that are not known, or whose answer is old,
+    /// are looked up meanwhile. Needs tokio's runtime where there are names.
     pub fn known(&self, addresses: &[Address]) -> Vec<SocketAddr> {
         let mut known = Vec::with_capacity(addresses.len());
         let mut names = 0;
@@ -205,12 +206,13 @@ impl Resolver {
         known
     }
 
-    /// Nobody was reached where a name leads: it may lead elsewhere by now, and is looked up anew.
+    /// To be called where nobody was reached at the addresses of a name: it may lead elsewhere by
+    /// now, and is looked up anew.
     pub fn doubt(&self, name: &HostName) {
         self.look(name, DOUBTED_FOR);
     }
 
-    /// The answer that is known, and the lookup that is under way; one begins here where it is due.
+    /// The known answer, and the lookup that is under way. A lookup begins here where it is due.
     fn look(
         &self,
         name: &HostName,
@@ -219,7 +221,8 @@ impl Resolver {
         let now = Instant::now();
         let mut names = self.names();
         if !names.contains_key(name) && names.len() >= KEPT_MAX {
-            // Each that is being looked up waits in a task, so those stay and are counted.
+            // A task waits for each name that is being looked up, so those names stay and are
+            // counted.
             let idle = names.iter().filter(|(_, entry)| entry.under_way.is_none());
             let oldest = idle.min_by_key(|(_, entry)| entry.used).map(|(name, _)| name.clone());
             let Some(oldest) = oldest else { return (Vec::new(), None) };
@@ -344,7 +347,7 @@ pub(crate) mod tests {
         tokio::time::sleep(Duration::from_secs(21)).await;
         assert_eq!(resolver.resolve(&host).await, Ok(ips(&["192.0.2.2"])));
         assert_eq!(zone.asked(), 2);
-        // And it stays, where no name server answers any more.
+        // The new answer stays while no name server answers any more.
         zone.forget("pve-1.lan");
         for _ in 0..10 {
             tokio::time::sleep(FRESH_FOR).await;
@@ -358,7 +361,7 @@ pub(crate) mod tests {
         let (resolver, host) = (zone.resolver(), name("nowhere.lan"));
         let error = resolver.resolve(&host).await.unwrap_err();
         assert_eq!(error.to_string(), "nowhere.lan does not resolve: Name or service not known");
-        // It is not asked for again at once, and a while later it is.
+        // The name is not looked up again at once, but after a while.
         assert!(resolver.resolve(&host).await.is_err());
         assert_eq!(zone.asked(), 1);
         tokio::time::sleep(FAILED_FOR).await;
@@ -384,7 +387,7 @@ pub(crate) mod tests {
         zone.set("many.lan", &all);
         let used = ips(&["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         assert_eq!(resolver.resolve(&name("many.lan")).await, Ok(used.clone()));
-        // The server turns its answer, and nothing looks worse for that.
+        // The server rotates its answer, and the order of the known addresses stays.
         zone.set("many.lan", &["192.0.2.4", "192.0.2.3", "192.0.2.2", "192.0.2.1", "2001:db8::1"]);
         resolver.doubt(&name("many.lan"));
         tokio::time::sleep(DOUBTED_FOR).await;

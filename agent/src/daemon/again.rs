@@ -1,4 +1,4 @@
-//! This program started anew in place of itself: the same process, so that whoever supervises it sees
+//! Starts this program anew in place of itself. It stays the same process, so its supervisor sees
 //! it go on, and the kernel takes back every lock, port and file that it had.
 //!
 //! The arguments of a process are open to every user of its host for as long as it runs. So Join
@@ -14,13 +14,13 @@ use std::process::Command;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-/// The option that Join Information stands behind.
+/// The option that is followed by Join Information.
 const JOIN: &str = "--join";
 
-/// What stands for "on stdin".
+/// The value of the option that means "read it from stdin".
 pub const ON_STDIN: &str = "-";
 
-/// The most that is read from stdin as Join Information.
+/// How many bytes are read from stdin as Join Information.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 /// This program with its arguments.
@@ -28,12 +28,12 @@ pub fn again() -> Command {
     of(std::env::args_os())
 }
 
-/// Starts this program anew as it was started, but with this token on stdin in place of the one among
-/// the arguments, where there is one. Returns only where that failed; nothing has changed then.
+/// Starts this program anew as it was started, but if the arguments hold a token, with `token` on
+/// stdin in its place. Returns only where that failed; nothing has changed then.
 pub fn with_token(token: &str) -> io::Error {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let mut command = of(without_token(&arguments).into_iter());
-    // Where it came by the environment, it does so again.
+    // A token that came by the environment comes that way again.
     if arguments.iter().any(|argument| is_join(argument)) {
         match held(token) {
             Ok(memory) => command.stdin(memory),
@@ -43,7 +43,7 @@ pub fn with_token(token: &str) -> io::Error {
     command.exec()
 }
 
-/// The token on stdin. What stdin was is let go, so that no process inherits it.
+/// The token on stdin. Stdin becomes `/dev/null` after that, so that no child process inherits it.
 ///
 /// # Errors
 /// What kept it from being read.
@@ -60,7 +60,7 @@ fn of(mut arguments: impl Iterator<Item = OsString>) -> Command {
     again
 }
 
-/// A file of this text that is nowhere but in memory.
+/// A file with this text that exists only in memory.
 fn held(text: &str) -> io::Result<File> {
     let mut memory = File::from(memfd_create("peerage", MemfdFlags::CLOEXEC)?);
     memory.write_all(text.as_bytes())?;

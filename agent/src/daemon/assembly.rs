@@ -1,7 +1,7 @@
-//! The agent put together upon a ground: a key, a socket, a disk, a clock.
+//! Puts the agent together upon a ground: a key, a socket, a disk, a clock.
 //!
-//! The daemon hands in those of its host, a simulation those that it holds; all between them and the
-//! api is wired here, so what a simulation shows is what runs on hosts.
+//! The daemon hands in the ground of its host, a simulation hands in its own. All between the
+//! ground and the api is wired here, so a simulation runs the same agent as a host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::node::{KeyPlace, META_BOOT, META_PORT, Node, NodeParts, OwnName};
 use crate::notices::{Notices, watch_disk};
 use crate::store::{Image, Store, StoreError, Write};
 
-/// How many of what arrives may wait for those who take it.
+/// How many arrivals of each kind may wait for their task.
 const DATAGRAMS_MAX: usize = 1024;
 const MESSAGES_MAX: usize = 256;
 const DIGESTS_MAX: usize = 64;
@@ -36,13 +36,13 @@ const JOINERS_MAX: usize = 128;
 /// How often the whole journal is read back and verified.
 const SELF_CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// What an agent stands on.
+/// What an agent needs from its host.
 pub struct Ground {
-    /// Who it is.
+    /// The node's key, which is its identity.
     pub key: Keypair,
-    /// The name that it takes where nobody says otherwise.
+    /// The name that the node takes where nobody gives it another.
     pub name: OwnName,
-    /// Where the others are told to find it, now and later, the best first.
+    /// Where the others are told to find this node, now and later, the best first.
     pub addresses: watch::Receiver<Vec<Address>>,
     /// The time.
     pub clock: Clock,
@@ -58,11 +58,11 @@ pub struct Ground {
     pub store: Store,
     /// What the disk held at the start.
     pub image: Image,
-    /// Where the key is kept; none where it is nowhere but in memory.
+    /// Where the key is kept; none where it is only in memory.
     pub key_place: Option<KeyPlace>,
 }
 
-/// Starts an agent: its node, and where it tells when its disk fails for good.
+/// Starts an agent. Returns its node, and the receiver of the cause when its disk fails for good.
 ///
 /// # Errors
 /// What kept it from starting.

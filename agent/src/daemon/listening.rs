@@ -10,8 +10,8 @@ use crate::mesh::Underlay;
 use crate::node::META_PORT;
 use crate::store::Image;
 
-/// Binds the mesh's socket. An agent that took any port takes the same again after a restart, where
-/// the others look for it.
+/// Binds the mesh's socket. An agent that may take any port takes its former one again after a
+/// restart, since the others look for it there.
 pub(super) fn bind(listen: Listen, image: &Image) -> anyhow::Result<Underlay> {
     let port = image.meta.get(META_PORT).and_then(|port| port.as_slice().try_into().ok());
     let mut candidates = listen.candidates();

@@ -44,15 +44,15 @@ const GROUPS: &str = "/etc/group";
 /// How many threads wait for files, and for the host's resolver. The unit's bound is derived from it.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// How long what waits for files may take at the end; all that matters is on disk by then.
+/// How long threads that wait for files may take at the end; all that matters is on disk by then.
 const UNFINISHED_MAX: Duration = Duration::from_secs(1);
 
-/// Why an agent that serves comes to its end.
+/// Why a serving agent ends.
 #[derive(Debug, PartialEq, Eq)]
 enum Ending {
-    /// It was told to stop.
+    /// A signal told it to stop, or its disk failed for good.
     Told,
-    /// Its host has another identity, and it starts anew under that.
+    /// Its host has another identity, and the agent starts anew under it.
     Renewed,
 }
 
@@ -61,8 +61,8 @@ enum Ending {
 /// # Errors
 /// What kept it from starting, or made it stop.
 pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
-    // One thread is enough for what waits more than it computes, and it need not wake another one:
-    // of the disk's waits the store has a thread of its own.
+    // One thread is enough for an agent that waits more than it computes, and it need not wake
+    // another one; for the disk the store has a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -85,7 +85,8 @@ pub fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
-    // Before anything answers: whoever sees the agent may stop it, and it says goodbye.
+    // The signals are caught before anything answers: an agent that others can see must say goodbye
+    // when it is stopped.
     let mut signals = Signals::catch(reload).context("the signals cannot be caught")?;
     let clock = Clock::start();
     let folder = Arc::new(Folder::open(&config.data_dir)?);
@@ -121,7 +122,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     let router = http::router(Agent::new(node.clone(), links), rights, shutdown.clone());
     let (notices, names) = (node.notices().clone(), node.mesh().names().clone());
 
-    // The tasks beside the node's own, each with what it gets.
+    // The tasks beside the node's own, each with the handles that it needs.
     tokio::spawn(label::keep(node.clone(), store, about.map(|about| about.label)));
     tokio::spawn(watch_descriptors(notices.clone(), socket.refused()));
     let serving = tokio::spawn(http::serve(socket, router, shutdown.clone()));
@@ -156,7 +157,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<Ending> {
     }
 }
 
-/// Says who has started, and where it is reached; and that a configured name is not this node's.
+/// Logs which node has started and where it is reached, and warns if the configured name is not the
+/// name of this member.
 fn say_started(node: &Node, configured: Option<NodeName>) {
     let addresses: Vec<_> = node.addresses().iter().map(Address::to_string).collect();
     let is_member = node.membership().is_some();

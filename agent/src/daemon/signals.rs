@@ -1,9 +1,10 @@
 //! What the agent does when it is sent a signal.
 //!
-//! Left alone, most signals end a process on the spot: the others would find it dead rather than
-//! hear its goodbye. So each that can be caught either is a goodbye or is a line in the log. Two pass
-//! without a line: SIGPIPE, since a reader that hangs up sends one, and SIGXFSZ, which comes with a
-//! write that fails and is told. What crashes a process, stops it or kills it keeps its meaning.
+//! By default most signals end a process on the spot: the others would find the node dead rather
+//! than hear its goodbye. So each signal that can be caught either makes the agent stop with a
+//! goodbye or is a line in the log. Two pass without a line: SIGPIPE, since a reader that hangs up
+//! causes one, and SIGXFSZ, which comes with a failed write that is told by itself. Signals that
+//! report a crash, pause a process or kill it keep their meaning.
 
 use std::io::{self, IsTerminal};
 
@@ -18,13 +19,13 @@ pub type Reload = Box<dyn FnMut() -> Result<String, String> + Send>;
 /// What a signal is to the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// It is to stop.
+    /// The agent is to stop.
     Stop,
-    /// It is to read its configuration anew; or its terminal is gone, and it is to stop.
+    /// The agent is to read its configuration anew; or its terminal is gone, and it is to stop.
     Hangup,
-    /// Nothing: whoever sent it hears so.
+    /// The signal asks for nothing, and the log says so.
     Nothing,
-    /// It comes with a failure that is told by itself.
+    /// The signal comes with a failure that is told by itself.
     Known,
 }
 
@@ -38,7 +39,7 @@ const SIGNALS: [(&str, Signal, Meaning); 14] = [
     ("SIGALRM", Signal::ALARM, Meaning::Nothing),
     ("SIGTERM", Signal::TERM, Meaning::Stop),
     ("SIGXCPU", Signal::XCPU, Meaning::Nothing),
-    // Where it is caught, a file that may not grow any more is an error as on a full disk.
+    // Where this is caught, a write to a file that may not grow any more fails as on a full disk.
     ("SIGXFSZ", Signal::XFSZ, Meaning::Known),
     ("SIGVTALRM", Signal::VTALARM, Meaning::Nothing),
     ("SIGIO", Signal::IO, Meaning::Nothing),
@@ -52,7 +53,7 @@ const SIGNALS: [(&str, Signal, Meaning); 14] = [
 pub struct Signals {
     caught: mpsc::Receiver<(&'static str, Meaning)>,
     reload: Reload,
-    /// Whether it runs on a terminal, which may hang up.
+    /// Whether the agent runs on a terminal, which may hang up.
     on_terminal: bool,
 }
 
@@ -60,7 +61,7 @@ impl Signals {
     /// Catches the signals from now on.
     ///
     /// # Errors
-    /// The system gives no more of what that takes.
+    /// The system has no more resources for that.
     pub fn catch(reload: Reload) -> io::Result<Self> {
         let (sender, caught) = mpsc::channel(SIGNALS.len());
         for (name, signal, meaning) in SIGNALS {
@@ -70,7 +71,7 @@ impl Signals {
         Ok(Self { caught, reload, on_terminal: io::stderr().is_terminal() })
     }
 
-    /// Waits for the signal that stops the agent; does what the others before it ask for.
+    /// Waits for the signal that stops the agent; does what the signals before it ask for.
     pub async fn stop(&mut self) {
         while let Some((name, meaning)) = self.caught.recv().await {
             match meaning {

@@ -13,28 +13,29 @@ use super::again::again;
 use crate::host::config;
 use crate::node::reset_stopped;
 
-/// Starts this command anew as the user to whom a data folder belongs, where root gave it: what it
-/// writes there must be the agent's, who is not root on a packaged host. Returns where this process
-/// may go on as it is.
+/// Starts this command anew as the owner of a data folder, where root runs it: the files that it
+/// writes there must belong to the agent, which is not root on a packaged host. Returns where this
+/// process may go on as it is.
 ///
 /// # Errors
-/// That it is no agent's folder, or may not be looked into; what kept it from going on as its owner.
-/// With what to do instead.
+/// The folder is no agent's, or may not be looked into; or this process could not go on as the
+/// folder's owner. The error says what to do instead.
 pub fn become_owner(folder: &Path) -> Result<(), ApiError> {
     let found = looked_into(folder)?;
     let owner = found.uid();
     if !rustix::process::geteuid().is_root() || owner == 0 {
         return Ok(());
     }
-    // Nobody else's rights come along: without a word the groups of root are given up, too.
+    // The new process has no rights of root any more: by default the groups of root are given up,
+    // too.
     let error = again().uid(owner).gid(found.gid()).exec();
     let message = format!("{} belongs to user {owner}: {error}", folder.display());
     Err(ApiError::new(ErrorCode::Failed, message)
         .hint(format!("run this command as that user: `sudo -u '#{owner}' peerage reset ...`")))
 }
 
-/// Looks whether a folder holds an agent's data. That it may not be looked into is not that it holds
-/// none.
+/// Checks that a folder holds an agent's data. A folder that may not be looked into is another
+/// error than one without data.
 fn looked_into(folder: &Path) -> Result<Metadata, ApiError> {
     let shown = folder.display();
     let refused = |error: io::Error| match error.kind() {

@@ -1,5 +1,5 @@
 //! What the agent tells systemd: that it is ready, how it is doing, that it still works, that it
-//! stops. Where systemd did not start it, nobody listens, and nothing happens.
+//! stops. Where systemd did not start the agent, nothing is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::node::Node;
 /// How often the status line is looked at.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// Says that the agent is ready, then reports until it is aborted. The watchdog is fed only while
-/// the replica answers: an agent that hangs is restarted.
+/// Says that the agent is ready, then reports until the task is aborted. The watchdog is fed only
+/// while the replica answers, so systemd restarts an agent that hangs.
 pub(super) async fn report(node: Arc<Node>) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -49,7 +49,7 @@ pub(super) fn stopping() {
 
 async fn answers(node: &Node) {
     if let Some(membership) = node.membership() {
-        // An error is an answer, too: the membership is just ending.
+        // An error is an answer, too: it means that the membership is just ending.
         let _ = membership.replica.read(|_| ()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The agent's file descriptors: whether the host has any left to give to it.
+//! Watches the agent's file descriptors: whether the process has any left.
 
 use std::fs;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use tokio::time::sleep;
 
 use super::Notices;
 
-/// How often they are counted.
+/// How often the descriptors are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// Where no more than this part of the limit is left, or so few, it is told; it is over where twice as
-/// many are.
+/// The notice begins where no more than this part of the limit is left, or no more than the
+/// minimum; it ends where more than twice as many are left.
 const LEFT_PART: u64 = 20;
 const LEFT_MIN: u64 = 4;
 
 /// Where the kernel lists the descriptors of this process.
 const OPEN: &str = "/proc/self/fd";
 
-/// Says how the descriptors stand, for as long as anybody tells by `refused` whether the socket got
-/// none for a connection.
+/// Keeps the notice about descriptors. `refused` tells whether the socket got none for a
+/// connection; the watch ends when its sender is gone.
 pub async fn watch_descriptors(notices: Notices, mut refused: watch::Receiver<bool>) {
     let mut stands = false;
     loop {
@@ -38,9 +38,9 @@ pub async fn watch_descriptors(notices: Notices, mut refused: watch::Receiver<bo
     }
 }
 
-/// How many are in use; `None` where not even one was left to count them with.
+/// How many descriptors are in use; `None` where not even one was left to count them with.
 fn used() -> Option<u64> {
-    // Since Linux 6.2 the size of the folder is their number.
+    // Since Linux 6.2 the size of the folder is the number of descriptors.
     match fs::metadata(OPEN).map_or(0, |folder| folder.len()) {
         0 => fs::read_dir(OPEN).ok().map(|entries| entries.count() as u64),
         count => Some(count),

@@ -1,4 +1,4 @@
-//! The disk: whether it takes what is written.
+//! Watches the disk: whether it takes what is written.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::Notices;
 use crate::store::Store;
 
 /// How often a disk that failed is tried. An idle agent writes nothing, so it would not find out
-/// otherwise that there is room again.
+/// otherwise that the disk has room again.
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Says how the disk stands, until the store closes.
+/// Keeps the notice about the disk, until the store closes.
 pub async fn watch_disk(store: Store, notices: Notices) {
     let mut health = store.health();
     let mut before = 0;
@@ -29,7 +29,7 @@ pub async fn watch_disk(store: Store, notices: Notices) {
         tokio::select! {
             changed = health.changed() => if changed.is_err() { return },
             () = sleep(TRY_EVERY), if now.failing.is_some() => {
-                // How it went shows in the health.
+                // The result shows in the store's health.
                 let _ = store.try_out(now.wanted).await;
             }
         }
@@ -83,7 +83,7 @@ mod tests {
         }
     }
 
-    /// Nothing is written meanwhile, so nobody but the watch itself finds out that there is room.
+    /// Nothing is written meanwhile, so only the watch itself can find out that there is room.
     #[tokio::test(start_paused = true)]
     async fn a_full_disk_is_told_and_so_is_room_that_somebody_made() {
         let full = Arc::new(AtomicBool::new(true));

@@ -1,10 +1,11 @@
 //! The states of this node that need a person, in one place: a full disk, a clock that is off, a
 //! host that reaches nobody.
 //!
-//! Whoever finds such a state says so here, as often as it likes, and says when it is over. All else
-//! follows from that: the state shows in `status`, is told as an event when it begins and when it
-//! ends, travels to all other nodes as a vital, and stands in the log once, and after that, where it
-//! goes on failing, as a count at growing intervals. The rule is `peerage_proto::notice`.
+//! The code that finds such a state sets it here, as often as it likes, and clears it when it is
+//! over. All else follows from that: the state shows in `status`, is told as an event when it
+//! begins and when it ends, travels to all other nodes as a vital, and stands in the log once, and
+//! after that, where it goes on failing, as a count at growing intervals. The rule is
+//! `peerage_proto::notice`.
 
 mod descriptors;
 mod disk;
@@ -24,7 +25,7 @@ use crate::host::clock::Clock;
 pub use descriptors::watch_descriptors;
 pub use disk::watch_disk;
 
-/// The states that stand, and the way to say that one does. Cheap to clone.
+/// The states that stand, and the way to set them. Cheap to clone.
 #[derive(Clone)]
 pub struct Notices {
     board: watch::Sender<Board>,
@@ -34,7 +35,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// None stands yet. `name` tells the name that this node has just then.
+    /// No state stands yet. `name` returns the name that this node has at that moment.
     pub fn new(
         happenings: Feed<Happening>,
         clock: Clock,
@@ -43,14 +44,15 @@ impl Notices {
         Self { board: watch::Sender::default(), happenings, clock, name: Arc::new(name) }
     }
 
-    /// Says how a kind of state stands: `None` where it does not, or does no longer. To be called
-    /// whenever that may have changed; what has not is no news.
+    /// Sets a kind of state, or clears it with `None`. To be called whenever the state may have
+    /// changed; a state that has not changed is not told again.
     pub fn set(&self, kind: NoticeKind, state: Option<State>) {
         let now = self.clock.now();
         self.take(kind, |board| board.set(kind, state, now));
     }
 
-    /// As [`Notices::set`], for what is told as an event of another kind: it only shows.
+    /// As [`Notices::set`], for a state that is told as an event of another kind: here it only
+    /// shows.
     pub fn show(&self, kind: NoticeKind, state: Option<State>) {
         let now = self.clock.now();
         self.board.send_modify(|board| drop(board.set(kind, state, now)));
@@ -63,8 +65,8 @@ impl Notices {
         self.take(kind, |board| board.again(kind, state, now));
     }
 
-    /// Takes away states that ended with what they were about: whoever follows the events hears that
-    /// they stand no more, and not that they were mended.
+    /// Takes away states that ended together with what they were about. The event tells readers
+    /// that the state stands no more, and not that it was mended.
     pub fn forget(&self, kinds: &[NoticeKind]) {
         let mut stood = Vec::new();
         self.board.send_if_modified(|board| {
@@ -123,7 +125,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::feed::Next;
 
-    /// Notices of a node `pve-1`, and what it tells.
+    /// Notices of a node `pve-1`, and the feed of its happenings.
     pub(crate) fn notices() -> (Notices, Feed<Happening>) {
         let happenings = Feed::new(1, Happening::bytes);
         (Notices::new(happenings.clone(), Clock::start(), || "pve-1".into()), happenings)
