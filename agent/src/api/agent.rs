@@ -22,7 +22,7 @@ impl Agent {
     }
 }
 
-/// Does what must be finished once it is begun, also when the one who asked hangs up.
+/// Runs work that must be finished once it is begun, also when the caller hangs up.
 pub(super) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Answer<T>> + Send + 'static,
 ) -> Answer<T> {

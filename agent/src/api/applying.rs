@@ -1,4 +1,4 @@
-//! Many documents at once, as one commit.
+//! Writes many documents at once, as one commit.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ impl Serve<ApplyDocuments> for Agent {
 async fn apply(node: &Node, caller: &Caller, request: ApplyDocuments) -> Answer<Applied> {
     let ApplyDocuments { documents, prune, dry_run, wait, timeout } = request;
     let wanted = documents.into_iter().map(wanted).collect::<Answer<Edits>>()?;
-    // An empty path would be for all documents that there are.
+    // An empty path would mean all documents.
     let prune = prune.map(|path| Path::setting(path.trim_end_matches('/'))).transpose();
     let prune = prune.map_err(|e| bad_name(&e))?;
     let (done, wait) = match dry_run {
@@ -81,7 +81,7 @@ fn applied(done: Vec<Done>, dry_run: bool, wait: WaitOutcome) -> Applied {
     }
 }
 
-/// What makes a document say what is given.
+/// The edit that makes a document say what is given.
 fn wanted(document: Document) -> Answer<(Path, Edit)> {
     let path = Path::setting(&document.path).map_err(|e| bad_name(&e))?;
     let set = settings::named(document.fields)
@@ -89,7 +89,8 @@ fn wanted(document: Document) -> Answer<(Path, Edit)> {
     Ok((path, Edit { set, ..Edit::default() }))
 }
 
-/// The edits, and the removals of what lies at or below the path and is not among them.
+/// The edits, and removals of the documents that lie at or below the path and are not among the
+/// edits.
 fn with_pruned(mut edits: Edits, prune: Option<Path>, replica: &Replica) -> Edits {
     let Some(prune) = prune else { return edits };
     let named: BTreeSet<&Path> = edits.iter().map(|(path, _)| path).collect();

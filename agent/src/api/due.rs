@@ -1,26 +1,27 @@
 //! Answers that take no room until they are written out.
 //!
-//! What a node holds lies in memory once, as changes that all share. An answer that is made of it at
-//! once is a copy for each who asks, and 60 who did not read theirs took a hundred times the store. So
-//! what can be large is seen in one look, which shares the changes, and made item by item, when there
-//! is room for it and somebody takes it.
+//! A node holds its changes in memory once, and all parts share them. An answer that is made of
+//! them as a whole is a copy for each caller: 60 callers that did not read theirs once took a
+//! hundred times the memory of the store. So an answer that can be large is taken from one look,
+//! which shares the changes, and its items are made one by one, when there is room for the item and
+//! somebody reads it.
 
-/// Something that is made once there is room for it.
+/// A value that is made once there is room for it.
 pub struct Due<T> {
     bytes: usize,
     make: Box<dyn FnOnce() -> T + Send>,
 }
 
-/// How many bytes something takes that is small, about.
+/// About how many bytes a small value takes.
 const SMALL: usize = 1024;
 
 impl<T> Due<T> {
-    /// What takes so many bytes once it is made, about.
+    /// A value that takes about `bytes` bytes once `make` has made it.
     pub fn new(bytes: usize, make: impl FnOnce() -> T + Send + 'static) -> Self {
         Self { bytes, make: Box::new(make) }
     }
 
-    /// What is there already, since it is small.
+    /// A value that exists already, since it is small.
     pub fn made(thing: T) -> Self
     where
         T: Send + 'static,
@@ -28,12 +29,12 @@ impl<T> Due<T> {
         Self::new(SMALL, move || thing)
     }
 
-    /// How many bytes it takes, about, once it is made.
+    /// About how many bytes the value takes once it is made.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The thing.
+    /// Makes the value.
     pub fn make(self) -> T {
         (self.make)()
     }
@@ -46,7 +47,7 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// These items; until they are made, so many bytes are held for them.
+    /// A list of these items; `held_bytes` bytes are held for them until they are made.
     pub fn new(
         held_bytes: usize,
         items: impl IntoIterator<Item = Due<T>, IntoIter: Send + 'static>,
@@ -54,7 +55,7 @@ impl<T> List<T> {
         Self { held_bytes, items: Box::new(items.into_iter()) }
     }
 
-    /// What is there already, since each is small.
+    /// A list of items that exist already, since each is small.
     pub fn made(items: Vec<T>) -> Self
     where
         T: Send + 'static,
@@ -62,12 +63,12 @@ impl<T> List<T> {
         Self::new(items.len() * SMALL, items.into_iter().map(Due::made))
     }
 
-    /// How many bytes are held for it, beside what is held anyway.
+    /// How many bytes are held for this list, beside what is held anyway.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// All of it at once, for whoever has the room.
+    /// All items at once, for a caller that has the room.
     pub fn all(self) -> Vec<T> {
         self.items.map(Due::make).collect()
     }

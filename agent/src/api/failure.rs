@@ -1,4 +1,4 @@
-//! The words and codes in which the failures of the agent's parts reach those who ask.
+//! The words and codes in which callers hear of failures of the agent's parts.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::membership::timekeeping::CLOCK_HINT;
 use crate::node::{MeetError, NAMELESS_HINT, Node, NodeError, TWIN_HINT};
 use crate::replica::{Untransacted, WriteFailure};
 
-/// The membership, for whoever asks for a Data Center's things.
+/// The membership, for operations that need a Data Center.
 ///
 /// # Errors
-/// What a node outside of any answers.
+/// The answer of a node that is in no Data Center.
 pub(super) fn member(node: &Node) -> Result<Arc<Membership>, ApiError> {
     node.membership().ok_or_else(|| match node.notice().filter(|_| node.has_twin()) {
         Some(notice) => ApiError::new(ErrorCode::Refused, notice.message).hint(notice.hint),
@@ -25,13 +25,13 @@ pub(super) fn member(node: &Node) -> Result<Arc<Membership>, ApiError> {
     })
 }
 
-/// What a node outside of any Data Center answers.
+/// The answer of a node that is in no Data Center.
 pub(super) fn standalone() -> ApiError {
     ApiError::new(ErrorCode::Refused, "this node is in no Data Center")
         .hint("found one (`peerage create NAME`) or join one (`peerage join`) first")
 }
 
-/// What a name, path or field that does not fit is answered with.
+/// The answer to a name, path or field that does not fit.
 pub(super) fn bad_name(error: &NameError) -> ApiError {
     let code = match error {
         NameError::TooLong { .. } => ErrorCode::TooLarge,
@@ -91,7 +91,7 @@ pub(super) fn not_written(failure: WriteFailure) -> ApiError {
     }
 }
 
-/// How there is room again.
+/// What the operator can do so that there is room again.
 fn way_out(full: &Full) -> String {
     if full.path.is_reserved() {
         return "members can be removed, and whatever is there can be changed; nothing can be \

@@ -24,7 +24,7 @@ use crate::membership::Members;
 use crate::node::Node;
 use crate::replica::Views;
 
-/// For how long an invitation admits where nobody says.
+/// For how long an invitation admits nodes if the caller does not say.
 const TTL_DEFAULT_S: u64 = 24 * 3600;
 
 /// How many addresses of a seed Join Information holds: it is pasted by hand, and read aloud.
@@ -105,8 +105,8 @@ async fn create(
     })
 }
 
-/// Whom a joiner asks: this node, then others that are alive. Of a strict invitation only this node
-/// can admit.
+/// The seeds that a joiner asks: this node, then others that are alive. If the invitation is
+/// strict, only this node can admit.
 fn seeds(
     node: &Node,
     links: &OwnLinks,
@@ -131,7 +131,8 @@ fn seeds(
     std::iter::once(own).chain(others.take(count)).collect()
 }
 
-/// Terms that are not too long to be read: names may be long, and then fewer other seeds have room.
+/// Shortens terms until they are short enough to be read: names may be long, and then there is room
+/// for fewer other seeds.
 fn within_bounds(mut terms: Terms) -> Terms {
     while !terms.fit() && terms.seeds.len() > 1 {
         terms.seeds.pop();
@@ -139,8 +140,9 @@ fn within_bounds(mut terms: Terms) -> Terms {
     terms
 }
 
-/// This node's addresses, those first at which a stranger finds it most likely: where its default
-/// route begins, then those that members dialled. What an operator put in order stays so.
+/// This node's addresses. Those at which a stranger finds it most likely come first: the one where
+/// its default route begins, then those that members dialled. If an operator put the addresses in
+/// order, that order stays.
 fn own_addresses(node: &Node, links: &OwnLinks) -> Vec<Address> {
     match links.origin {
         Origin::Interfaces => {
@@ -236,7 +238,7 @@ impl Serve<RevokeInvite> for Agent {
     }
 }
 
-/// The invitation whose id begins so.
+/// The one invitation whose id begins with this text, of at least four characters.
 fn meant<'a>(roster: &'a Roster, id: &str) -> Answer<&'a InviteRecord> {
     let begins = |record: &&InviteRecord| id.len() >= 4 && record.id.to_string().starts_with(id);
     let found: Vec<_> = roster.invites().filter(begins).collect();

@@ -27,7 +27,8 @@ impl Serve<GetLinks> for Agent {
 fn links(node: &Node, handle: &LinksHandle) -> Links {
     let own = handle.own();
     let peers = node.mesh().peers();
-    // The mesh has one port, so what was dialled is told apart by the address alone.
+    // The mesh has one port, so the IP address alone tells which of this node's addresses a peer
+    // dialled.
     let dialled_at = |address: &Address| {
         let ips: Vec<IpAddr> =
             node.mesh().known(std::slice::from_ref(address)).iter().map(|at| at.ip()).collect();

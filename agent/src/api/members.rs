@@ -31,7 +31,7 @@ impl Serve<ListMembers> for Agent {
 pub(super) fn members(node: &Node) -> Vec<Member> {
     let Some(view) = View::now(node) else { return Vec::new() };
     let mut members: Vec<Member> = view.roster.all().map(|member| view.member(member)).collect();
-    // Who belongs stands first, then by name.
+    // Members that belong stand first; both groups are sorted by name.
     members.sort_by(|a, b| {
         (a.state.is_gone(), &a.name, &a.id).cmp(&(b.state.is_gone(), &b.name, &b.id))
     });
@@ -54,7 +54,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// As things are now; none where this node is in no Data Center.
+    /// The view as of now; none where this node is in no Data Center.
     fn now(node: &'a Node) -> Option<Self> {
         let membership = node.membership()?;
         Some(Self {
@@ -164,13 +164,13 @@ impl<'a> View<'a> {
         let through = self.through(standing, peer.as_ref());
         let path = peer.as_ref().map(|peer| peer.path);
         let clock_ahead_ms = vitals.filter(|_| alive).and_then(|v| v.clock_ahead_ms);
-        // What a node that is gone said of itself tells nothing of it now.
+        // What a node said of itself before it was gone tells nothing of it now.
         let told = vitals.filter(|_| alive).map_or(&[][..], |v| &v.notices);
         let rtt = standing.and_then(|standing| standing.rtt);
         let rtt = rtt.or_else(|| peer.as_ref().map(|peer| peer.rtt));
         Member {
             state: shown(state),
-            // Its hello tells at once what its vitals tell later; the later word counts.
+            // The hello tells the version at once, the vitals later; what the vitals tell counts.
             version: vitals
                 .and_then(|v| v.version.clone())
                 .or_else(|| peer.as_ref().and_then(|peer| peer.hello.version.clone())),
@@ -220,8 +220,9 @@ impl<'a> View<'a> {
         name_clash(member, &self.roster).map(|(what, to_do)| format!("{what}; {to_do}"))
     }
 
-    /// Through whom a member is reached, if not directly: as messages go, or as the failure detector
-    /// heard of it while its connection is not answered, or there is none.
+    /// Through which member another one is reached, if not directly: either messages go that way,
+    /// or the failure detector heard of the member that way while its own connection gives no
+    /// answer or does not exist.
     fn through(
         &self,
         standing: Option<&liveness::Standing>,
@@ -235,12 +236,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// The state in the terms of the contract. Who said goodbye still belongs: its agent is down.
+/// The state in the terms of the api's contract. A member whose agent said goodbye still belongs:
+/// it is down.
 fn shown(state: State) -> MemberState {
     match state {
         State::Alive => MemberState::Alive,
-        // An unknown one is named by the roster, and nothing was heard of it yet: for a few seconds
-        // after a start.
+        // The roster names an unknown member, but nothing was heard of it yet; that lasts a few
+        // seconds after a start.
         State::Suspect | State::Unknown => MemberState::Suspect,
         State::Down | State::Left => MemberState::Down,
     }
@@ -262,11 +264,11 @@ fn message(
     }
 }
 
-/// What every node sees of a member by its own roster.
+/// The notices of a member that every node finds in its own roster.
 const IN_ROSTER: [NoticeKind; 2] = [NoticeKind::Name, NoticeKind::Invitation];
 
-/// Whether this node says by itself what a member tells: by its roster, and by the figure of the
-/// clock, which is newer.
+/// Whether this node knows by itself what a member tells: from its roster, or from its own newer
+/// measurement of the member's clock.
 fn is_seen_here(told: &Told) -> bool {
     IN_ROSTER.iter().chain(&[NoticeKind::Clock]).any(|kind| told.kind == kind.word())
 }
@@ -290,7 +292,7 @@ pub(super) fn own_unaccepted(me: &NodeId, roster: &Roster) -> Option<String> {
     roster.why_unaccepted(roster.member(me)?)
 }
 
-/// What there is to say, in one line.
+/// All messages in one line; none where there is no message.
 fn joined(messages: impl IntoIterator<Item = String>) -> Option<String> {
     let said: Vec<String> = messages.into_iter().collect();
     (!said.is_empty()).then(|| said.join("; "))

@@ -1,9 +1,9 @@
-//! What the agent does for whoever asks, apart from how they ask.
+//! What the agent does for its callers, apart from the way by which they ask.
 //!
-//! An operation is served where its code is: `impl Serve<RenameMember> for Agent` in `roster.rs`. The
-//! front ends (the socket today, HTTPS later) walk the table of
-//! [`operations!`](peerage_proto::api::operations). The rights are asked for by [`admit`],
-//! before an operation is served, and by [`Sight`] for each item of what it gives, so that none has to
+//! An operation is served where its code is: `impl Serve<RenameMember> for Agent` in `roster.rs`.
+//! The front ends (the socket today, HTTPS later) walk the table of
+//! [`operations!`](peerage_proto::api::operations). [`admit`] checks the rights before an operation
+//! is served, and [`Sight`] checks them for each item of its answer, so that no operation has to
 //! think of them.
 
 mod agent;

@@ -1,5 +1,5 @@
-//! How far this node sees, in words: where it may itself be the one that is cut off, it does not say
-//! who is gone, and removes only when it is told twice.
+//! In words, how much of the Data Center this node reaches: where it may itself be cut off, it does
+//! not say which members are gone, and removes a member only by force.
 
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::isolation::{MEET, Sight};
@@ -8,10 +8,10 @@ use peerage_proto::liveness::{Standing, Why};
 use super::Answer;
 use crate::membership::Horizon;
 
-/// Whether a member may be removed here from this Data Center, on the word of one who does not insist.
+/// Checks whether a member may be removed from this Data Center on this node, without force.
 ///
 /// # Errors
-/// [`ErrorCode::NeedsForce`], where this node reaches too few to tell who is gone.
+/// [`ErrorCode::NeedsForce`], where this node reaches too few members to tell which are gone.
 pub(super) async fn check_removal(horizon: &Horizon, datacenter: &str, name: &str) -> Answer<()> {
     let sight = horizon.sight_after_asking().await;
     if !sight.needs_force_to_remove() {
@@ -29,7 +29,7 @@ pub(super) async fn check_removal(horizon: &Horizon, datacenter: &str, name: &st
     Err(ApiError::new(ErrorCode::NeedsForce, message).hint(hint))
 }
 
-/// What is said of a member that is down, by a node that sees so far.
+/// What this node says of a member that is down, by what it sees of the others.
 pub(super) fn of_silent(why: &str, standing: &Standing, sight: &Sight) -> String {
     let never = standing.why == Why::NeverHeard || standing.heard.is_none();
     let mut words = match (&sight.isolation, sight.tells_who_is_gone()) {
@@ -46,7 +46,7 @@ pub(super) fn of_silent(why: &str, standing: &Standing, sight: &Sight) -> String
     words
 }
 
-/// What is said of a member that is in doubt.
+/// What this node says of a member that is in doubt.
 pub(super) fn of_doubted(why: String, sight: &Sight) -> String {
     match &sight.isolation {
         Some(isolation) => format!("{isolation}: look at this host first; {why}"),

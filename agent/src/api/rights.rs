@@ -1,7 +1,7 @@
 //! Who may do what, as it stands at each moment.
 //!
-//! Nothing of it is frozen while a connection or a stream is open: a user whom root takes out of the
-//! group may do no more from the next call on.
+//! The rights are not frozen while a connection or a stream is open: a user whom root takes out of
+//! the group may do no more from the next call on.
 
 use std::fs;
 use std::io;
@@ -21,10 +21,10 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Rights(Arc<Sources>);
 
-/// Where they come from.
+/// Where the rights come from.
 #[derive(Debug)]
 struct Sources {
-    /// The name of the group whose members are told apart.
+    /// The name of the group whose members get grants of their own.
     group: String,
     /// Where the host lists its groups, as of group(5).
     groups: PathBuf,
@@ -33,14 +33,14 @@ struct Sources {
     known: Mutex<Option<Known>>,
 }
 
-/// The policy, as of one reading of the host's file.
+/// The policy, as of one reading of the host's file of groups.
 #[derive(Debug)]
 struct Known {
     policy: Arc<Policy>,
     file: Option<Version>,
 }
 
-/// One version of a file, as far as its inode tells them apart.
+/// One version of a file, as far as its inode tells versions apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     inode: u64,
@@ -49,9 +49,9 @@ struct Version {
 }
 
 impl Rights {
-    /// What these grants give to the users of this host. `group` is the name of the group that is told
-    /// apart, as the file `groups` lists it; a file that cannot be read tells nothing, which grants
-    /// nothing to that group.
+    /// The rights that these grants give to the users of this host. `group` is the name of the
+    /// group that is told apart, as the file `groups` lists it. A file that cannot be read tells
+    /// nothing, and then nothing is granted to that group.
     pub fn of_host(group: String, groups: PathBuf, grants: Vec<Grant>) -> Self {
         let agent_uid = rustix::process::geteuid().as_raw();
         Self(Arc::new(Sources { group, groups, agent_uid, grants, known: Mutex::default() }))
@@ -66,7 +66,8 @@ impl Rights {
             Some(known) if known.file.is_some() && known.file == file => known.policy.clone(),
             _ => {
                 let policy = Arc::new(sources.read());
-                // Of a file that was changed just now the next change might not show.
+                // If the file was changed just now, its next change might not show in the inode: so
+                // this version is not kept.
                 let file = file.filter(Version::is_settled);
                 *known = Some(Known { policy: policy.clone(), file });
                 policy
@@ -96,7 +97,7 @@ impl Version {
         Ok(Self { inode: found.ino(), bytes: found.len(), changed })
     }
 
-    /// Whether a further change shows.
+    /// Whether a further change of the file would show in its inode.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0));
@@ -125,10 +126,10 @@ impl Group {
     }
 }
 
-/// Asks whether the caller has this right.
+/// Checks that the caller has this right.
 ///
 /// # Errors
-/// [`ErrorCode::Forbidden`], with what is missing and the way to get it.
+/// [`ErrorCode::Forbidden`], with the right that is missing and the way to get it.
 pub fn admit(policy: &Policy, caller: &Caller, right: Right<'_>) -> Result<(), ApiError> {
     match decide(policy, caller, right) {
         Decision::Allowed(_) => Ok(()),
@@ -139,7 +140,7 @@ pub fn admit(policy: &Policy, caller: &Caller, right: Right<'_>) -> Result<(), A
     }
 }
 
-/// What of a list or a stream somebody gets to see.
+/// Which items of a list or a stream a caller gets to see.
 #[derive(Debug, Clone)]
 pub struct Sight {
     policy: Arc<Policy>,
@@ -178,7 +179,8 @@ mod tests {
         let file = folder.path().join("group");
         let rights = Rights::of_host("peerage".into(), file.clone(), Grant::defaults());
         assert_eq!(rights.policy().host.group_id, None, "there is no file");
-        // Of one length, and within one tick of the kernel's clock for files.
+        // The texts have one length, and are written within one tick of the kernel's clock for
+        // files.
         for id in [990, 991, 992] {
             fs::write(&file, format!("peerage:x:{id}:alice\n")).unwrap();
             assert_eq!(rights.policy().host.group_id, Some(id));

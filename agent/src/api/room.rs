@@ -1,4 +1,4 @@
-//! What the settings take on this node, and how it gets room back.
+//! How much room the settings take on this node, and how it gets room back.
 
 use peerage_proto::access::Caller;
 use peerage_proto::api::settings::{CompactSettings, Compacted, Room};
@@ -10,7 +10,7 @@ use super::{Agent, Answer, Serve};
 use crate::node::Node;
 use crate::replica::ReplicaHandle;
 
-/// What a replica takes, beside a journal of that size.
+/// The room that a replica takes, with the size of its journal.
 pub(super) fn room(replica: &Replica, journal_bytes: u64) -> Room {
     let room = replica.room();
     Room {

@@ -1,4 +1,4 @@
-//! What is written into the roster on request: a member is renamed, accepted or removed.
+//! Writes into the roster on request: a member is renamed, accepted or removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use super::{Agent, Answer, Serve, reach};
 use crate::node::Node;
 use crate::replica::Views;
 
-/// How long a removal waits for those alive, the removed node among them, to hear of it.
+/// How long a removal waits for the members that are alive, the removed node among them, to hear of
+/// it.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Serve<RenameMember> for Agent {
@@ -30,7 +31,8 @@ impl Serve<RenameMember> for Agent {
             .parse()
             .map_err(|e: roster::NameError| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
         let actor = caller.actor();
-        // Decided and written as one: no name is given twice here in between.
+        // The name is checked and written in one transaction, so no name is given twice on this
+        // node in between.
         let decide = move |_: &Replica, views: &Views| {
             let roster = &views.roster;
             let member = current(roster, &request.node)?;
@@ -39,7 +41,7 @@ impl Serve<RenameMember> for Agent {
                 let message = format!("the name {name} is taken by {}", holder.id.short());
                 return Err(ApiError::new(ErrorCode::Refused, message).hint("choose another"));
             }
-            // Who has the name already keeps its claim to it.
+            // A member that has the name already keeps its claim to it.
             let is_news = member.given_name != name.as_str();
             let edits = is_news.then(|| (member_path(&member.id), Roster::renaming(&name)));
             Ok(((member.id, member.name.clone()), edits.into_iter().collect()))
@@ -98,7 +100,7 @@ async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<R
     let actor = caller.actor();
     let (who, at_ms) = (actor.who.clone(), node.now().wall_ms);
     let decide = move |_: &Replica, views: &Views| {
-        // Another may have put it out meanwhile.
+        // Another caller may have put the member out meanwhile.
         let member = removable(&views.roster, me, &id.to_string())?;
         let edits = vec![(member_path(&id), Roster::removal(me, &who, at_ms))];
         Ok::<_, ApiError>((member.name.clone(), edits))
@@ -120,7 +122,7 @@ async fn remove(node: &Node, caller: &Caller, request: RemoveMember) -> Answer<R
     })
 }
 
-/// The member that is meant, if this node may put it out.
+/// The member that the caller means, if this node may put it out.
 fn removable<'a>(roster: &'a Roster, me: NodeId, text: &str) -> Answer<&'a roster::Member> {
     let member = roster.resolve(text).map_err(|e| unresolved(&e))?;
     if member.id == me {

@@ -11,8 +11,8 @@ use super::{Due, List};
 
 /// An agent that can be asked for an operation.
 ///
-/// The caller has the right when it is called. The future may be dropped at any await, when the one
-/// who asked hangs up; work that must be finished once it is begun is handed to a task.
+/// The caller has the right when this is called. The future may be dropped at any await, when the
+/// caller hangs up; work that must be finished once it is begun is handed to a task.
 pub trait Serve<O: Operation>
 where
     O::Answer: Form,
@@ -28,7 +28,7 @@ where
 /// A reply, or why there is none.
 pub type Answer<T> = Result<T, ApiError>;
 
-/// What serving an operation gives.
+/// What the agent returns for an operation.
 pub type Reply<O> = <<O as Operation>::Answer as Form>::Reply;
 
 /// How the agent holds an answer of this shape until it is told.
@@ -53,12 +53,12 @@ impl<T: Item> Form for Streamed<T> {
     type Reply = Items<T>;
 }
 
-/// The steps of a stream, in order. The agent waits for no reader: what one that falls behind does
-/// not get is a gap, which is told.
+/// The steps of a stream, in order. The agent waits for no reader: items that a slow reader misses
+/// become a gap, which the stream tells.
 pub type Items<T> = mpsc::Receiver<Step<Due<T>>>;
 
-/// One step of a stream: the place to which it has come, and what it tells there. A reader that gives
-/// the place back goes on behind it.
+/// One step of a stream: the place to which the stream has come, and what it tells there. A reader
+/// that hands the place in again goes on behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step<T> {
     /// The place.

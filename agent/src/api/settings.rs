@@ -24,10 +24,10 @@ use crate::mesh::Mesh;
 use crate::node::Node;
 use crate::replica::{Acknowledged, Edits, Views};
 
-/// How long `--wait` waits where nobody says how long.
+/// How long `--wait` waits if the caller does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// About what it takes to say who wrote a field, and when.
+/// About how many bytes it takes to say who wrote one field, and when.
 const META_BYTES: usize = 160;
 
 /// How long `--wait` may wait.
@@ -120,13 +120,14 @@ async fn set(node: &Node, caller: &Caller, request: SetFields) -> Answer<WriteOu
     write(node, caller, &path, edit, wait, timeout).await
 }
 
-/// The fields of a document, each by its one name.
+/// The fields of a document, each by its canonical name.
 pub(super) fn named(fields: Fields) -> Answer<BTreeMap<Field, Value>> {
     let mut named = BTreeMap::new();
     for (name, value) in fields {
         let field = Field::named(&name).map_err(|e| bad_name(&e))?;
         if named.insert(field, value).is_some() {
-            // As texts they differ: one is written with an accent, one with the letter that has it.
+            // The two names differ as texts: one is written with a combining accent, one with the
+            // letter that has it.
             let message = format!("the field {name:?} is set twice, in two ways of writing it");
             return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
@@ -162,7 +163,7 @@ async fn revert(node: &Node, caller: &Caller, request: Revert) -> Answer<WriteOu
     outcome_of_one(transact(node, caller, wait, timeout, decide).await?)
 }
 
-/// What makes a document again what it was after an earlier change.
+/// The edit that makes a document what it was after an earlier change.
 fn reverting(
     document: Option<&replica::Document>,
     path: &str,
@@ -201,7 +202,8 @@ async fn write(
     outcome_of_one(transact(node, caller, wait, timeout, decide).await?)
 }
 
-/// Writes what is decided as one commit, and waits for the other nodes as far as asked.
+/// Writes the edits that `decide` returns as one commit, and waits for the other nodes as far as
+/// the caller asked.
 pub(super) async fn transact(
     node: &Node,
     caller: &Caller,
@@ -223,7 +225,7 @@ pub(super) async fn transact(
     let transacted = membership.replica.transact(actor, asked, decide).await;
     let ((), Acknowledged { written, receipts }) = transacted.map_err(not_transacted)?;
     let reached = match &receipts {
-        // What says nothing is everywhere.
+        // A write that changes nothing is on all nodes already.
         Some(receipts) if receipts.is_empty() => everywhere(&membership.roster(), wait),
         Some(receipts) => reached(&membership.members, node.mesh(), wait, deadline, receipts).await,
         None => here_alone(&membership.roster(), wait),
@@ -375,7 +377,7 @@ async fn conflicts(node: &Node) -> Answer<List<Conflict>> {
     Ok(List::new(size_of_val(&*look) + sides, look.into_iter().map(conflict)))
 }
 
-/// What a change says of a field; nothing where it takes it away.
+/// What a change says of a field; no value where the change takes the field away.
 fn edit(change: &SignedChange, field: &Field, roster: &Roster) -> Edit {
     Edit {
         stamp: change.stamp().to_string(),
@@ -395,30 +397,31 @@ pub(super) fn written_change(change: &SignedChange) -> WrittenChange {
     }
 }
 
-/// What one change says of a document as it shows. The change is shared, so that a look at many
-/// documents takes little.
+/// The part of a document that one change says. The change is shared, so that a look at many
+/// documents takes little memory.
 pub(super) struct Says {
     change: SignedChange,
-    /// The fields that it says, in their order; `None` where that is all that it sets.
+    /// The fields that the change says, in their order; `None` where it says all that it sets.
     only: Option<Box<[Field]>>,
 }
 
 impl Says {
-    /// The fields that it says, with their values.
+    /// The fields that the change says, with their values.
     fn fields(&self) -> impl Iterator<Item = (&Field, &Value)> {
         let says =
             |field: &Field| self.only.as_ref().is_none_or(|only| only.binary_search(field).is_ok());
         self.change.set.iter().filter(move |(field, _)| says(field))
     }
 
-    /// What the names of the fields take.
+    /// How many bytes the names of the fields take.
     fn names_bytes(&self) -> usize {
         let only = self.only.as_deref().unwrap_or_default();
         only.iter().map(|field| size_of::<Field>() + field.as_str().len()).sum()
     }
 }
 
-/// The changes that say a document, in one look. A list of documents is theirs, one after the other.
+/// The changes that say a document, in one look. A list of documents holds those of each document,
+/// one after the other.
 pub(super) fn says(document: &replica::Document) -> Vec<Says> {
     let mut by_change: BTreeMap<Dot, (SignedChange, Vec<Field>)> = BTreeMap::new();
     for (field, _, change) in document.fields() {
@@ -432,7 +435,7 @@ pub(super) fn says(document: &replica::Document) -> Vec<Says> {
     by_change.into_values().map(says).collect()
 }
 
-/// About what these say takes as JSON.
+/// About how many bytes these fields take as JSON.
 pub(super) fn bytes_of(look: &[Says]) -> usize {
     let bytes = |(says, field): (&Says, &Field)| {
         field.as_str().len() + says.change.weight(field).max(INLINE_BYTES_MAX)
@@ -441,7 +444,7 @@ pub(super) fn bytes_of(look: &[Says]) -> usize {
     all.map(bytes).sum()
 }
 
-/// About what it takes to say who wrote each field.
+/// About how many bytes it takes to say who wrote each field.
 fn meta_bytes(look: &[Says]) -> usize {
     look.iter().map(|says| says.fields().count() * META_BYTES).sum()
 }

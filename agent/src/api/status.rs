@@ -130,7 +130,8 @@ async fn join(node: &Node, request: Join) -> Answer<Joined> {
     let joined = node.join(&token, password.as_deref(), name.as_deref(), replace).await;
     let (membership, seed, already) = match joined {
         Ok((membership, seed)) => (membership, seed, false),
-        // Of the same Data Center it is not refused: it tells where the others are now.
+        // Join Information of the same Data Center is not refused: it tells where the other members
+        // are now.
         Err(NodeError::AlreadyMember { id, .. }) if leads_to(&token, id) => {
             if let Some(name) = name.filter(|name| *name != node.name()) {
                 let is = node.name();

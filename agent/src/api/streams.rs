@@ -1,4 +1,4 @@
-//! What happens, and what is changed, for those who follow.
+//! Streams of happenings and of changes, for readers that follow them.
 
 use std::future::{Future, ready};
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::feed::{Following, Next, Numbered};
 use crate::host::clock::rfc3339;
 use crate::node::Node;
 
-/// How many items wait for a reader; each holds on to the changes that say a whole document.
+/// How many items wait for a reader; each keeps in memory the changes that say a whole document.
 const ITEMS_MAX: usize = 1;
 
-/// How often a reader is told of its place that was told of nothing else. The place of one that is
-/// told of little would fall behind what is held.
+/// How often a reader is told its place if nothing else was told. Otherwise the place of a reader
+/// that sees few items would fall behind what is held.
 const PLACE_EVERY: Duration = Duration::from_secs(15);
 
 impl Serve<FollowEvents> for Agent {
@@ -73,7 +73,7 @@ where
         let mut step = Step { id: followed.from, told: None };
         let mut places = interval(PLACE_EVERY);
         places.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first place is told at once: a stream may break before anything comes.
+        // The first place is told at once: a stream may break before any item comes.
         let mut unsaid = true;
         loop {
             tokio::select! {
@@ -102,7 +102,7 @@ where
     items
 }
 
-/// A change with the document as it stands now that it is told.
+/// A change with its document, as it stands at the moment of telling.
 async fn watched(node: &Node, numbered: Numbered<SignedChange>) -> Due<WatchedChange> {
     let Numbered { id, thing: change, .. } = numbered;
     let membership = node.membership();
