@@ -35,8 +35,8 @@ const VERSION: u8 = 2;
 /// hashes.
 pub const CHANGE_BYTES_MAX: usize = super::DOCUMENT_BYTES_MAX + 512 * 1024;
 
-/// How large a value may be, as MessagePack, that stands in the signed body itself. Left out, a
-/// larger one still takes 32 bytes for its hash.
+/// Up to how many bytes of MessagePack a value stands in the signed body itself. A larger one
+/// stands behind the body; where it is left out, its hash still takes 32 bytes.
 pub const INLINE_BYTES_MAX: usize = 64;
 
 /// A value that stands behind the body.
@@ -56,11 +56,12 @@ impl Apart {
     }
 }
 
-/// The last millisecond of the year 9999. A later stamp is nobody's clock: it would leave no room
-/// for the stamps of those who write after it.
+/// The last millisecond of the year 9999. No right clock shows a later time, and a much later stamp
+/// would leave no room for the stamps of the changes after it.
 const WALL_MS_MAX: u64 = 253_402_300_799_999;
 
-/// When a change was made, and by whom where two were made at once: a total order.
+/// The time of a change, and its writer, which decides where two changes have one time: a total
+/// order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     /// The hybrid logical time.
@@ -70,8 +71,9 @@ pub struct Stamp {
 }
 
 impl fmt::Display for Stamp {
-    /// The form of history and `revert`: the time, then the first digits of node and
-    /// incarnation. It tells the changes of one document apart; it does not read back alone.
+    /// The form that history shows and `revert` takes: the time, then the first digits of node and
+    /// incarnation. It tells the changes of one document apart, but a stamp cannot be read back
+    /// from it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Writer { node, incarnation } = self.writer;
         write!(f, "{:016x}-{}{:04x}", self.at.0, node.short(), incarnation >> 48)
@@ -96,16 +98,16 @@ pub struct Actor {
 /// What a change says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// The Data Center that it was made for: it holds in no other.
+    /// The Data Center for which it was made; nodes of another one do not take it.
     #[serde(rename = "dc")]
     pub datacenter: DataCenterId,
-    /// Who wrote it, as which of its changes.
+    /// Its writer, and its number among that writer's changes.
     pub dot: Dot,
-    /// When.
+    /// When it was made.
     pub at: Hlc,
-    /// To which document.
+    /// The document that it writes to.
     pub path: Path,
-    /// The fields that it sets, but for those whose values this copy leaves out.
+    /// The fields that it sets, except those whose values this copy leaves out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<Field, Value>,
     /// The hashes of the values that stand behind the body, or are left out.
@@ -114,31 +116,32 @@ pub struct Change {
     /// The fields that it takes away.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unset: BTreeSet<Field>,
-    /// Whether it removes the document: every field that is not later.
+    /// Whether it removes the document: all that its writer saw, and concurrent writes that are not
+    /// later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,
-    /// For each field that it touches, what its writer saw there and so means to supersede: of each
-    /// writer the latest change to the field, which stands for the earlier ones. What is not named
-    /// here was not seen: it stays, as a conflict.
+    /// For each field that it touches, the changes that its writer saw there and supersedes. It
+    /// names the latest change of each writer, which stands for that writer's earlier ones. A
+    /// change that is not named so was not seen, and stays as a conflict.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub based_on: BTreeMap<Field, Vec<Dot>>,
     /// The removals of the document that its writer saw: of each writer the latest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals_seen: Vec<Dot>,
-    /// Of a removal: whose word it takes over, of each writer the latest, where that is not all
-    /// that it saw. Its writer may know of another removal only by a write that had seen it, and
-    /// then cannot say what that one superseded.
+    /// For a removal: the other removals that it replaces, of each writer the latest; `None` where
+    /// these are `removals_seen`. Its writer may know of another removal only by a write that had
+    /// seen it. It then does not know what that removal superseded, and so cannot replace it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<Vec<Dot>>,
     /// Which of its writer's changes were written together with it; none where it was written alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitRange>,
-    /// Who asked.
+    /// Who asked for it.
     pub actor: Actor,
 }
 
 impl Change {
-    /// When and by whom.
+    /// The time and the writer of the change.
     pub fn stamp(&self) -> Stamp {
         Stamp { at: self.at, writer: self.dot.writer }
     }
@@ -269,7 +272,7 @@ struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Takes bytes apart; what comes behind the body are the values.
+    /// Splits bytes into the envelope and the values behind the body.
     fn of(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ChangeError> {
         let parts = || {
             let (&VERSION, rest) = bytes.split_first()? else { return None };
@@ -290,7 +293,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Reads body and values, and tells the values' MessagePack apart, in the order of `apart`.
+/// Reads body and values. Answers with the change, and the MessagePack of each value, in the order
+/// of `apart`.
 fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), ChangeError> {
     let mut change = codec::decode::<Change>(body, CHANGE_BYTES_MAX)?;
     let values: Vec<Option<ByteBuf>> = match behind {
@@ -300,7 +304,7 @@ fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
     if values.len() != change.apart.len() {
         return Err(ChangeError::Content("more or fewer values than it has hashes of"));
     }
-    // In any other form it might grow when a value is left out.
+    // In any other encoding the change might grow when a value is left out.
     if !values.is_empty() && codec::encode(&values) != behind {
         return Err(ChangeError::Content("values in a form that no writer gives them"));
     }
@@ -331,8 +335,9 @@ fn read(body: &[u8], behind: &[u8]) -> Result<(Change, Vec<Option<ByteBuf>>), Ch
     Ok((change, values))
 }
 
-/// Whether a change supersedes only in fields that it touches, and nothing that its writer had not
-/// written before; each writer named once, in their order.
+/// Whether a change supersedes only in fields that it touches, and names only changes that its
+/// writer can have seen: of its own, only earlier ones. Each writer is named once, in the order of
+/// the writers.
 fn saw_what_it_could(change: &Change) -> bool {
     let before = |dot: &Dot| dot.writer != change.dot.writer || dot.seq < change.dot.seq;
     let touches = |field: &Field| {
@@ -353,8 +358,9 @@ fn hash(value: &[u8]) -> ByteArray<32> {
     ByteArray::new(Sha256::digest(value).into())
 }
 
-/// By how many bytes a value of that length, with its head, is longer than the mark (one byte) that
-/// says that it is left out: see "bin format family" in the specification of MessagePack.
+/// How many bytes a change saves that leaves out a value of this length: the value and its head,
+/// less one byte, which marks it as left out. See "bin format family" in the specification of
+/// MessagePack.
 fn weight(length: usize) -> usize {
     let head = match length {
         0..0x100 => 2,

@@ -1,10 +1,10 @@
 //! Commits: changes that were written together, and are shown together elsewhere.
 //!
-//! A writer numbers its changes without gaps, and says in each which of them are its commit. They
-//! travel and are kept one by one, as all changes: so each may overtake the others, and a document of
-//! one is merged as it comes. What is *told* of them (to those who watch, and to the views that are
-//! read out of documents) waits until the vector covers the last. Where the rest does not come for
-//! [`HOLD_MAX`], such as when its writer is gone for good, what there is is told all the same.
+//! A writer numbers its changes without gaps, and each change names the range of numbers of its
+//! commit. Changes travel and are kept one by one, so one may overtake another, and each is merged
+//! into its document as it comes. A node *tells* of them (to watchers, and to the views that are
+//! read out of documents) once its vector covers the last change of the commit. Where the rest does
+//! not come for [`HOLD_MAX`], such as when the writer is gone for good, the node tells what it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,10 +19,10 @@ pub const COMMIT_CHANGES_MAX: usize = 16_384;
 /// How many bytes the changes of one commit may have together, as they are signed.
 pub const COMMIT_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// How long changes wait for the others of their commit, from the last that came.
+/// How long changes wait for the others of their commit, from the last change that came.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
 
-/// How long they wait from the first that came, whatever comes meanwhile.
+/// How long changes wait at most, from the first of their commit that came.
 pub(super) const HOLD_ALL_MAX: Duration = Duration::from_secs(600);
 
 /// Which of a writer's changes were written together: the first and the last, by their numbers.
@@ -36,12 +36,12 @@ pub struct CommitRange {
 }
 
 impl CommitRange {
-    /// The range of so many changes from this number; none for one alone.
+    /// The range of `count` changes from the number `first`; none for a single change.
     pub(super) fn of(first: u64, count: usize) -> Option<Self> {
         (count > 1).then(|| Self { first, last: first + count as u64 - 1 })
     }
 
-    /// Whether a writer may say so of its change of this number.
+    /// Whether a writer's change of this number can belong to a commit of this range.
     pub(super) fn fits(&self, seq: u64) -> bool {
         let Self { first, last } = *self;
         first > 0
@@ -64,7 +64,7 @@ impl From<CommitRange> for (u64, u64) {
     }
 }
 
-/// The changes that came without all others of their commits, by the last number of each commit.
+/// The changes whose commits are not complete here, by the last number of each commit.
 #[derive(Debug, Default)]
 pub(super) struct Held(BTreeMap<Writer, BTreeMap<u64, Waiting>>);
 
@@ -79,14 +79,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// When they have waited too long.
+    /// When these changes have waited too long (monotonic).
     fn due(&self) -> Duration {
         (self.since + HOLD_MAX).min(self.first + HOLD_ALL_MAX)
     }
 }
 
 impl Held {
-    /// Holds a change back whose commit ends with the number `last`.
+    /// Holds back a change of the commit that ends with the number `last`.
     pub(super) fn hold(&mut self, dot: Dot, last: u64, now: Duration) {
         let commits = self.0.entry(dot.writer).or_default();
         let new = || Waiting { first: now, since: now, seqs: BTreeSet::new() };
@@ -95,8 +95,8 @@ impl Held {
         waiting.seqs.insert(dot.seq);
     }
 
-    /// All changes of a writer up to the number `seen` are here: lets go of those whose commits are
-    /// complete by that.
+    /// All changes of a writer up to the number `seen` are here: releases those whose commits are
+    /// complete now.
     pub(super) fn complete(&mut self, writer: Writer, seen: u64) -> Vec<Dot> {
         let Some(commits) = self.0.get_mut(&writer) else { return Vec::new() };
         let mut complete = Vec::new();
@@ -109,7 +109,7 @@ impl Held {
         complete.into_iter().map(|seq| Dot { writer, seq }).collect()
     }
 
-    /// Lets go of one change, whatever else its commit has. Whether it was held.
+    /// Releases one change, also where its commit is not complete. Answers whether it was held.
     pub(super) fn release(&mut self, dot: &Dot) -> bool {
         let Some(commits) = self.0.get_mut(&dot.writer) else { return false };
         commits.values_mut().any(|waiting| waiting.seqs.remove(&dot.seq))
@@ -121,7 +121,7 @@ impl Held {
         commits.is_some_and(|c| c.values().any(|waiting| waiting.seqs.contains(&dot.seq)))
     }
 
-    /// Lets go of the changes that have waited too long.
+    /// Releases the changes that have waited too long.
     pub(super) fn overdue(&mut self, now: Duration) -> Vec<Dot> {
         let mut overdue = Vec::new();
         for (writer, commits) in &mut self.0 {
@@ -138,7 +138,7 @@ impl Held {
         overdue
     }
 
-    /// When the first will have waited too long (monotonic); none where none waits.
+    /// When the first change will have waited too long (monotonic); none where no change waits.
     pub(super) fn due(&self) -> Option<Duration> {
         let waiting = self.0.values().flat_map(BTreeMap::values);
         waiting.map(Waiting::due).min()
@@ -191,7 +191,7 @@ mod tests {
         assert!(held.overdue(HOLD_MAX).is_empty());
         assert_eq!(seqs(&held.overdue(HOLD_MAX + HOLD_MAX / 2)), [1, 2]);
         assert_eq!(held.due(), None);
-        // But not for ever.
+        // Changes that come do not prolong the wait for ever.
         let every = HOLD_MAX * 59 / 60;
         let times = (0..).map(|n| every * n).take_while(|at| *at < HOLD_ALL_MAX);
         for (seq, at) in (1..).zip(times) {

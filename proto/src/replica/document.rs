@@ -3,15 +3,16 @@
 //! The state is a function of the *set* of changes merged, which makes the merge commutative,
 //! associative and idempotent (Shapiro et al., "Conflict-free Replicated Data Types", 2011). For
 //! each field, the changes that touched it and that no other change had seen are its *siblings*.
-//! The latest sibling is what the field shows; the others were written without knowledge of it, and
-//! stay as conflicts until a change has seen them. A removal hides what was written without knowledge
-//! of it and is not later. So stamps order what is concurrent, and nothing else: what a write saw it
-//! supersedes, and no removal that it saw hides it, whatever their clocks said.
+//! The field shows the latest sibling; the other siblings were written without knowledge of it, and
+//! stay as conflicts until a change has seen them. A removal hides the writes that did not know of
+//! it and are not later. So stamps decide between concurrent changes only: a write supersedes every
+//! change that it saw, and no removal that it saw hides it, whatever the clocks said.
 //!
-//! A change says of each field all that its writer had seen there, not only the last of it (dotted
-//! version vector sets: Almeida et al., "Scalable and Accurate Causality Tracking for Eventually
-//! Consistent Stores", 2014). So the siblings alone say all that was superseded: what history
-//! forgets in between, no node that comes late or starts again can take for a conflict.
+//! For each field, a change names all changes that its writer had seen there, not only the last
+//! (dotted version vector sets: Almeida et al., "Scalable and Accurate Causality Tracking for
+//! Eventually Consistent Stores", 2014). So the siblings alone name everything that was superseded.
+//! A node may forget the changes in between, and a node that comes late or restarts still sees no
+//! false conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,7 @@ fn law(path: &Path, field: &Field) -> Law {
 pub struct Side {
     /// The whole change, for the part shown may make sense only beside the rest.
     pub change: SignedChange,
-    /// The value that it gives the field; `None` where it takes it away.
+    /// The value that the change gives the field; `None` where it takes the field away.
     pub value: Option<Value>,
 }
 
@@ -60,16 +61,16 @@ pub struct Conflict {
     pub field: Field,
     /// What the field shows everywhere.
     pub winner: Side,
-    /// What it does not show, latest first.
+    /// The sides that the field does not show, latest first.
     pub losers: Vec<Side>,
 }
 
-/// What history can give up of a document.
+/// What a document can forget when room is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Yield {
-    /// A change that is superseded.
+    /// A change that is wholly superseded.
     Whole(Stamp, Dot),
-    /// Values of a change of which something still holds.
+    /// The superseded values of a change that is not wholly superseded.
     Part(Stamp, Dot),
 }
 
@@ -87,22 +88,24 @@ impl Yield {
 #[derive(Debug, Clone, Default)]
 pub struct Document {
     fields: BTreeMap<Field, Register>,
-    /// The removals that no later write had seen: those are in conflict with what shows.
+    /// The removals that no other change had seen: they are in conflict with what the document
+    /// shows.
     removals: Register,
-    /// The removals that no later removal had seen. They alone say what they superseded, whatever
-    /// was written since; and they hide what is concurrent and not later.
+    /// The removals that no other removal has taken over. Only they name what they superseded,
+    /// whatever was written since; and they hide concurrent writes that are not later.
     tombs: Register,
     /// All changes that are kept, in the order of their stamps.
     history: BTreeMap<Stamp, Kept>,
-    /// How many of them are superseded.
+    /// How many changes in `history` are wholly superseded.
     superseded: usize,
-    /// What they take. Invariant: the sum over `history`.
+    /// How many bytes the changes take. Invariant: the sum over `history`.
     sizes: Sizes,
 }
 
 impl Document {
-    /// Merges a change that was not merged before. Answers with those that history can give up now,
-    /// wholly or in part; itself among them if it came too late to say all of it.
+    /// Merges a change that was not merged before. Answers with the changes that can be forgotten
+    /// now, wholly or in part. The merged change is among them if other changes had superseded a
+    /// part of it before it came.
     pub(super) fn merge(&mut self, change: SignedChange) -> Vec<Yield> {
         let (stamp, dot) = (change.stamp(), change.dot);
         self.keep(change.clone());
@@ -135,8 +138,8 @@ impl Document {
         kept.filter_map(Yield::of).collect()
     }
 
-    /// Whether other changes have superseded all values that a change leaves out. Who sends one that
-    /// shows sends no settings: it would take values away.
+    /// Whether other changes have superseded all values that a change leaves out. A change that
+    /// leaves out any other value must not be merged: it would take that value away.
     pub(super) fn has_superseded_what_is_left_out_of(&self, change: &SignedChange) -> bool {
         let seen = |field| self.fields.get(field).is_some_and(|r| r.has_seen(&change.dot));
         change.left_out().all(seen)
@@ -157,7 +160,7 @@ impl Document {
         self.let_go(first.into_iter().collect(), Some(field), touched);
     }
 
-    /// Notes a change that nothing holds yet.
+    /// Adds a change that is a sibling of no register yet.
     fn keep(&mut self, change: SignedChange) {
         let kept = Kept::new(change);
         self.sizes += kept.sizes();
@@ -191,13 +194,13 @@ impl Document {
         self.superseded += usize::from(kept.role() == Role::History);
     }
 
-    /// What the changes to it take.
+    /// How many bytes the changes to this document take.
     pub(super) fn sizes(&self) -> Sizes {
         self.sizes
     }
 
-    /// How many bytes that live here would not any more after a write that has seen all that it
-    /// touches.
+    /// How many live bytes of this document would stop being live after a write that has seen all
+    /// changes to the fields that it touches.
     pub(super) fn freed_by(&self, change: &Change) -> usize {
         let also = change.unset.iter().filter(|field| !change.set.contains_key(*field));
         let mut gone: BTreeMap<Stamp, Vec<&Field>> = BTreeMap::new();
@@ -214,13 +217,14 @@ impl Document {
         gone.iter().map(freed).sum()
     }
 
-    /// Whether any of these fields has more than one that speaks for it: a write settles it then.
+    /// Whether a write to these fields would settle a conflict: a field has several siblings, or
+    /// the document shows fields although a removal is in conflict with them.
     pub(super) fn is_contested<'a>(&self, mut fields: impl Iterator<Item = &'a Field>) -> bool {
         (!self.removals.siblings.is_empty() && self.exists())
             || fields.any(|f| self.fields.get(f).is_some_and(|r| r.siblings.len() > 1))
     }
 
-    /// Takes a superseded change out; `false` where it is none of this document.
+    /// Takes a superseded change out; `false` where the document has no such change.
     pub(super) fn forget(&mut self, stamp: Stamp, dot: Dot) -> bool {
         let is_it = |kept: &Kept| kept.change.dot == dot && kept.role() == Role::History;
         if !self.history.get(&stamp).is_some_and(is_it) {
@@ -233,8 +237,8 @@ impl Document {
         true
     }
 
-    /// Leaves out what can be of a change of which something still holds. Answers with what remains,
-    /// if anything was left out.
+    /// Leaves the superseded values out of a change that is not wholly superseded. Answers with the
+    /// abridged change, if anything was left out.
     pub(super) fn abridge(&mut self, stamp: Stamp, dot: Dot) -> Option<SignedChange> {
         let kept = self.history.get(&stamp)?;
         if kept.change.dot != dot || !kept.can_be_abridged() {
@@ -244,7 +248,7 @@ impl Document {
         Some(self.history.get(&stamp)?.change.clone())
     }
 
-    /// The fields that show, with the change that says each.
+    /// The fields that the document shows, each with its value and the change that set it.
     pub fn fields(&self) -> impl Iterator<Item = (&Field, &Value, &SignedChange)> {
         self.fields.keys().filter_map(|field| {
             let (value, change) = self.shown(field)?;
@@ -263,7 +267,7 @@ impl Document {
         Some((change.set.get(field)?, change))
     }
 
-    /// The change that speaks for a field: the latest of its siblings that no removal hides.
+    /// The change that decides a field: the latest of its siblings that no removal hides.
     fn speaker(&self, field: &Field, register: &Register) -> Option<&SignedChange> {
         let stamps = register.siblings.keys().rev();
         let mut siblings = stamps.filter_map(|stamp| Some(&self.history.get(stamp)?.change));
@@ -272,7 +276,8 @@ impl Document {
         })
     }
 
-    /// The latest of the removals that hide a change: it did not know of them, and is not later.
+    /// The latest of the removals that hide a change: the change did not know of them, and is not
+    /// later.
     fn hidden_by(&self, change: &SignedChange) -> Option<Stamp> {
         let later = self.tombs.siblings.range(change.stamp()..).rev();
         let knew = |dot: &Dot| {
@@ -283,8 +288,9 @@ impl Document {
         later.filter(|(_, dot)| !knew(dot)).map(|(stamp, _)| *stamp).next()
     }
 
-    /// The changes that touched a field and that no other change to it had seen, earliest first:
-    /// the last is what it shows, the others were written without knowledge of that one.
+    /// The changes that touched a field and that no other change to it had seen, earliest first.
+    /// The field shows the last, unless a removal hides it; the others were written without
+    /// knowledge of the last.
     pub fn siblings(&self, field: &str) -> impl Iterator<Item = &SignedChange> {
         let stamps = self.fields.get_key_value(field).map(|(_, register)| register.siblings.keys());
         stamps.into_iter().flatten().filter_map(|stamp| Some(&self.history.get(stamp)?.change))
@@ -295,8 +301,9 @@ impl Document {
         self.fields().next().is_some()
     }
 
-    /// Sixteen hex digits that are the same where the same changes speak for the document, what is in
-    /// a conflict included: by them a write says what it has seen.
+    /// Sixteen hex digits that are the same where the same changes decide the document, those in a
+    /// conflict included. A writer sends the tag that it saw, so that its write is refused if the
+    /// document has changed since.
     pub fn tag(&self) -> String {
         let fields = self.fields.values().map(|register| &register.siblings);
         let registers = fields.chain([&self.removals.siblings, &self.tombs.siblings]);
@@ -304,12 +311,12 @@ impl Document {
         digest(&live)
     }
 
-    /// The stamp of its latest change: of those of which something still holds, where there is one.
+    /// The stamp of the [`latest`](Self::latest) change.
     pub fn stamp(&self) -> Option<Stamp> {
         self.latest().map(|change| change.stamp())
     }
 
-    /// The latest change of which something still holds; of a document without one, the latest.
+    /// The latest change that is not wholly superseded; where all are, the latest of all.
     pub fn latest(&self) -> Option<&SignedChange> {
         let mut kept = self.history.values().rev();
         let held = kept.find(|kept| kept.role() != Role::History);
@@ -321,12 +328,12 @@ impl Document {
         self.history.last_key_value().map(|(stamp, _)| *stamp)
     }
 
-    /// The changes that are kept, earliest first, each with whether something of it still holds.
+    /// The changes that are kept, earliest first, each with `true` unless it is wholly superseded.
     pub fn history(&self) -> impl Iterator<Item = (&SignedChange, bool)> {
         self.history.values().map(|kept| (&kept.change, kept.role() != Role::History))
     }
 
-    /// What a write to these fields must say that it saw.
+    /// For each of these fields, the changes that a write to it must name as seen.
     pub(super) fn seen<'a>(
         &self,
         fields: impl Iterator<Item = &'a Field>,
@@ -343,13 +350,13 @@ impl Document {
         self.fields.keys()
     }
 
-    /// What a write must say that it saw of removals.
+    /// The removals that a write must name as seen.
     pub(super) fn removals_seen(&self) -> Vec<Dot> {
         self.removals.dots()
     }
 
-    /// The removals whose word a removal takes over: those that were merged here, or whose word one
-    /// of these took over.
+    /// The removals that a new removal takes over: those that were merged here, and those that
+    /// these took over.
     pub(super) fn removals_met(&self) -> Vec<Dot> {
         self.tombs.dots()
     }
@@ -400,8 +407,9 @@ impl Document {
         (!losers.is_empty()).then(|| Conflict { field: field.clone(), winner, losers })
     }
 
-    /// A field of which it is not known any more how it stood just after a change: its value then is
-    /// left out, or a later change saw one that history has let go.
+    /// A field whose value just after a change is not known any more: the value is left out, or a
+    /// later change had seen a change to the field that was forgotten. `None` where every field is
+    /// known, or no change prints that stamp.
     pub fn forgotten_as_of(&self, stamp_text: &str) -> Option<&Field> {
         let until = self.stamped(stamp_text)?;
         let known: BTreeSet<Dot> = self.history.values().map(|kept| kept.change.dot).collect();
@@ -426,9 +434,9 @@ impl Document {
         lost.map(|(field, _)| field)
     }
 
-    /// How the fields stood just after a change: what `revert` writes again. Knows only what the
-    /// history still holds: see [`forgotten_as_of`](Self::forgotten_as_of). `None` where no change
-    /// prints that stamp.
+    /// The fields with their values just after a change, which `revert` writes again. It is made of
+    /// the changes that are still kept: see [`forgotten_as_of`](Self::forgotten_as_of). `None`
+    /// where no change prints that stamp.
     pub fn as_of(&self, stamp_text: &str) -> Option<BTreeMap<Field, Value>> {
         let (past, _) = self.parted_at(self.stamped(stamp_text)?);
         let mut then = Self::default();
@@ -438,15 +446,15 @@ impl Document {
         Some(then.fields().map(|(field, value, _)| (field.clone(), value.clone())).collect())
     }
 
-    /// The change whose stamp prints so.
+    /// The change whose stamp prints as this text.
     fn stamped(&self, stamp_text: &str) -> Option<&SignedChange> {
         let kept = self.history.iter().find(|(stamp, _)| stamp.to_string() == stamp_text);
         kept.map(|(_, kept)| &kept.change)
     }
 
-    /// Parts the changes into those that came before or with one of them, and those that came after
-    /// it. What one change saw came before it; of changes that did not see each other the earlier
-    /// stamp came first.
+    /// Splits the changes into `until` with all before it, and all after it. The changes that a
+    /// change saw come before it; of two changes that did not see each other, the one with the
+    /// earlier stamp comes first.
     fn parted_at(&self, until: &SignedChange) -> (Vec<&SignedChange>, Vec<&SignedChange>) {
         let changes = self.history.values().map(|kept| &kept.change);
         changes.partition(|change| {
@@ -456,9 +464,9 @@ impl Document {
         })
     }
 
-    /// Takes out the superseded changes that are beyond what history keeps: not among the `keep`
-    /// latest, and older than `before_ms` or past the first `bytes` of all. Only those that
-    /// `forgettable` allows.
+    /// Takes out superseded changes, oldest first, but for the `keep` latest. A change goes where
+    /// it is older than `before_ms`, or where the document's changes take more than `bytes`, if
+    /// `forgettable` allows it. Answers with the changes that went.
     pub(super) fn prune(
         &mut self,
         keep: usize,

@@ -1,6 +1,8 @@
-//! What history forgets must not show: neither in what a node holds, nor in what it tells.
+//! A node may forget history, and nobody may notice: neither in what it shows, nor in what it
+//! sends.
 //!
-//! Each of these was found by the simulation, or by looking for what it might find.
+//! Each test guards against a failure that the simulation found, or that we found by asking what it
+//! might find.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use serde_json::json;
 use super::laws::{DC, actor, field, key, now, path, replica, set, shown};
 use super::*;
 
-/// A replica that keeps no more history than it must, for changes that come in any order.
+/// A replica that keeps no superseded change, except one that its vector does not cover yet.
 fn forgetful(n: u8) -> Replica {
     let limits = Limits {
         history_changes: 0,
@@ -20,7 +22,7 @@ fn forgetful(n: u8) -> Replica {
     Replica::new(DC, key(n), limits)
 }
 
-/// Merges and stores.
+/// Merges changes into a node and stores them.
 fn keep(node: &mut Replica, changes: &[SignedChange]) {
     for change in changes {
         let outputs = node.merge(change.clone(), false, now(9000));
@@ -34,7 +36,7 @@ fn write_stored(node: &mut Replica, edit: Edit, wall_ms: u64) -> SignedChange {
     written.change.expect("the write says something new")
 }
 
-/// What `late` lacks, taken from a node that has forgotten what it could.
+/// Gives `late` what it lacks, from a node that has forgotten all that it could.
 fn catch_up(late: &mut Replica, from: &Replica) {
     let (changes, vector) = from.delta(late.durable_vector());
     keep(late, &changes);
@@ -42,9 +44,9 @@ fn catch_up(late: &mut Replica, from: &Replica) {
     late.committed(&outputs.commit);
 }
 
-/// Of three writes to one field, each with knowledge of the one before,
-/// history forgot the middle one. A node that had only the first took the third for a write that
-/// did not know of it, and so did the node itself when it was started again.
+/// Three writes to one field each knew of the write before. A node forgot the middle one. A peer
+/// that had only the first write then took the third for one that did not know of the first, and
+/// showed a conflict. The node itself did the same when it was started again.
 #[test]
 fn what_history_forgot_in_the_middle_makes_no_conflict() {
     let both = Edit { set: [(field(0), json!(1)), (field(1), json!(1))].into(), ..Edit::default() };
@@ -67,7 +69,8 @@ fn what_history_forgot_in_the_middle_makes_no_conflict() {
     }
 }
 
-/// The same with two removals that did not know of each other, of which the earlier is forgotten.
+/// The same failure with two removals that did not know of each other, where the earlier one is
+/// forgotten.
 #[test]
 fn what_a_forgotten_removal_saw_makes_no_conflict() {
     let remove = || Edit { remove: true, ..Edit::default() };
@@ -86,9 +89,9 @@ fn what_a_forgotten_removal_saw_makes_no_conflict() {
     assert_eq!(late.conflicts().count(), 0);
 }
 
-/// A node knew of a removal only by a later write that had seen it, and removed the document
-/// again. Its removal took the place of the one that it had not met, without saying what that had
-/// superseded: which came back, as a conflict.
+/// A node had not received a removal, but only a later write that had seen it, and then removed the
+/// document, too. Its removal replaced the first one without naming what the first one had
+/// superseded. So the superseded write came back, as a conflict.
 #[test]
 fn a_removal_takes_over_the_word_of_no_removal_that_it_has_not_met() {
     let remove = || Edit { remove: true, ..Edit::default() };
@@ -107,8 +110,8 @@ fn a_removal_takes_over_the_word_of_no_removal_that_it_has_not_met() {
     assert_eq!(late.conflicts().count(), 0);
 }
 
-/// A write made an old change forgettable, and
-/// a session before the commit sent neither, under a vector that covered the old one.
+/// A write made an old change forgettable. A session that ran before the commit sent neither
+/// change, but it sent a vector that covered the old one.
 #[test]
 fn a_change_is_told_until_what_superseded_it_is_on_disk() {
     let mut node = forgetful(0);
@@ -124,8 +127,8 @@ fn a_change_is_told_until_what_superseded_it_is_on_disk() {
     assert!(node.bytes() < before, "what is forgotten takes no room");
 }
 
-/// A change came without the one before it, which was lost with its writer: the vector does not
-/// tell who has it.
+/// A node received a change, but its writer's change before that was lost with the writer. The
+/// vector does not tell which nodes have such a change, so the digest must.
 #[test]
 fn a_change_beyond_a_gap_shows_in_the_digest() {
     let mut lost = replica(0);

@@ -189,7 +189,7 @@ fn of_two_writes_that_did_not_know_of_each_other_the_loser_stays_until_settled()
     let (mut a, mut b) = (replica(0), replica(1));
     let first = written(a.write(&path(), set(0, 1), actor(), 1, now(1000)));
     let second = written(b.write(&path(), set(0, 2), actor(), 1, now(2000)));
-    // Two edits on one side do not swallow the one that they never saw.
+    // Two edits on one side do not supersede the other side's edit, which they never saw.
     let third = written(b.write(&path(), set(0, 3), actor(), 1, now(3000)));
     for change in [second, third] {
         let _ = a.merge(change, false, now(3000));

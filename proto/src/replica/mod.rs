@@ -52,18 +52,20 @@ pub const FIELDS_MAX: usize = 4096;
 /// What a replica keeps, and how much.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many bytes the settings may take. What lives counts: a write that would have more of it
-    /// is refused. Where history would take what is left, the oldest of it goes.
+    /// How many bytes the settings may take. A write that would make the live changes exceed this
+    /// is refused. Where live changes and history together would exceed it, the oldest history is
+    /// forgotten.
     pub total_bytes: usize,
     /// How many bytes the Data Center's own records may take, whatever the settings take; and how
-    /// many more than `total_bytes` the settings may, for repairs.
+    /// many bytes beyond `total_bytes` the settings may take for repairs.
     pub reserve_bytes: usize,
     /// How many superseded changes of a document are kept whatever their age and size, while there
     /// is room.
     pub history_changes: usize,
-    /// How long the others are kept.
+    /// How long superseded changes beyond those are kept.
     pub history_age: Duration,
-    /// How many bytes a document's changes may take before the older of the others go early.
+    /// How many bytes a document's changes may take before the changes beyond `history_changes` go
+    /// early, oldest first.
     pub history_bytes: usize,
 }
 
@@ -90,7 +92,7 @@ pub enum StoreOp {
         /// The change as it was signed.
         bytes: Arc<[u8]>,
     },
-    /// Keep this much of a change that is kept: values that are superseded are left out.
+    /// Keep this copy in place of the change that is kept: it leaves superseded values out.
     Abridge(SignedChange),
     /// A superseded change is not kept any more: it grew too old, or its room was needed.
     Forget(Dot),
@@ -122,11 +124,12 @@ pub struct Outputs {
     pub commit: Commit,
     /// To be pushed to other nodes.
     pub send: Vec<SignedChange>,
-    /// What is new here, for those who watch and for what is read out of documents. A change whose
-    /// commit is not complete here is told together with the last change that was missing.
+    /// The changes that are new here, for watchers and for the views that are read out of
+    /// documents. A change whose commit is not complete here is told together with the last change
+    /// that was missing.
     pub notify: Vec<SignedChange>,
-    /// Whether a change was not taken, for it lacks a value that shows as far as is known here. No
-    /// honest node sends one: first it sends what superseded the value.
+    /// Whether a change was not taken, because it leaves out a value that no change known here has
+    /// superseded. An honest node sends the change that superseded the value first.
     pub untaken: bool,
 }
 
@@ -148,9 +151,9 @@ pub struct Replica {
     key: Keypair,
     limits: Limits,
     clock: HybridClock,
-    /// Under which incarnation this process writes, once it does.
+    /// Node and incarnation under which this process writes; none before its first write.
     writer: Option<Writer>,
-    /// All changes kept, by who wrote them.
+    /// All changes that are kept, by writer and number.
     log: BTreeMap<Writer, BTreeMap<u64, SignedChange>>,
     documents: BTreeMap<Path, Document>,
     conflicted: BTreeSet<Path>,
@@ -162,15 +165,16 @@ pub struct Replica {
     records: Pool,
     /// All that was merged. Invariant: every change at or below it is in the log, or superseded.
     vector: Vector,
-    /// All that is on disk, of the vector. Invariant: `vector` dominates it.
+    /// The part of the vector that is on disk. Invariant: `vector` dominates it.
     durable: Vector,
-    /// What of the vector the disk states outright, beside what follows from its changes.
+    /// The part of the vector that the disk states as numbers; the rest follows from the changes on
+    /// disk.
     stored_seen: Vector,
-    /// Merged, not yet on disk.
+    /// The changes that are merged and not yet on disk.
     undurable: BTreeSet<Dot>,
     /// Those of them that are changes of the Data Center's own records.
     undurable_records: BTreeSet<Dot>,
-    /// Merged, not yet told, for others of their commits are not here.
+    /// The changes that are merged and not yet told, because their commits are not complete here.
     held: Held,
     /// Those of them that are changes of the Data Center's own records.
     held_records: BTreeSet<Dot>,
@@ -227,11 +231,12 @@ impl Replica {
         replica
     }
 
-    /// What was told before the start nobody knows: whatever lacks others of its commit is told once
-    /// they come.
+    /// Holds back every change whose commit is not complete here, to tell it once the rest comes:
+    /// nobody knows which changes were told before the restart.
     fn hold_again(&mut self, now: Now) {
         for (writer, log) in &self.log {
-            // A change that is covered, and whose commit is not, lies among the last of its writer.
+            // If the vector covers a change but not all of its commit, the change is among the last
+            // of its writer.
             let seen = self.vector.seen(writer);
             let from = seen.saturating_sub(COMMIT_CHANGES_MAX as u64);
             for (seq, change) in log.range(from..) {
@@ -246,16 +251,16 @@ impl Replica {
         }
     }
 
-    /// Merges a change from elsewhere. One that is known, or of another Data Center, changes
-    /// nothing; nor does one without a value that nothing else superseded here: then
-    /// [`Outputs::untaken`] is set, and the sender's vector must not be absorbed. With `relay`, a
-    /// change seen here for the first time is to be pushed on.
+    /// Merges a change from another node. A change that is known, or is of another Data Center,
+    /// changes nothing. A change that leaves out a value which nothing else superseded here is not
+    /// taken: then [`Outputs::untaken`] is set, and the sender's vector must not be absorbed. With
+    /// `relay`, a change that is seen here for the first time is to be pushed on.
     pub fn merge(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
         self.merge_change(change, relay, false, now)
     }
 
-    /// As [`merge`](Self::merge), of a change that is shown for what it proves, such as the admission
-    /// of a member: it is told at once, though others of its commit may never come.
+    /// As [`merge`](Self::merge), for a change that proves something, such as the admission of a
+    /// member: it is told at once, for the rest of its commit may never come.
     pub fn merge_proof(&mut self, change: SignedChange, relay: bool, now: Now) -> Outputs {
         self.merge_change(change, relay, true, now)
     }
@@ -301,19 +306,19 @@ impl Replica {
                 outputs.notify.extend(self.completed(*writer));
             }
         }
-        // What lay above the vector could not be forgotten before.
+        // Superseded changes above the vector could not be forgotten before.
         self.yield_history(&mut outputs.commit);
         outputs
     }
 
-    /// The changes that are told now since others of their commits are here.
+    /// Releases the changes of a writer whose commits are complete here by now, to tell them.
     fn completed(&mut self, writer: Writer) -> Vec<SignedChange> {
         let dots = self.held.complete(writer, self.vector.seen(&writer));
         self.told(&dots)
     }
 
-    /// Changes that are held no more. One that history has let go meanwhile is superseded by what was
-    /// told.
+    /// The changes of these dots, which are held no more, to tell them. A change that was forgotten
+    /// meanwhile is left out, for other changes have superseded it.
     fn told(&mut self, dots: &[Dot]) -> Vec<SignedChange> {
         for dot in dots {
             self.held_records.remove(dot);
@@ -363,7 +368,9 @@ impl Replica {
         if !self.undurable.is_empty() {
             changes.retain(|change| !self.undurable.contains(&change.dot));
         }
-        // A peer takes an abridged change once it knows what superseded the rest, which is later.
+        // A peer takes an abridged change only once it knows the changes that superseded the values
+        // which are left out. Those are later, so abridged changes go last, and the latest of them
+        // first.
         changes.sort_by_key(|change| {
             let is_abridged = change.left_out().next().is_some();
             is_abridged.then_some(std::cmp::Reverse(change.stamp()))
@@ -371,8 +378,8 @@ impl Replica {
         (changes, self.durable.clone())
     }
 
-    /// Takes a change that has not arrived into log and document. `alone`: it is told whatever is
-    /// here of its commit.
+    /// Takes a new change into log and document. With `alone`, it is told at once, also where its
+    /// commit is not complete here.
     fn accept(&mut self, change: SignedChange, alone: bool, now: Now) -> Outputs {
         self.clock.observe(change.at, now);
         let (dot, path) = (change.dot, change.path.clone());
@@ -431,7 +438,8 @@ impl Replica {
         }
     }
 
-    /// Raises a writer's entry to `seq`, and on over every change that is already here.
+    /// Raises a writer's entry in the vector to `seq`, and further over each next change that is
+    /// already here. Answers whether the entry rose.
     fn rise(&mut self, writer: Writer, seq: u64) -> bool {
         let mut seen = self.vector.seen(&writer).max(seq);
         if let Some(log) = self.log.get(&writer) {
@@ -454,8 +462,8 @@ impl Replica {
         self.forget_all(path.is_reserved(), before, after, &forgotten, commit);
     }
 
-    /// Only what is forgotten on the disk is forgotten here: until then other nodes get the old
-    /// change, for they cannot get the new one yet.
+    /// Takes a change out of the log once the disk has forgotten it. Until then other nodes get the
+    /// old change, for they cannot get the new one yet.
     fn forget(&mut self, dot: &Dot) {
         let log = self.log.get_mut(&dot.writer);
         if let Some(change) = log.and_then(|log| log.remove(&dot.seq)) {
@@ -516,16 +524,16 @@ impl Replica {
         self.undurable.len()
     }
 
-    /// The Data Center's own records of which a change was merged that was not told yet: it is not on
-    /// disk, or others of its commit are not here.
+    /// The Data Center's own records to which a change was merged and not yet told: the change is
+    /// not on disk, or its commit is not complete here.
     pub fn untold_records(&self) -> impl Iterator<Item = &Path> + Clone {
         let paths = self.undurable_records.iter().chain(&self.held_records);
         paths.filter_map(|dot| Some(&self.change(dot)?.path))
     }
 
-    /// Goes on from an earlier copy of the same replica, whose last commit failed: what that one had
-    /// told is not told again. It had given out the changes in `unsaid`, but they were not told yet.
-    /// Answers with what was not told, and can be told now.
+    /// Goes on from `before`, an earlier copy of this replica whose last commit failed: the changes
+    /// that it had told are not told again. It had given out the changes in `unsaid`, but they were
+    /// not told yet. Answers with the changes that were not told and can be told now.
     fn take_over(&mut self, before: &Self, unsaid: &BTreeSet<Dot>) -> Vec<SignedChange> {
         let mut untold = Vec::new();
         for (writer, log) in &before.log {
@@ -544,7 +552,8 @@ impl Replica {
         untold
     }
 
-    /// The bytes of all changes kept, until what was forgotten is so on disk.
+    /// The bytes of all changes in the log. A forgotten change counts until the disk has forgotten
+    /// it, too.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -582,8 +591,8 @@ impl Replica {
     }
 }
 
-/// The commit for which a change waits until it is told; none where it was written alone, or is for
-/// ever, such as a removal: that counts as soon as it is heard.
+/// The commit that must be complete before a change is told. None where the change was written
+/// alone, or sets a terminal field, such as the removal of a member: that counts at once.
 fn waits_for(change: &Change) -> Option<CommitRange> {
     let is_final = change.path.is_reserved() && change.set.keys().any(document::is_terminal);
     change.commit.filter(|_| !is_final)

@@ -1,11 +1,12 @@
 //! The names of documents and of their fields.
 //!
-//! They are of any script, in Unicode's composed form (NFC, UAX #15), so that what reads as one name
-//! is one name: an `é` typed as one character and one typed as `e` with an accent are the same. What
-//! a person or a program gives is composed on its way in ([`Path::setting`], [`Field::named`]);
-//! what a node sends is composed already, and else refused. What shows nothing is refused, too: two
-//! names that look the same must not be two documents. So are the joiners of some scripts (ZWJ and
-//! ZWNJ): a word without them still reads, and a name is no prose.
+//! Names may be of any script. They are in Unicode's composed form (NFC, UAX #15), so that two
+//! texts that look the same are one name: an `é` typed as one character and one typed as `e` with
+//! an accent are the same. A name from a person or a program is composed when it comes in
+//! ([`Path::setting`], [`Field::named`]); a name from another node must be composed already, or it
+//! is refused. Invisible characters are refused, too: two names that look the same must not be two
+//! documents. This includes the joiners of some scripts (ZWJ and ZWNJ): a word without them still
+//! reads, and a name is no prose.
 
 mod characters;
 
@@ -24,8 +25,8 @@ pub const PATH_BYTES_MAX: usize = 512;
 /// How long the name of a field may be, in bytes.
 pub const FIELD_BYTES_MAX: usize = 128;
 
-/// What opens the paths that peerage keeps for itself (members, invitations). No setting can be
-/// written there.
+/// The first character of the paths that peerage keeps for itself (members, invitations). No
+/// setting can be written there.
 const RESERVED: char = '@';
 
 /// Why a text names no document or no field.
@@ -80,8 +81,8 @@ pub enum NameError {
         /// The mark.
         found: char,
     },
-    /// Letters and accents apart that have one character. Only another node can give such a name:
-    /// what a person or a program gives is composed.
+    /// A letter and an accent as two characters, where Unicode has one character for both. Only
+    /// another node can give such a name: a name from a person or a program is composed first.
     #[error("{0} {1:?} is not in the composed form of Unicode (NFC)")]
     NotComposed(&'static str, String),
     /// Two slashes in a row, one at an end, or a part `.` or `..`.
@@ -98,8 +99,8 @@ pub enum NameError {
 pub struct Path(Box<str>);
 
 impl Path {
-    /// The path of a setting: any but the reserved ones. It is composed first, and its bound holds
-    /// for what comes of that.
+    /// The path of a setting: any path but the reserved ones. The text is composed first, and the
+    /// bound holds for the composed text.
     ///
     /// # Errors
     /// [`NameError`], with what to write instead.
@@ -118,14 +119,15 @@ impl Path {
         &self.0
     }
 
-    /// Whether the path begins so, letter by letter: `g` begins `g1` and `gateway/lan`, and
-    /// `storage/` what is below storage and nothing else. Every path begins with nothing.
+    /// Whether the path begins with this text, letter by letter: `g1` and `gateway/lan` begin with
+    /// `g`, and only paths below `storage` begin with `storage/`. Every path begins with the empty
+    /// text.
     pub fn begins_with(&self, prefix: &str) -> bool {
         self.0.starts_with(&*composed(prefix))
     }
 
-    /// Whether it is that path or lies below it, part by part: `web/a` lies below `web`, and `webmail`
-    /// does not.
+    /// Whether this path is `other` or lies below it, part by part: `web/a` lies below `web`, and
+    /// `webmail` does not.
     pub fn is_at_or_below(&self, other: &Self) -> bool {
         let rest = self.as_str().strip_prefix(other.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -176,8 +178,8 @@ impl fmt::Display for Path {
 pub struct Field(Box<str>);
 
 impl Field {
-    /// The field that a person or a program names. It is composed first, and its bound holds for
-    /// what comes of that.
+    /// The field that a person or a program names. The text is composed first, and the bound holds
+    /// for the composed text.
     ///
     /// # Errors
     /// [`NameError`], with what to write instead.
@@ -339,8 +341,8 @@ mod tests {
         assert_eq!(Field::named("q\u{323}\u{307}"), Field::named("q\u{307}\u{323}"));
     }
 
-    /// From another node a name is taken as it is, or not at all: two nodes that compose it each in
-    /// its own way would hold two documents.
+    /// A node takes a name from another node as it is, or refuses it. If each node composed it in
+    /// its own way, two nodes would hold two documents.
     #[test]
     fn a_name_from_elsewhere_that_is_not_composed_is_refused() {
         for apart in ["cafe\u{301}", "q\u{307}\u{323}", "\u{1100}\u{1161}"] {
@@ -407,7 +409,8 @@ mod tests {
         }
     }
 
-    /// A letter that has no composed character of its own grows: its parts are what counts.
+    /// Composing makes U+FB2C longer, for it becomes a letter with two marks: the bound counts
+    /// these.
     #[test]
     fn the_bound_holds_for_the_composed_name() {
         let apart = "e\u{301}".repeat(200);

@@ -1,4 +1,4 @@
-//! A full store: what lives counts, history yields, and nobody sees that it did.
+//! A full store: live changes count, history is forgotten, and what a node shows stays the same.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn at(text: &str) -> Path {
     text.parse().unwrap()
 }
 
-/// Writes and stores.
+/// Writes an edit and stores it.
 fn write(node: &mut Replica, path: &Path, edit: Edit) -> Result<SignedChange, WriteError> {
     let wall_ms = 1000 + node.vector().iter().map(|(_, seq)| seq).sum::<u64>();
     let (written, outputs) = node.write(path, edit, actor(), 1, now(wall_ms))?;
@@ -44,8 +44,8 @@ fn two(n: usize, field_of_it: u8) -> Edit {
     Edit { set: [large, (field(field_of_it), json!(n))].into(), ..Edit::default() }
 }
 
-/// Each change set a large field, and a small one that no later change touched: it kept the large
-/// value, for ever, and a document that showed 9 kB took 18.
+/// Each change set a large field, and a small field that no later change touched. So the change
+/// kept its superseded large value for ever, and a document that showed 9 kB took 18.
 #[test]
 fn a_superseded_value_gives_its_room_back_though_its_change_still_shows() {
     let mut node = small(0);
@@ -83,7 +83,7 @@ fn a_superseded_value_gives_its_room_back_though_its_change_still_shows() {
     }
 }
 
-/// Who sends a change without a value that shows would take the value away.
+/// A peer that sends a change without a value that shows could take the value away.
 #[test]
 fn a_change_without_a_value_that_shows_is_not_taken() {
     let (mut node, mut late) = (small(0), small(1));
@@ -92,7 +92,7 @@ fn a_change_without_a_value_that_shows_is_not_taken() {
     let outputs = late.merge(robbed.clone(), true, now(2000));
     assert!(outputs.untaken && outputs.commit.is_empty() && outputs.send.is_empty());
     assert!(late.document(&path()).is_none());
-    // Once what superseded the value is known, it is.
+    // The node takes it once it knows the change that superseded the value.
     let second = write(&mut node, &path(), two(2, 2)).unwrap();
     take(&mut late, [second, robbed]);
     assert_eq!(shown(&late), shown(&node));
@@ -109,7 +109,7 @@ fn how_a_field_stood_whose_value_is_left_out_is_not_known_any_more() {
     assert_eq!(forgotten(&node, &first), None);
     let outputs = node.compact();
     assert!(matches!(outputs.commit.ops[..], [StoreOp::Abridge(_)]));
-    // A peer that lacks the second change gets the first whole, until the rest is on disk.
+    // Until the abridged change is on disk, a peer gets the first change whole.
     assert!(node.delta(&Vector::default()).0.iter().all(|c| c.left_out().next().is_none()));
     node.committed(&outputs.commit);
     assert_eq!(forgotten(&node, &first), Some(field(0)));
@@ -141,7 +141,8 @@ fn what_was_removed_gives_its_room_back_when_room_is_needed() {
     assert!(node.room().settings.markers < 100_000, "what a removal leaves is small");
 }
 
-/// Four documents of 0.9 MB were updated 29 times each: the same, though 3.6 MB were live.
+/// Four documents of 0.9 MB were updated 29 times each: further writes were refused as well, though
+/// only 3.6 MB were live.
 #[test]
 fn what_was_superseded_gives_its_room_back_when_room_is_needed() {
     let mut node = small(0);
@@ -200,7 +201,7 @@ fn a_full_store_takes_what_makes_room_what_settles_and_what_grows_nothing() {
     let theirs = write(&mut other, &flags, flag("theirs")).unwrap();
     write(&mut node, &flags, flag("ours")).unwrap();
     let (documents, _) = fill(&mut node);
-    // To the last byte.
+    // Fills the store nearly to the last byte.
     let left = node.room().limit - node.room().settings.live;
     let last = Edit { set: [(field(0), json!("x".repeat(left - 250)))].into(), ..Edit::default() };
     write(&mut node, &at("last"), last).unwrap();
@@ -245,14 +246,15 @@ fn the_data_centers_own_records_have_room_of_their_own() {
     for n in 0..60 {
         write(&mut node, &at(&format!("@member/{n}")), say("name", "n")).unwrap();
     }
-    // Their history yields in their own room, and takes none of the settings'.
+    // The history of the records is forgotten within the room of the records, and takes no room of
+    // the settings.
     for n in 0..1000 {
         write(&mut node, &at(&format!("@member/{}", n % 60)), say("name", &format!("{n}")))
             .unwrap();
     }
     let room = node.room();
     assert!(room.records.total() <= 50_000 && room.settings.total() <= 1_000_000, "{room:?}");
-    // And where even that is used up, who is in can be put out.
+    // Where even that room is used up, a member can still be removed.
     let refused = (60..1000)
         .find_map(|n| write(&mut node, &at(&format!("@invite/{n}")), say("name", "n")).err());
     let words = refused.expect("there is a bound").to_string();
@@ -316,7 +318,7 @@ fn pressed(n: u8, total_bytes: usize) -> Replica {
     Replica::new(DC, key(n), Limits { total_bytes, ..Limits::default() })
 }
 
-/// Merges and stores.
+/// Merges changes into a node and stores them.
 fn take(node: &mut Replica, changes: impl IntoIterator<Item = SignedChange>) {
     for change in changes {
         let outputs = node.merge(change, false, now(2_000_000));
@@ -345,7 +347,8 @@ fn looked_up(node: &Replica) -> Sizes {
                 sides.filter(|side| side.value.is_some()).any(|s| s.change.dot == change.dot);
             match (shows || contested, holds) {
                 (true, _) => sizes.live += bytes,
-                // A side that says the same as the winner is in no conflict, and still stands.
+                // A sibling that sets the same value as the winner is in no conflict, but it is
+                // live.
                 (false, true) if change.set.keys().any(|field| stands(&field)) => {
                     sizes.live += bytes
                 }
@@ -360,7 +363,7 @@ fn looked_up(node: &Replica) -> Sizes {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// In any order, with sessions between, under any pressure.
+    /// The changes come in any order, with sessions between, and with any room for history.
     #[test]
     fn who_forgot_under_pressure_and_who_kept_everything_show_the_same(
         steps in steps(),
@@ -388,7 +391,7 @@ proptest! {
         };
         session(&a, &mut b);
         session(&b, &mut a);
-        // One that hears of it long after; from one whose history has gone altogether.
+        // A late node hears of the changes from a node that has forgotten all its history.
         let outputs = b.compact();
         b.committed(&outputs.commit);
         session(&b, &mut late);

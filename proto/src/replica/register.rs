@@ -1,4 +1,5 @@
-//! What speaks for one field of a document, and what a change is held by.
+//! `Register`: the writes that decide one field of a document. `Kept`: a change, and how many
+//! registers need it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,28 +8,30 @@ use super::path::Field;
 use super::room::{Role, Sizes};
 use super::vector::{Dot, Vector};
 
-/// The writes to one field (or the removals of the document) that nothing known supersedes.
+/// The writes to one field (or the removals of the document) that no known change supersedes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Register {
     pub(super) siblings: BTreeMap<Stamp, Dot>,
-    /// Up to which of each writer's changes any change merged had seen this register. A writer sees
-    /// what it wrote before, so one number names them all. Invariant: covers no sibling.
+    /// What the merged changes had seen of this register: for each writer, the number of its latest
+    /// change. A writer has seen its own earlier changes, so the number stands for these, too.
+    /// Invariant: `seen` covers no sibling.
     seen: Vector,
 }
 
 impl Register {
-    /// Takes a change in, unless one that was merged had seen it. Answers whether it is a sibling
-    /// now that was none before.
+    /// Takes a change in, unless a merged change had seen it. Answers whether the change became a
+    /// sibling.
     pub(super) fn insert(&mut self, stamp: Stamp, dot: Dot) -> bool {
         !self.seen.covers(&dot) && self.siblings.insert(stamp, dot).is_none()
     }
 
-    /// Whether a change that was merged had seen this one here.
+    /// Whether a merged change had seen this change to the register.
     pub(super) fn has_seen(&self, dot: &Dot) -> bool {
         self.seen.covers(dot)
     }
 
-    /// Answers with the siblings that are none any more.
+    /// Notes that a merged change had seen these changes. Answers with the siblings that it
+    /// supersedes.
     pub(super) fn supersede(&mut self, seen: &[Dot]) -> Vec<Stamp> {
         for dot in seen {
             self.seen.raise(dot.writer, dot.seq);
@@ -58,18 +61,19 @@ impl Register {
     }
 }
 
-/// A change that is kept, and how often something holds it. Invariant: the counts are those of the
-/// registers in which it is a sibling.
+/// A change that is kept, and how many registers need it. Invariant: `values` and `marks` together
+/// count the registers in which the change is a sibling.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) change: SignedChange,
-    /// In how many fields the value that it sets shows, or is in a conflict.
+    /// In how many fields the change is a sibling that sets a value, which shows or is in a
+    /// conflict.
     pub(super) values: usize,
-    /// In how many registers it says that something is gone.
+    /// In how many registers it is a sibling that takes the field or the document away.
     pub(super) marks: usize,
-    /// The fields whose values can be left out, for other changes have superseded them.
+    /// The fields whose values can be left out, because no register needs them.
     idle: BTreeSet<Field>,
-    /// What these values take.
+    /// How many bytes the values of `idle` take.
     idle_bytes: usize,
 }
 
@@ -90,25 +94,26 @@ impl Kept {
         }
     }
 
-    /// What it takes: values that can be left out are history, whatever the rest is good for.
+    /// How many bytes the change takes. Values that can be left out count as history, whatever the
+    /// rest is.
     pub(super) fn sizes(&self) -> Sizes {
         let mut sizes = Sizes { history: self.idle_bytes, ..Sizes::default() };
         *sizes.of(self.role()) += self.change.bytes().len() - self.idle_bytes;
         sizes
     }
 
-    /// Whether something of it holds, and values of it can be left out.
+    /// Whether a register needs the change, but not all of its values.
     pub(super) fn can_be_abridged(&self) -> bool {
         self.role() != Role::History && !self.idle.is_empty()
     }
 
-    /// Leaves out what can be.
+    /// Leaves out the values that can be left out.
     pub(super) fn abridge(&mut self) {
         self.change = self.change.without(&std::mem::take(&mut self.idle));
         self.idle_bytes = 0;
     }
 
-    /// It is a sibling of this field's register now; `None` is one of removals.
+    /// The change is a sibling of this field's register now; `None` means a register of removals.
     pub(super) fn hold(&mut self, field: Option<&Field>) {
         *self.count(field) += 1;
         if let Some(field) = field
@@ -118,7 +123,7 @@ impl Kept {
         }
     }
 
-    /// It is a sibling of that register no more.
+    /// The change is no sibling of that register any more.
     pub(super) fn let_go(&mut self, field: Option<&Field>) {
         let count = self.count(field);
         *count = count.saturating_sub(1);
@@ -131,8 +136,8 @@ impl Kept {
         }
     }
 
-    /// What of it lives, and would not any more if these fields, in which it is a sibling, were
-    /// written anew.
+    /// How many live bytes of the change would stop being live if these fields, in which it is a
+    /// sibling, were written anew.
     pub(super) fn freed_without(&self, fields: &[&Field]) -> usize {
         let values = || fields.iter().filter(|field| self.change.set.contains_key(**field));
         match self.role() {
@@ -142,7 +147,8 @@ impl Kept {
         }
     }
 
-    /// The count that a sibling of this field's register adds to; `None` is one of removals.
+    /// The count for this field's register: `values` or `marks`. `None` means a register of
+    /// removals.
     fn count(&mut self, field: Option<&Field>) -> &mut usize {
         match field.is_some_and(|field| self.change.set.contains_key(field)) {
             true => &mut self.values,

@@ -1,23 +1,27 @@
-//! What takes room, what yields it, and what is refused for want of it.
+//! Room: which changes take it, which are forgotten to make it, and which writes are refused for
+//! lack of it.
 //!
-//! What *lives* counts against the limit: the changes of which a value shows, or is in a conflict.
-//! *History* is what is superseded: whole changes, and values in a change that lives. It has what is
-//! left, and yields: where all of it together would take more than the limit, the oldest goes first,
-//! beyond the usual rule of 32 changes and 30 days. Of a change that lives its superseded values are
-//! left out then (see [`super::change`]); the small ones, which its signature needs, stay. *Markers* say
-//! only that something is gone. They hold down what was written without knowledge of it and comes
-//! late, so they stay; they are small, for they carry no value, and are refused to nobody.
+//! *Live* changes count against the limit: those with a value that shows, or is in a conflict.
+//! *History* is what is superseded: whole changes, and values in a live change. History may take
+//! the room that is left. Where all changes together would take more than the limit, the oldest
+//! history is forgotten first, earlier than the usual rule of 32 changes and 30 days says. A live
+//! change then loses its superseded values (see [`super::change`]), but not the small ones, which
+//! its signature needs. *Markers* are changes that only say that a field or a document is gone.
+//! They stay, for they hide writes that did not know of them and come late. They are small, for
+//! they carry no value, and they are never refused.
 //!
-//! Forgetting needs nobody's consent: a change is forgotten once the vector covers it and nothing
-//! of it stands, and whatever stands says all that it superseded (see [`super::document`]). A peer
-//! that lacks both is sent what stands, and the vector. A change with values left out is sent last,
-//! and taken only by who knows what superseded them: a member cannot take values away so.
+//! A node forgets without asking others. It forgets a change once the vector covers the change and
+//! the change is wholly superseded; the changes that stay name all that they superseded (see
+//! [`super::document`]). A peer that lacks both gets the changes that stay, and the vector. An
+//! abridged change is sent last, and a peer takes it only if it knows the changes that superseded
+//! the values which are left out. So no member can take values away by leaving them out.
 //!
-//! Only a write of this node is ever refused. A change that another node acknowledged is merged
-//! whatever it takes, or the nodes would never show the same. So what bounds memory is the limit
-//! that each writer keeps to, against what it holds: the sides of a partition can each fill what
-//! was left when it began. What lives is then beyond the limit after the heal; all history has
-//! gone, and writes that make nothing smaller wait until what lives is below it again.
+//! A node refuses only its own writes. It merges a change that another node acknowledged, however
+//! much room the change takes, or the nodes would never show the same. So memory is bounded only by
+//! the limit that each writer checks against its own copy: each side of a partition can fill the
+//! room that was left when the partition began. After the heal the live changes may then exceed the
+//! limit. All history is forgotten then, and writes that add to the live changes are refused until
+//! these are below the limit again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,16 +37,16 @@ use crate::time::Hlc;
 /// invitations), and once more for repairs where the settings are full.
 pub const RESERVE_BYTES: usize = 16_000_000;
 
-/// Of how much of the limit a person is told.
+/// From how many percent of the limit on a person is told that the settings are nearly full.
 const SHORT_PERCENT: usize = 95;
 
-/// Below how much of it that is over.
+/// Below how many percent of the limit that notice ends.
 const AMPLE_PERCENT: usize = 90;
 
 /// How many changes are forgotten at most by one step.
 pub const FORGOTTEN_MAX: usize = 4096;
 
-/// How many of the largest a refusal names.
+/// How many of the largest holders of room a refusal names.
 const NAMED_MAX: usize = 3;
 
 /// What a kept change is good for.
@@ -50,7 +54,7 @@ const NAMED_MAX: usize = 3;
 pub(super) enum Role {
     /// A value that it sets shows, or is in a conflict.
     Live,
-    /// It says only that something is gone.
+    /// It only says that a field or the document is gone.
     Marker,
     /// All of it is superseded.
     History,
@@ -59,11 +63,12 @@ pub(super) enum Role {
 /// The bytes of changes, as they were signed, by what they are good for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Of those of which a value shows, or is in a conflict.
+    /// Of the changes with a value that shows, or is in a conflict.
     pub live: usize,
-    /// Of those that say only that something is gone.
+    /// Of the changes that only say that a field or a document is gone.
     pub markers: usize,
-    /// Of those that are superseded, and of superseded values that can be left out of the others.
+    /// Of the changes that are wholly superseded, and of the superseded values that can be left out
+    /// of other changes.
     pub history: usize,
 }
 
@@ -98,22 +103,22 @@ impl Sizes {
     }
 }
 
-/// What a replica takes, and what it may.
+/// How much room a replica takes, and how much it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// What the settings take.
     pub settings: Sizes,
     /// What the Data Center's own records take.
     pub records: Sizes,
-    /// What may live of the settings.
+    /// How many bytes of live changes the settings may have.
     pub limit: usize,
-    /// What is kept free of them.
+    /// How many bytes are kept free of settings.
     pub reserve: usize,
 }
 
 impl Room {
-    /// Why a person should make room, where that is so. `stands` tells whether it was so before:
-    /// then it is until there is clearly more room.
+    /// The notice that a person should make room, where the settings are nearly full. `stands`
+    /// tells whether the notice was given before: it then stays until there is clearly more room.
     pub fn shortage(&self, stands: bool) -> Option<String> {
         let percent = if stands { AMPLE_PERCENT } else { SHORT_PERCENT };
         let short = self.settings.live >= self.limit / 100 * percent;
@@ -133,18 +138,19 @@ pub(super) struct Pool {
     pub(super) sizes: Sizes,
     /// The superseded changes, oldest first.
     superseded: BTreeSet<(Hlc, Dot)>,
-    /// The changes of which something holds and values can be left out, oldest first.
+    /// The changes that are not wholly superseded and have values that can be left out, oldest
+    /// first.
     idle: BTreeSet<(Hlc, Dot)>,
 }
 
 impl Pool {
-    /// A document of these sizes has those now.
+    /// The sizes of a document have changed from `before` to `after`.
     pub(super) fn moved(&mut self, before: Sizes, after: Sizes) {
         self.sizes += after;
         self.sizes -= before;
     }
 
-    /// A document can give these up now.
+    /// Notes what a document can forget from now on.
     pub(super) fn can_yield(&mut self, yields: Vec<Yield>) {
         for one in yields {
             match one {
@@ -158,20 +164,20 @@ impl Pool {
     }
 }
 
-/// Why there is no room for a write: what takes it.
+/// Why there is no room for a write, and which documents take the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Full {
     /// The document that was to be written.
     pub path: Path,
-    /// By how many bytes more would live.
+    /// How many live bytes the write would add.
     pub more: usize,
-    /// What lives now.
+    /// How many bytes live now.
     pub live: usize,
-    /// What may.
+    /// How many bytes may live.
     pub limit: usize,
-    /// What history takes, which yields by itself.
+    /// How many bytes history takes, which is forgotten by itself when room is needed.
     pub history: usize,
-    /// What takes most, largest first.
+    /// The documents that take most, largest first.
     pub largest: Vec<Holder>,
 }
 
@@ -184,9 +190,9 @@ pub struct Holder {
     pub documents: usize,
     /// How many bytes live in them.
     pub live: usize,
-    /// The largest.
+    /// The largest document.
     pub largest: Path,
-    /// How many bytes live in that.
+    /// How many bytes live in the largest document.
     pub largest_live: usize,
 }
 
@@ -236,8 +242,8 @@ impl fmt::Display for Bytes {
 }
 
 impl Replica {
-    /// What is taken, and what may be. Where the records have outgrown what is kept free for them,
-    /// they take of what the settings may.
+    /// How much room is taken, and how much may be. Where the live records exceed the reserve, the
+    /// excess is taken off the limit of the settings.
     pub fn room(&self) -> Room {
         let (settings, records) = (self.settings.sizes, self.records.sizes);
         let reserve = self.limits.reserve_bytes;
@@ -245,14 +251,16 @@ impl Replica {
         Room { settings, records, limit, reserve }
     }
 
-    /// What may live of the records: what is kept free for them, and what the settings leave.
+    /// How many bytes of live changes the records may have: the reserve, and what the settings
+    /// leave.
     fn records_limit(&self) -> usize {
         let left = self.limits.total_bytes.saturating_sub(self.settings.sizes.live);
         self.limits.reserve_bytes + left
     }
 
-    /// Whether a commit of this node has room. What takes away, what makes nothing larger and what
-    /// settles always has, up to the reserve; and so has every record that there is already.
+    /// Whether a commit of this node has room. A commit that adds no live bytes always has, and so
+    /// has a change that only takes away, or that writes to a record which is there already. A
+    /// change that settles a conflict, or makes its document no larger, may use the reserve.
     pub(super) fn room_for<'c>(
         &self,
         changes: impl Iterator<Item = &'c SignedChange> + Clone,
@@ -302,7 +310,7 @@ impl Replica {
         })
     }
 
-    /// What takes most, looked for where a write is refused.
+    /// The documents that take most; computed only where a write is refused.
     fn largest(&self, reserved: bool) -> Vec<Holder> {
         let mut holders: BTreeMap<&str, Holder> = BTreeMap::new();
         for (path, document) in &self.documents {
@@ -330,7 +338,7 @@ impl Replica {
         holders
     }
 
-    /// Lets history go, oldest first, where all that is kept takes more than it may.
+    /// Forgets the oldest history where all that is kept takes more room than it may.
     pub(super) fn yield_history(&mut self, commit: &mut Commit) {
         let Room { settings, records, limit, reserve } = self.room();
         self.let_go(false, settings.total().saturating_sub(limit), commit);
@@ -338,8 +346,9 @@ impl Replica {
         self.let_go(true, records.total().saturating_sub(for_records), commit);
     }
 
-    /// Forgets what is superseded of the settings, whatever room there is: `peerage settings
-    /// compact`. Called until nothing follows, for one step forgets a bounded number.
+    /// Forgets all history of the settings, however much room there is: `peerage settings compact`.
+    /// One call forgets at most [`FORGOTTEN_MAX`] changes, so callers repeat it until nothing is
+    /// forgotten.
     pub fn compact(&mut self) -> Outputs {
         let mut outputs = Outputs::default();
         self.let_go(false, usize::MAX, &mut outputs.commit);
@@ -385,7 +394,8 @@ impl Replica {
         self.forget_all(reserved, before, after, &[change], commit);
     }
 
-    /// Leaves out what can be of a change of the settings, and has the rest kept in its place.
+    /// Leaves the superseded values out of a change of the settings, and has the disk keep the
+    /// abridged change in its place.
     fn abridge_one(&mut self, oldest: (Hlc, Dot), commit: &mut Commit) {
         self.settings.idle.remove(&oldest);
         let Some(change) = self.change(&oldest.1).cloned() else { return };
@@ -397,7 +407,8 @@ impl Replica {
         commit.ops.extend(abridged.map(StoreOp::Abridge));
     }
 
-    /// Has changes forgotten on disk that their document, of these sizes, has forgotten.
+    /// Has the disk forget the changes that their document has forgotten. The sizes are those of
+    /// the document.
     pub(super) fn forget_all(
         &mut self,
         reserved: bool,
@@ -412,7 +423,8 @@ impl Replica {
             pool.superseded.remove(&(change.at, change.dot));
         }
         for Dot { writer, seq } in forgotten.iter().map(|change| change.dot) {
-            // Without this the gap in the writer's changes would look like something not seen.
+            // Without this, the gap among the writer's changes would look like a change that was
+            // not seen.
             let seen = self.vector.seen(&writer);
             if self.stored_seen.seen(&writer) < seq {
                 self.stored_seen.raise(writer, seen);

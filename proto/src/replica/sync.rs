@@ -1,10 +1,12 @@
 //! What two replicas say to each other: pushes of what is new, and sessions that repair the rest.
 //!
-//! A session is symmetric. Each side says what it [`SyncFrame::Have`], sends what the other lacks,
-//! ends with the vector that holds once that is merged ([`SyncFrame::Done`]), and says what it has
-//! on disk after merging the other's part ([`SyncFrame::Kept`]). Pushes are not acknowledged unless
-//! someone waits; what gets lost is what sessions are for (Demers et al., "Epidemic Algorithms for
-//! Replicated Database Maintenance", 1987: direct mail and anti-entropy).
+//! A session is symmetric. Each side sends the vector of what it has on disk ([`SyncFrame::Have`])
+//! and the changes that the other side lacks. It ends with the vector that the other side has once
+//! it has merged those changes ([`SyncFrame::Done`]). At last it sends the vector of what it has on
+//! disk after it merged the other's changes ([`SyncFrame::Kept`]). Pushes are not acknowledged
+//! unless their writer waits for receipts; sessions bring the changes of lost pushes (Demers et
+//! al., "Epidemic Algorithms for Replicated Database Maintenance", 1987: direct mail and
+//! anti-entropy).
 
 use std::sync::Arc;
 
@@ -24,28 +26,29 @@ pub const FRAME_BYTES_MAX: usize = CHANGE_BYTES_MAX + 4096;
 /// How many bytes of changes one frame carries, unless a single change is larger.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Up to how many members a change is pushed to all directly; beyond, a few are told, who tell a
-/// few more.
+/// Up to this many members, a node pushes a change to all others directly. Where there are more, it
+/// pushes to a few ([`FANOUT`]), and each of these passes the change on to a few more.
 pub const DIRECT_MAX: usize = 64;
 
-/// To how many a change is passed on where there are more than [`DIRECT_MAX`] members. With eight,
-/// the share that epidemic pushing misses is below one in a thousand (Demers et al., section 1.4);
-/// anti-entropy reaches those.
+/// To how many members a node pushes a change where there are more than [`DIRECT_MAX`]. With eight,
+/// epidemic pushing misses fewer than one member in a thousand (Demers et al., section 1.4);
+/// anti-entropy reaches the missed ones.
 pub const FANOUT: usize = 8;
 
 /// One frame of an anti-entropy session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncFrame {
-    /// The first of each side: what it has on disk.
+    /// The first frame of each side: what it has on disk.
     #[serde(rename = "have")]
     Have(Vector),
     /// Changes that the other lacks.
     #[serde(rename = "changes")]
     Changes(Vec<ByteBuf>),
-    /// No more changes: with these, everything up to this vector is known.
+    /// The sender has no more changes. A receiver that has merged them knows everything up to this
+    /// vector.
     #[serde(rename = "done")]
     Done(Vector),
-    /// All of the other's part is on disk here; this is what is, now.
+    /// The sender has all of the receiver's changes on disk; the vector is what it has on disk now.
     #[serde(rename = "kept")]
     Kept(Vector),
 }
@@ -59,7 +62,7 @@ pub enum PushFrame {
         /// The changes.
         #[serde(rename = "c")]
         changes: Vec<ByteBuf>,
-        /// Whether who sees one for the first time passes it on.
+        /// Whether a node that sees one of them for the first time passes it on.
         #[serde(rename = "r", default)]
         relay: bool,
         /// Whether their writer waits for receipts.
@@ -101,7 +104,7 @@ impl PushFrame {
     }
 }
 
-/// Parts changes into frames' worth, in their order.
+/// Splits changes into lists that each fit into one frame, in their order.
 pub fn chunks(changes: &[SignedChange]) -> impl Iterator<Item = Vec<ByteBuf>> {
     let mut rest = changes;
     std::iter::from_fn(move || {
@@ -126,7 +129,7 @@ pub fn verified(changes: Vec<ByteBuf>) -> Result<Vec<SignedChange>, ChangeError>
     changes.into_iter().map(verify).collect()
 }
 
-/// Whom to push to, of the other members, and whether they are to pass it on.
+/// The members to which a node pushes a change, and whether they are to pass it on.
 pub fn targets(others: &[NodeId], rng: &mut impl Rng) -> (Vec<NodeId>, bool) {
     if others.len() < DIRECT_MAX {
         (others.to_vec(), false)

@@ -1,4 +1,5 @@
-//! What is written together is told together, and a write shows whatever the clocks said.
+//! What is written together is told together; and a write supersedes what it saw, whatever the
+//! clocks said.
 
 use serde_json::json;
 
@@ -133,8 +134,8 @@ fn a_proof_is_told_at_once_and_once() {
     }
 }
 
-/// `If-Match` compared the newest stamp, which a concurrent edit that was merged meanwhile does not
-/// change where its stamp is earlier.
+/// `If-Match` compared only the newest stamp. A concurrent edit with an earlier stamp, merged
+/// meanwhile, did not change that stamp, so a write overlooked it.
 #[test]
 fn a_concurrent_edit_that_was_merged_meanwhile_changes_the_tag() {
     let (mut here, mut there) = (replica(0), replica(1));
@@ -151,8 +152,8 @@ fn a_concurrent_edit_that_was_merged_meanwhile_changes_the_tag() {
     assert_eq!(there.document(&path()).unwrap().tag(), here.document(&path()).unwrap().tag());
 }
 
-/// A write that is not later than what it saw. No node of this version makes one; whoever gets it
-/// goes by what it says that it saw.
+/// A write with a stamp that is not later than what the write saw. No node of this version makes
+/// one; a node that receives one goes by the changes that it names as seen.
 fn behind(change: &SignedChange, at: u64, by: &Keypair) -> SignedChange {
     SignedChange::sign(Change { at: Hlc::at(at), ..Change::clone(change) }, by)
 }

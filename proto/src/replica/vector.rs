@@ -1,4 +1,5 @@
-//! Who wrote what up to where: version vectors (Parker et al., 1983) over writers.
+//! Version vectors (Parker et al., 1983): for each writer, the number up to which its changes were
+//! seen.
 //!
 //! A writer is a node *and* an incarnation that it draws at random at a process's first write. A
 //! host whose disk is rolled back writes under a new incarnation, so it can never reuse a sequence
@@ -14,11 +15,11 @@ use sha2::{Digest, Sha256};
 use crate::codec;
 use crate::id::NodeId;
 
-/// The highest sequence number that is believed: a writer that makes a million changes a second
-/// takes two thousand years to it, and one more still fits behind.
+/// The highest sequence number that a node accepts. A writer that makes a million changes a second
+/// needs two thousand years to reach it, and `SEQ_MAX + 1` does not overflow.
 pub(super) const SEQ_MAX: u64 = 1 << 56;
 
-/// One run of a node's writing: its sequence numbers start at 1 and have no gaps where it wrote.
+/// One process that writes as a node. It numbers its changes from 1, without gaps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Writer {
     /// The node, whose key signs.
@@ -35,7 +36,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// One change, by who wrote it and as which of its changes.
+/// The key of one change: its writer, and its number among that writer's changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {
     /// Who wrote it.
@@ -47,7 +48,8 @@ pub struct Dot {
 }
 
 impl Dot {
-    /// Whether whoever saw this change saw the other: it is the same writer's, and not later.
+    /// Whether a node that saw this change also saw `other`: both have one writer, and `other` is
+    /// not later.
     pub(super) fn stands_for(&self, other: &Self) -> bool {
         self.writer == other.writer && self.seq >= other.seq
     }
@@ -65,12 +67,12 @@ impl fmt::Debug for Dot {
 pub struct Vector(BTreeMap<Writer, u64>);
 
 impl Vector {
-    /// Up to which of a writer's changes all were seen; 0 for none.
+    /// The number up to which all changes of a writer were seen; 0 for none.
     pub fn seen(&self, writer: &Writer) -> u64 {
         self.0.get(writer).copied().unwrap_or(0)
     }
 
-    /// Whether the change was seen, or is known to be superseded by what was.
+    /// Whether the change was seen, or is known to be superseded by a change that was seen.
     pub fn covers(&self, dot: &Dot) -> bool {
         dot.seq <= self.seen(&dot.writer)
     }
@@ -119,8 +121,8 @@ pub(super) fn digest<T: Serialize>(value: &T) -> String {
 }
 
 impl From<Vec<(Writer, u64)>> for Vector {
-    /// Takes the highest where a writer is named twice, and drops zeros and what nobody can have
-    /// written.
+    /// Takes the highest number where a writer is named twice, and drops zeros and numbers that no
+    /// writer reaches.
     fn from(entries: Vec<(Writer, u64)>) -> Self {
         let mut vector = Self::default();
         for (writer, seq) in entries.into_iter().filter(|(_, seq)| *seq <= SEQ_MAX) {

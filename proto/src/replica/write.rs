@@ -1,4 +1,5 @@
-//! Writing: what this node is asked to decide, checked against every bound, as one signed commit.
+//! Writing: this node checks the edits that a caller asks for against every bound, and signs them
+//! as one commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ pub struct Edit {
     pub unset: BTreeSet<Field>,
     /// Whether to remove the whole document; then the other two are empty.
     pub remove: bool,
-    /// Only if the document is as it was when its tag was this ([`Document::tag`]).
+    /// Where set, the write is refused unless this is the document's tag ([`Document::tag`]).
     pub if_tag: Option<String>,
 }
 
@@ -43,7 +44,7 @@ pub struct Written {
     pub change: Option<SignedChange>,
     /// The stamp of the document's latest change after the write.
     pub stamp: Option<Stamp>,
-    /// What the document is known by after the write ([`Document::tag`]).
+    /// The document's tag after the write ([`Document::tag`]).
     pub tag: String,
 }
 
@@ -66,18 +67,18 @@ pub enum WriteError {
     Changed {
         /// The document.
         path: Path,
-        /// What the caller saw.
+        /// The tag that the caller saw.
         expected: String,
-        /// What it is at; `nothing` where there is none.
+        /// The document's tag; `nothing` where there is no document.
         found: String,
     },
-    /// One document twice in what is to be written together.
+    /// One commit is to write one document twice.
     #[error("{0} is to be written twice at once")]
     Twice(Path),
     /// Too large, too many or too deep.
     #[error("{of}: {what} would be {size}; {bound} is the most")]
     Bound {
-        /// Of which document, or of how many.
+        /// The document, or how many are written together.
         of: String,
         /// What is bounded.
         what: &'static str,
@@ -86,7 +87,7 @@ pub enum WriteError {
         /// What it may be.
         bound: usize,
     },
-    /// What lives leaves no room for it.
+    /// The live changes leave no room for the write.
     #[error("{0}")]
     Full(Box<Full>),
 }
@@ -111,10 +112,10 @@ impl Replica {
     }
 
     /// Writes to several documents as this node, as one commit: all of it or nothing. Answers for
-    /// each, in their order. `incarnation` as for [`write`](Self::write).
+    /// each document, in the order of the edits. `incarnation` as for [`write`](Self::write).
     ///
     /// # Errors
-    /// [`WriteError`] of the first that cannot be, and nothing changed.
+    /// [`WriteError`], for the first bound or condition that fails; nothing changed.
     pub fn write_all(
         &mut self,
         edits: Vec<(Path, Edit)>,
@@ -200,9 +201,9 @@ impl Replica {
         Ok(prepared)
     }
 
-    /// What an edit says, as a change of this node. It is made later than all that the document
-    /// holds, even where that came from a clock far ahead, which the local clock does not follow: so
-    /// history reads in order, and no two changes of a document share a stamp.
+    /// Signs an edit as a change of this node. Its stamp is later than all that the document keeps,
+    /// also where such a change came from a clock far ahead, which the local clock does not follow.
+    /// So history reads in order, and no two changes of a document share a stamp.
     #[expect(clippy::too_many_arguments, reason = "what a change is made of")]
     fn signed(
         &self,
@@ -244,7 +245,8 @@ impl Replica {
         SignedChange::sign(change, &self.key)
     }
 
-    /// What of an edit the document does not say already, checked against every bound.
+    /// The part of an edit that the document does not say already, checked against the bounds of a
+    /// document.
     fn effective(&self, path: &Path, mut edit: Edit) -> Result<Edit, WriteError> {
         let empty = Document::default();
         let document = self.documents.get(path).unwrap_or(&empty);

@@ -1,15 +1,15 @@
-//! The desk at which a replica is served: requests are decided in memory as they come, committed in
-//! groups, and spoken of only after their commit.
+//! The desk serves a replica: it decides requests in memory as they come, has them committed in
+//! groups, and lets nothing of them out before their commit is on disk.
 //!
 //! One commit runs at a time. What is decided meanwhile gathers for the next one, so that one fsync
-//! serves all who waited for it. Nothing that follows from a decision leaves the desk before it is on
-//! disk: no push, no acknowledgement, no view, not even the answer to a read that saw a write of this
-//! node. When a commit fails, nothing that was decided since the last good one holds: all who wait
-//! are told so, and the desk goes on from what the disk holds.
+//! serves all requests that waited for it. Nothing that follows from a decision leaves the desk
+//! before it is on disk: no push, no acknowledgement, no view, not even the answer to a read that
+//! saw a write of this node. When a commit fails, all that was decided since the last good one is
+//! void: every caller that waits is told so, and the desk goes on from what the disk holds.
 //!
 //! The desk has no clock, no disk and no channels. Its owner hands requests in, asks for
 //! [`Desk::next`], commits what that says, reports how the commit ended, and carries out the
-//! [`Speech`] that comes of it. `R` is how the owner answers those who asked.
+//! [`Speech`] that it gets. `R` is the owner's type of an answer to a caller.
 
 #[cfg(test)]
 mod tests;
@@ -25,20 +25,20 @@ use super::{
 };
 use crate::time::Now;
 
-/// How many answers may wait for one commit before those who ask are held up.
+/// How many answers may wait for one commit before further callers must wait.
 pub const GROUP_MAX: usize = 512;
 
-/// One process's replica, and what was decided of it and is not on disk yet.
+/// One process's replica, and the decisions that are not on disk yet.
 #[derive(Debug)]
 pub struct Desk<R> {
     replica: Replica,
     /// What was decided and waits for the next commit.
     gathering: Group<R>,
-    /// What is being committed. Invariant: the commit is not empty, and the group's own is, for it
-    /// was moved here.
+    /// The commit that runs, and its group. Invariant: the commit is not empty, and the group's own
+    /// `commit` is, because it was moved here.
     committing: Option<(Arc<Commit>, Group<R>)>,
-    /// After a failed commit, until the replica is what the disk holds again: the changes that were
-    /// about to be told.
+    /// Set after a failed commit, until the replica is loaded from the disk again: the changes that
+    /// were about to be told.
     lost: Option<BTreeSet<Dot>>,
 }
 
@@ -46,26 +46,27 @@ pub struct Desk<R> {
 #[derive(Debug)]
 #[must_use = "those who asked wait for it"]
 pub enum Next<R> {
-    /// To be put on disk, all of it or nothing. Answer with [`Desk::committed`] or [`Desk::failed`].
+    /// To be put on disk, all of it or nothing. The owner then calls [`Desk::committed`] or
+    /// [`Desk::failed`].
     Commit(Arc<Commit>),
-    /// Nothing of it had to be put on disk: it may be spoken of.
+    /// Nothing had to be put on disk: the owner carries this out at once.
     Speak(Speech<R>),
 }
 
-/// What may leave the desk, for all that it speaks of is on disk. The fields stand in the order in
-/// which they take effect: who is answered finds the views as of its commit, and who is told of a
-/// change finds it acknowledged.
+/// What may leave the desk, because all changes that it names are on disk. The fields stand in the
+/// order in which they take effect: a caller that is answered finds the views as of its commit, and
+/// a watcher that is told of a change finds it acknowledged.
 #[derive(Debug)]
 #[must_use = "those who asked wait for it"]
 pub struct Speech<R> {
-    /// What is new in the documents: views are read again by it, and, after all else, it is told to
-    /// those on this node who watch.
+    /// The changes that are new in the documents. The owner updates the views by them first, and
+    /// tells them to the watchers on this node after all else.
     pub news: Vec<SignedChange>,
     /// To be pushed to other nodes.
     pub push: Vec<SignedChange>,
     /// To be pushed to other nodes, which are to say when they have it on disk.
     pub ask: Vec<SignedChange>,
-    /// To be given to those who asked.
+    /// The answers to be given to the callers.
     pub replies: Vec<R>,
     /// Whether the disk holds something else than before.
     pub stored: bool,
@@ -106,7 +107,7 @@ impl<R> Group<R> {
 }
 
 impl<R> Desk<R> {
-    /// The desk of a replica all of which is on disk.
+    /// The desk of a replica that is wholly on disk.
     pub fn new(replica: Replica) -> Self {
         Self { replica, gathering: Group::default(), committing: None, lost: None }
     }
@@ -121,13 +122,14 @@ impl<R> Desk<R> {
         self.committing.as_ref().map(|(commit, _)| &**commit)
     }
 
-    /// How many answers the next commit still has room for: while there is none, those who ask wait.
+    /// How many answers the next commit still has room for: while there is none, callers wait.
     pub fn room(&self) -> usize {
         GROUP_MAX.saturating_sub(self.gathering.replies.len())
     }
 
-    /// Writes as one commit, as [`Replica::write_all`]. With `receipt`, the other nodes are asked to
-    /// say when they have it, also where a document says it already: then what says so goes out again.
+    /// Writes as one commit, as [`Replica::write_all`]. With `receipt`, the other nodes are asked
+    /// to say when they have the changes. Where a document says already what an edit sets, the
+    /// changes that say it are pushed again.
     ///
     /// # Errors
     /// [`WriteError`], and nothing changed.
@@ -149,7 +151,7 @@ impl<R> Desk<R> {
         for (written, fields) in written.iter().zip(&touched) {
             match &written.change {
                 Some(change) => drop(asked.insert(change.dot)),
-                // The others may lack what stands there already.
+                // Other nodes may lack the earlier changes that say the same.
                 None => {
                     let standing = saying(&self.replica, &written.path, fields);
                     asked.extend(standing.keys());
@@ -171,7 +173,7 @@ impl<R> Desk<R> {
         self.bring(changes, |replica, change| replica.merge(change, relay, now))
     }
 
-    /// As [`merge`](Self::merge), of changes each of which is shown for what it proves, as
+    /// As [`merge`](Self::merge), for changes that each prove something, such as an admission, as
     /// [`Replica::merge_proof`].
     pub fn merge_proof(
         &mut self,
@@ -202,7 +204,8 @@ impl<R> Desk<R> {
         self.gather(outputs);
     }
 
-    /// Forgets history, as [`Replica::compact`]. Answers with how many changes lose something by it.
+    /// Forgets history, as [`Replica::compact`]. Answers with how many changes are forgotten or
+    /// abridged.
     pub fn compact(&mut self) -> u64 {
         let outputs = self.replica.compact();
         let forgets = |op: &&StoreOp| matches!(op, StoreOp::Forget(_) | StoreOp::Abridge(_));
@@ -211,16 +214,16 @@ impl<R> Desk<R> {
         forgotten as u64
     }
 
-    /// Takes in the answer to a request that was decided. It is given once all that was decided
-    /// until now is on disk: also where the request changed nothing, for what it found may not be
-    /// there yet.
+    /// Keeps the answer to a decided request until all that was decided so far is on disk. This
+    /// holds also where the request changed nothing, for what it found may not be on disk yet.
     pub fn answer_after_commit(&mut self, reply: R) {
         debug_assert!(self.lost.is_none(), "nothing is decided upon what is lost");
         self.gathering.replies.push(reply);
     }
 
-    /// Takes in the answer to a look at the replica. It comes back where it may be given at once;
-    /// where a write of this node, which it may show, is not on disk yet, it waits for that.
+    /// Takes in the answer to a read of the replica, and gives it back where the caller may have it
+    /// at once. While a write of this node is not on disk yet, the answer may show that write, so
+    /// it waits for the commit.
     #[must_use = "an answer that comes back is to be given"]
     pub fn answer_read(&mut self, reply: R) -> Option<R> {
         let writing = self.committing.as_ref().is_some_and(|(_, group)| group.writes);
@@ -237,8 +240,8 @@ impl<R> Desk<R> {
         self.replica.overdue_at()
     }
 
-    /// Has it told what waited too long for the rest of its commit, if there is such by now. Answers
-    /// with that.
+    /// Lets the changes be told that have waited too long for the rest of their commit. Answers
+    /// with these changes.
     pub fn tell_overdue(&mut self, now: Now) -> &[SignedChange] {
         let before = self.gathering.outputs.notify.len();
         if self.overdue_at().is_some_and(|due| due <= now.mono) {
@@ -253,8 +256,8 @@ impl<R> Desk<R> {
         self.gathering.outputs.extend(outputs);
     }
 
-    /// What comes next: none while a commit runs or its failure is not made good, and where nothing
-    /// was decided.
+    /// What the owner has to do next. None while a commit runs, between [`failed`](Self::failed)
+    /// and [`reloaded`](Self::reloaded), and where nothing was decided.
     pub fn next(&mut self) -> Option<Next<R>> {
         if self.committing.is_some() || self.lost.is_some() || self.gathering.is_empty() {
             return None;
@@ -269,7 +272,7 @@ impl<R> Desk<R> {
         Some(Next::Commit(commit))
     }
 
-    /// The commit that runs is on disk. Answers with what may be said now.
+    /// The commit that runs is on disk. Answers with what may leave the desk now.
     ///
     /// # Panics
     /// Where no commit runs.
@@ -279,9 +282,9 @@ impl<R> Desk<R> {
         speech(group, true)
     }
 
-    /// The commit that runs has failed, and with it all that was decided upon it meanwhile. Answers
-    /// with the answers of all who waited: none of what they asked for took place. Until
-    /// [`reloaded`](Self::reloaded) nothing must be asked of the desk.
+    /// The commit that runs has failed, and with it all that was decided meanwhile. Gives back the
+    /// answers of all callers that waited: nothing that they asked for took place. Until
+    /// [`reloaded`](Self::reloaded) the desk must not be asked for anything.
     ///
     /// # Panics
     /// Where no commit runs.
@@ -293,9 +296,9 @@ impl<R> Desk<R> {
         failed.replies.into_iter().chain(gathered.replies).collect()
     }
 
-    /// Goes on from what the disk holds after a failed commit. Answers with what is there and was
-    /// never told: it is to be told now. What this process writes from here on is written under a new
-    /// incarnation: whether the failed commit is on disk after all, nobody can say.
+    /// Goes on from what the disk holds after a failed commit. Answers with the changes on disk
+    /// that were never told: the owner tells them now. From here on this process writes under a new
+    /// incarnation, because nobody can know whether the failed commit is on disk after all.
     pub fn reloaded(&mut self, replica: Replica) -> Vec<SignedChange> {
         let before = mem::replace(&mut self.replica, replica);
         let unsaid = self.lost.take().unwrap_or_default();
@@ -303,7 +306,7 @@ impl<R> Desk<R> {
     }
 }
 
-/// What may be said of a group that is on disk.
+/// What may leave the desk of a group that is on disk.
 fn speech<R>(group: Group<R>, stored: bool) -> Speech<R> {
     let Group { outputs: Outputs { send, notify, .. }, asked, replies, .. } = group;
     let (ask, push) = match asked.is_empty() {

@@ -1,5 +1,5 @@
-//! Nothing is said of what is not on disk, whatever is asked in whatever order, and however commits
-//! end.
+//! The desk tells nothing that is not on disk, whatever callers ask in whatever order, and however
+//! commits end.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -15,7 +15,7 @@ fn path(n: usize) -> Path {
     PATHS[n % PATHS.len()].parse().unwrap()
 }
 
-/// So little history that it is forgotten all the time.
+/// Limits with so little history that the replica forgets all the time.
 fn limits() -> Limits {
     let history_age = Duration::ZERO;
     Limits { history_changes: 1, history_age, history_bytes: 0, ..Limits::default() }
@@ -113,7 +113,7 @@ fn what_waited_too_long_for_the_rest_of_its_commit_is_told() {
 }
 
 /// The change that completed a commit was lost with a disk that failed. The other changes of that
-/// commit, which were on disk before, counted as told, and nobody who watches heard of them.
+/// commit, which were on disk before, counted as told, and no watcher heard of them.
 #[test]
 fn what_a_failed_commit_was_about_to_complete_is_told_when_the_rest_comes_again() {
     let mut desk = desk();
@@ -141,7 +141,7 @@ fn what_a_failed_commit_was_about_to_complete_is_told_when_the_rest_comes_again(
 struct Disk {
     changes: BTreeMap<Dot, Arc<[u8]>>,
     seen: Vector,
-    /// All that it ever held, be it superseded by now.
+    /// All changes that it ever held, also those that are superseded by now.
     ever: BTreeSet<Dot>,
 }
 
@@ -193,7 +193,7 @@ enum Input {
     Wait,
     Next,
     Committed,
-    /// The commit fails; it is on disk all the same, or not.
+    /// The commit fails. With `kept`, it is on disk all the same.
     Failed {
         kept: bool,
     },
@@ -233,10 +233,11 @@ fn peers() -> ([Replica; 2], Vec<SignedChange>) {
     (peers, changes)
 }
 
-/// How someone who asked is answered: with what must be on disk by then.
+/// An answer to a caller, with the changes that must be on disk before it is given.
 #[derive(Debug)]
 enum Reply {
-    /// A request was decided, upon these changes, and wrote these.
+    /// A request was decided when the replica held the changes `upon`, and wrote the changes
+    /// `wrote`.
     Decided { upon: BTreeSet<Dot>, wrote: BTreeSet<Dot> },
     /// A read showed these writes of this node.
     Showed(BTreeSet<Dot>),
@@ -382,7 +383,7 @@ impl Owner {
         }
     }
 
-    /// Lets all come to an end that is under way.
+    /// Brings all that is under way to its end.
     fn rest(&mut self) {
         for input in [Input::Committed, Input::Wait] {
             self.take(input, &[], &[]);

@@ -1,4 +1,5 @@
-//! What a character does in a name: marks go with the letter before them, and some show nothing.
+//! Which characters of a name are marks, which belong to the letter before them, and which are
+//! invisible.
 
 use std::ops::RangeInclusive;
 
@@ -33,7 +34,8 @@ pub(super) fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|range| range.contains(&u32::from(c)))
 }
 
-/// Whether it is written on or around the letter before it: an accent, a vowel sign, a tone.
+/// Whether a character is written on or around the letter before it: an accent, a vowel sign, a
+/// tone.
 pub(super) fn is_mark(c: char) -> bool {
     is_combining_mark(c)
 }
