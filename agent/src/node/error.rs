@@ -6,7 +6,6 @@ use peerage_proto::id::DataCenterId;
 use peerage_proto::replica::WriteError;
 use peerage_proto::roster::NameError;
 
-use super::MeetError;
 use crate::admission::join::JoinError;
 use crate::replica::WriteFailure;
 use crate::store::StoreError;
@@ -74,4 +73,23 @@ pub enum NodeError {
     /// What was to be written does not fit.
     #[error(transparent)]
     Rule(#[from] WriteError),
+}
+
+/// Why this node met none of the seeds. The node is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MeetError {
+    /// The Join Information names only the node itself.
+    #[error("this Join Information was made on this very node, and names nobody else to meet")]
+    OnlyItself,
+    /// No seed answers.
+    #[error("no seed of the Join Information can be reached: {}", .0.join("; "))]
+    Unreachable(Vec<String>),
+    /// A seed answered and refused this node.
+    #[error("{by} refused: {cause}")]
+    Refused {
+        /// The seed's name, or its id where this node knows no name.
+        by: String,
+        /// What it said.
+        cause: String,
+    },
 }

@@ -13,7 +13,7 @@ use peerage_proto::id::NodeId;
 use tracing::info;
 
 use super::entering::already_member;
-use super::{Node, NodeError};
+use super::{MeetError, Node, NodeError};
 use crate::mesh::DialError;
 
 /// Whom a member met by Join Information.
@@ -23,25 +23,6 @@ pub struct Meeting {
     pub met: Vec<NodeId>,
     /// The members that this node is not connected with, each with the cause.
     pub missed: Vec<(NodeId, String)>,
-}
-
-/// Why this node met none of the seeds. The node is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum MeetError {
-    /// The Join Information names only the node itself.
-    #[error("this Join Information was made on this very node, and names nobody else to meet")]
-    OnlyItself,
-    /// No seed answers.
-    #[error("no seed of the Join Information can be reached: {}", .0.join("; "))]
-    Unreachable(Vec<String>),
-    /// A seed answered and refused this node.
-    #[error("{by} refused: {cause}")]
-    Refused {
-        /// The seed's name, or its id where this node knows no name.
-        by: String,
-        /// What it said.
-        cause: String,
-    },
 }
 
 impl Node {

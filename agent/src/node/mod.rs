@@ -38,9 +38,9 @@ use crate::mesh::Mesh;
 use crate::notices::Notices;
 use crate::store::{Image, StoreError};
 
-pub use error::NodeError;
+pub use error::{MeetError, NodeError};
 pub use leaving::Farewell;
-pub use meeting::{MeetError, Meeting};
+pub use meeting::Meeting;
 pub use mending::{META_BOOT, META_PORT, mend};
 pub use notice::{Notice, TWIN_HINT};
 pub use own_name::{NAMELESS_HINT, OwnName};

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::folder::sync_folder_of;
+use super::files::sync_folder_of;
 use super::{Disk, Image, StoreError, Write, journal};
 
 /// How many backups are kept; the oldest goes first.

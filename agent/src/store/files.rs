@@ -11,8 +11,6 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use super::folder::sync_folder_of;
-
 /// How large a small file may be, such as the key or `node.about`.
 const SMALL_BYTES_MAX: u64 = 4096;
 
@@ -58,6 +56,13 @@ pub(super) fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()>
     write_new(fresh, bytes)?;
     fs::rename(fresh, path)?;
     sync_folder_of(path)
+}
+
+/// Makes the names in a folder durable: a created or renamed file is found after a power cut only
+/// once its folder was synced.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    File::open(parent)?.sync_all()
 }
 
 /// Removes a file, if it is there.

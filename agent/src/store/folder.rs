@@ -74,13 +74,6 @@ impl Drop for Folder {
     }
 }
 
-/// Makes the names in a folder durable: a created or renamed file is found after a power cut only
-/// once its folder was synced.
-pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    File::open(parent)?.sync_all()
-}
-
 /// Refuses files and folders of another user, and closes ours to other users. It leaves symbolic
 /// links alone, since the agent makes none.
 fn keep_private(path: &Path, depth: usize) -> Result<(), StoreError> {

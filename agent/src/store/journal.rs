@@ -16,7 +16,7 @@ use peerage_proto::id::NodeId;
 
 use super::about::{self, About, Label};
 use super::files;
-use super::folder::{self, Folder};
+use super::folder::Folder;
 use super::header::{HEADER_LEN, Header};
 use super::live::Live;
 use super::record::{self, Place, Subject, Value};
@@ -472,7 +472,7 @@ pub(super) fn create<V>(
         put(Subject::Mark, &[])?;
         out.flush()?;
         file.sync_all()?;
-        folder::sync_folder_of(path)
+        files::sync_folder_of(path)
     };
     attempt().map_err(|e| StoreError::io("create", path, &e))
 }
@@ -489,7 +489,7 @@ pub(super) fn image(contents: Contents<Value>) -> Image {
 
 fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to)
-        .and_then(|()| folder::sync_folder_of(to))
+        .and_then(|()| files::sync_folder_of(to))
         .map_err(|e| StoreError::io("create", to, &e))
 }
 

@@ -19,7 +19,7 @@ use peerage_proto::identity::Keypair;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::header::FORMAT;
-use super::{StoreError, files, folder};
+use super::{StoreError, files};
 
 /// The name of the file in the data folder.
 pub(super) const NAME: &str = "node.key";
@@ -121,7 +121,7 @@ pub(super) fn publish(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
     let (path, fresh) = (folder.join(NAME), folder.join(FRESH));
     let kept = keep(folder)?;
     fs::rename(&fresh, &path)
-        .and_then(|()| folder::sync_folder_of(&path))
+        .and_then(|()| files::sync_folder_of(&path))
         .map_err(|e| StoreError::io("create", &path, &e))?;
     Ok(kept)
 }
@@ -137,7 +137,7 @@ pub(super) fn keep(folder: &Path) -> Result<Option<PathBuf>, StoreError> {
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
         let kept = folder.join(format!("{KEPT}{suffix}"));
         if !files::is_there(&kept).map_err(fail)? {
-            fs::rename(&path, &kept).and_then(|()| folder::sync_folder_of(&kept)).map_err(fail)?;
+            fs::rename(&path, &kept).and_then(|()| files::sync_folder_of(&kept)).map_err(fail)?;
             return Ok(Some(kept));
         }
     }

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::change::{Change, SignedChange, Stamp};
 use super::path::{Field, Path};
 use super::register::{Kept, Register};
-use super::room::{Role, Sizes};
+use super::sizes::{Role, Sizes};
 use super::vector::{Dot, digest};
 
 /// How two writes to one field are settled.

@@ -11,6 +11,7 @@ pub mod desk;
 pub mod document;
 #[cfg(test)]
 mod forgetting;
+mod full;
 #[cfg(test)]
 mod laws;
 pub mod path;
@@ -18,6 +19,7 @@ pub mod path;
 mod pressure;
 mod register;
 pub mod room;
+mod sizes;
 pub mod sync;
 #[cfg(test)]
 mod together;
@@ -32,9 +34,11 @@ pub use change::{Actor, Change, ChangeError, SignedChange, Stamp};
 use commit::Held;
 pub use commit::{COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, CommitRange, HOLD_MAX};
 pub use document::{Conflict, Document, Side};
+pub use full::Full;
 pub use path::{Field, NameError, Path, composed};
 use room::Pool;
-pub use room::{FORGOTTEN_MAX, Full, RESERVE_BYTES, Room, Sizes};
+pub use room::{FORGOTTEN_MAX, RESERVE_BYTES, Room};
+pub use sizes::Sizes;
 use vector::digest;
 pub use vector::{Dot, Vector, Writer};
 pub use write::{Edit, WriteError, Written};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::{SignedChange, Stamp};
 use super::path::Field;
-use super::room::{Role, Sizes};
+use super::sizes::{Role, Sizes};
 use super::vector::{Dot, Vector};
 
 /// The writes to one field (or the removals of the document) that no known change supersedes.

@@ -24,11 +24,11 @@
 //! these are below the limit again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use super::change::SignedChange;
 use super::document::Yield;
-use super::path::Path;
+use super::full::{Full, Holder};
+use super::sizes::{Bytes, Sizes};
 use super::vector::Dot;
 use super::{Commit, Outputs, Replica, StoreOp, WriteError};
 use crate::time::Hlc;
@@ -48,60 +48,6 @@ pub const FORGOTTEN_MAX: usize = 4096;
 
 /// How many of the largest holders of room a refusal names.
 const NAMED_MAX: usize = 3;
-
-/// What a kept change is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// A value that it sets shows, or is in a conflict.
-    Live,
-    /// It only says that a field or the document is gone.
-    Marker,
-    /// All of it is superseded.
-    History,
-}
-
-/// The bytes of changes, as they were signed, by what they are good for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Of the changes with a value that shows, or is in a conflict.
-    pub live: usize,
-    /// Of the changes that only say that a field or a document is gone.
-    pub markers: usize,
-    /// Of the changes that are wholly superseded, and of the superseded values that can be left out
-    /// of other changes.
-    pub history: usize,
-}
-
-impl std::ops::AddAssign for Sizes {
-    fn add_assign(&mut self, other: Self) {
-        self.live += other.live;
-        self.markers += other.markers;
-        self.history += other.history;
-    }
-}
-
-impl std::ops::SubAssign for Sizes {
-    fn sub_assign(&mut self, other: Self) {
-        self.live -= other.live;
-        self.markers -= other.markers;
-        self.history -= other.history;
-    }
-}
-
-impl Sizes {
-    /// All of them.
-    pub fn total(&self) -> usize {
-        self.live + self.markers + self.history
-    }
-
-    pub(super) fn of(&mut self, role: Role) -> &mut usize {
-        match role {
-            Role::Live => &mut self.live,
-            Role::Marker => &mut self.markers,
-            Role::History => &mut self.history,
-        }
-    }
-}
 
 /// How much room a replica takes, and how much it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,83 +106,6 @@ impl Pool {
                 }
                 Yield::Part(stamp, dot) => drop(self.idle.insert((stamp.at, dot))),
             }
-        }
-    }
-}
-
-/// Why there is no room for a write, and which documents take the room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Full {
-    /// The document that was to be written.
-    pub path: Path,
-    /// How many live bytes the write would add.
-    pub more: usize,
-    /// How many bytes live now.
-    pub live: usize,
-    /// How many bytes may live.
-    pub limit: usize,
-    /// How many bytes history takes, which is forgotten by itself when room is needed.
-    pub history: usize,
-    /// The documents that take most, largest first.
-    pub largest: Vec<Holder>,
-}
-
-/// Documents that take room: all whose paths have the first part in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// The first part of their paths.
-    pub prefix: String,
-    /// How many there are.
-    pub documents: usize,
-    /// How many bytes live in them.
-    pub live: usize,
-    /// The largest document.
-    pub largest: Path,
-    /// How many bytes live in the largest document.
-    pub largest_live: usize,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, more, live, limit, history, largest } = self;
-        let what =
-            if path.is_reserved() { "the Data Center's own records" } else { "the settings" };
-        let (live, limit, more) = (Bytes(*live), Bytes(*limit), Bytes(*more));
-        write!(f, "{what} are full: {live} of {limit} live, and this would be {more} more")?;
-        for (index, holder) in largest.iter().enumerate() {
-            f.write_str(if index == 0 { ". Most of it: " } else { "; " })?;
-            write!(f, "{holder}")?;
-        }
-        match history {
-            0 => Ok(()),
-            history => write!(f, ". History takes {}, and yields by itself", Bytes(*history)),
-        }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prefix, documents, live, largest, largest_live } = self;
-        let (live, largest_live) = (Bytes(*live), Bytes(*largest_live));
-        match documents {
-            1 => write!(f, "{largest} {live}"),
-            _ => write!(
-                f,
-                "{prefix} {live} in {documents} documents, of which {largest} {largest_live}"
-            ),
-        }
-    }
-}
-
-/// A size in its largest unit.
-struct Bytes(usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            b if b < 1_000 => write!(f, "{b} B"),
-            b if b < 1_000_000 => write!(f, "{:.1} kB", b as f64 / 1e3),
-            b => write!(f, "{:.1} MB", b as f64 / 1e6),
         }
     }
 }
