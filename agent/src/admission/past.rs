@@ -28,7 +28,7 @@ pub struct Past {
     /// pve-1`.
     pub how: String,
     /// The admissions that the node wrote, then the change that ended its own membership; at most
-    /// [`PROOF_CHANGES_MAX`].
+    /// `PROOF_CHANGES_MAX`.
     pub evidence: Vec<ByteBuf>,
 }
 

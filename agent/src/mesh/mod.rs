@@ -240,7 +240,7 @@ impl Mesh {
     }
 
     /// The IP addresses that `addresses` stand for, as far as it is known now where their names
-    /// lead. A name of which that is not known is looked up in the background.
+    /// lead. A name that is not known yet is looked up in the background.
     pub fn known(&self, addresses: &[Address]) -> Vec<SocketAddr> {
         self.pool.dialler.names.known(addresses)
     }

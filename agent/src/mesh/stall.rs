@@ -23,7 +23,7 @@ use super::peer::Peer;
 use super::pool::Pool;
 use super::report::Event;
 
-/// How often large data on its way is checked for whether it stands still.
+/// How often this node checks whether large data on its way stands still.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How much a trial of something large sends: several full packets, of whatever size.
