@@ -41,11 +41,11 @@ pub struct Admitter<S> {
     pub replica: ReplicaHandle,
     /// The mesh.
     pub surroundings: Arc<S>,
-    /// Where names lead.
+    /// Resolves names to IP addresses.
     pub names: Resolver,
     /// The admissions under way here or asked about here.
     pub pending: Arc<Pending>,
-    /// What was said of those who were not admitted.
+    /// What was logged about joiners that were not admitted.
     pub refusals: Arc<Refusals>,
     /// The time.
     pub clock: Clock,
@@ -54,7 +54,7 @@ pub struct Admitter<S> {
 /// Lines about joiners that were not admitted: from where, and why.
 pub type Refusals = Lines<(Source, &'static str)>;
 
-/// Why an admission stopped: said to the joiner, or not.
+/// Why an admission stopped: `Refused` is told to the joiner, `Failed` is not.
 enum Stop {
     Refused(Refusal),
     Failed(AdmissionError),
@@ -148,7 +148,8 @@ impl<S: Surroundings> Admitter<S> {
             self.check_gone(&judged).await?;
         }
         let judged = self.write_admission(judged, asks, &seen).await?;
-        // With the end of the one that it replaces, so that it sees the name to be its own.
+        // The joiner also gets the end of the member that it replaces, so that it sees that the
+        // name is its own.
         let records = [Some(joiner), judged.replaces].map(|node| node.map(|id| member_path(&id)));
         let admission = self.replica.read(move |replica| {
             let documents = records.iter().flatten().filter_map(|path| replica.document(path));
@@ -180,7 +181,8 @@ impl<S: Surroundings> Admitter<S> {
         }
     }
 
-    /// Dials the joiner back; tells where it answered beside the addresses that it told.
+    /// Dials the joiner back. Answers at which addresses, beside those that it told, the joiner
+    /// answered.
     async fn check_reachable(&self, asks: &Asks) -> Result<Vec<SocketAddr>, Refusal> {
         let Asks { request, joiner, remote, .. } = asks;
         let (surroundings, joiner) = (self.surroundings.clone(), *joiner);
@@ -198,7 +200,7 @@ impl<S: Surroundings> Admitter<S> {
     }
 
     /// Judges once more and writes, with nothing in between: so two joiners cannot take one name
-    /// here. `seen` is where it was reached beside the addresses that it told.
+    /// here. `seen` are the addresses, beside those that it told, at which the joiner was reached.
     async fn write_admission(
         &self,
         judged: Judged,
@@ -211,7 +213,7 @@ impl<S: Surroundings> Admitter<S> {
         let decide = move |_: &Replica, views: &Views| {
             let judged = bench.judge(&views.roster, &asks)?;
             if judged.replaces != replaces {
-                // Its name changed hands meanwhile, and whether this one is gone nobody looked.
+                // Another member has the name now, and nobody has checked whether that one is gone.
                 return Err(Refusal::Busy("the name is just being given to another".into()));
             }
             let edits = bench.admitting(&views.roster, &judged, &asks, &seen);

@@ -1,8 +1,9 @@
 //! Whether a joiner can be reached, and where: it is dialled at the addresses that it told, and at the
 //! one from which its packets came.
 //!
-//! A host behind NAT may not know at which address others find it. The member that it asks sees one:
-//! where the joiner answers there, too, that goes into its record beside what it told.
+//! A host behind NAT may not know at which address others find it. The member that it asks sees one
+//! such address. If the joiner answers there, too, the address goes into its record beside those
+//! that it told.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,32 +21,34 @@ use crate::resolver::Resolver;
 /// How long a dial-back to all of the joiner's addresses may take, once its names are looked up.
 pub const DIAL_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long it is still waited for where the joiner was seen, once it answered somewhere.
+/// How long this node still waits for an answer from where the joiner was seen, once the joiner has
+/// answered somewhere.
 const SEEN_WITHIN: Duration = Duration::from_millis(500);
 
-/// What is tried.
+/// An address that is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Candidate {
-    /// What the joiner told.
+    /// An address that the joiner told.
     Told,
-    /// Where it was seen.
+    /// An address at which the joiner was seen.
     Seen(SocketAddr),
 }
 
-/// Why a joiner was not reached at what it told.
+/// Why a joiner was not reached at the addresses that it told.
 #[derive(Debug, Default)]
 struct Causes {
-    /// Of a name that leads nowhere from here.
+    /// The causes for names that lead nowhere from here.
     unresolved: Vec<String>,
-    /// Of an address, the last.
+    /// The last cause for an address.
     silent: Option<String>,
 }
 
-/// Dials a joiner back at what it told, and at where its packets came from; returns once it answered
-/// somewhere, with the addresses beside the told ones at which it did.
+/// Dials a joiner back at the addresses that it told, and at those from which its packets came.
+/// Returns once it has answered somewhere, with the addresses beside the told ones at which it
+/// answered.
 ///
 /// # Errors
-/// Why it was reached nowhere.
+/// Why the joiner was reached nowhere.
 pub(super) async fn reach<F>(
     told: &[Address],
     remote: SocketAddr,
@@ -100,13 +103,14 @@ where
     if !is_reached {
         return Err(in_words(causes, &sources));
     }
-    // Where its names lead it needs no second mention, which would outlive them.
+    // An address to which one of its names leads is left out: in the record it would outlive the
+    // name.
     let led = names.known(told);
     seen.retain(|source| !led.iter().any(|at| canonical(*at) == *source));
     Ok(seen)
 }
 
-/// Why a told address was of no use.
+/// Why the joiner was not reached at an address that it told.
 enum Failure {
     Silent(String),
     Unresolved(String),
@@ -154,9 +158,9 @@ where
     dialled.unwrap_or_else(|_| Err(too_narrow(at).unwrap_or_else(silent)))
 }
 
-/// Where a joiner may be found beside what it told, whose packets came from `remote`: there, and at
-/// the port that it told, in case only its host is to be seen from there. Not where that means another
-/// host to others.
+/// The addresses at which a joiner may be found beside those that it told: `remote`, from which its
+/// packets came, and the same host with the port that the joiner told, which a router may pass on.
+/// None if `remote` means another host to other nodes.
 fn sources(told: &[Address], remote: SocketAddr) -> Vec<SocketAddr> {
     let remote = canonical(remote);
     if !leads_to_a_host(remote.ip()) || remote.ip().is_loopback() {
@@ -200,7 +204,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What is told of a joiner that answers at these addresses, after a while, and which were tried.
+    /// What [`reach`] returns for a joiner that answers at these addresses, each after so many
+    /// milliseconds, and which addresses were tried.
     async fn reached(
         told: &[Address],
         remote: &str,
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(found, Ok(vec![at(SOURCE)]));
         let all = [TOLD, SOURCE, "203.0.113.9:4747"].map(at);
         assert_eq!(tried, all.into());
-        // Or at the port that it told, which a router may pass on.
+        // The joiner may also answer at the port that it told, which a router may pass on.
         let forwarded = "203.0.113.9:4747";
         let (found, _) = reached(&told(&[TOLD]), SOURCE, &zone, &[(forwarded, 50)]).await;
         assert_eq!(found, Ok(vec![at(forwarded)]));
@@ -254,7 +259,7 @@ mod tests {
             assert_eq!(found, Ok(kept), "{after_ms}");
             assert!(before.elapsed() <= Duration::from_millis(510));
         }
-        // What it told needs no second mention, and then nobody waits.
+        // An address that the joiner told is not kept a second time, and then nobody waits.
         let before = Instant::now();
         let (found, tried) = reached(&told(&[TOLD]), TOLD, &zone, &[(TOLD, 10)]).await;
         assert_eq!((found, tried), (Ok(vec![]), [at(TOLD)].into()));

@@ -1,4 +1,4 @@
-//! What is said between a joiner and the member that it asks, each frame in time.
+//! The frames between a joiner and the member that it asks, each of them bounded in time.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why an exchange ended without an admission and without a refusal that could be told.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// The joiner hung up, or the network did.
+    /// The joiner hung up, or the network failed.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The connection failed.
@@ -36,7 +36,7 @@ pub enum AdmissionError {
     Own(#[from] WriteFailure),
 }
 
-/// What ties a proof to this connection.
+/// The value that ties a proof to this connection.
 ///
 /// # Errors
 /// [`Refusal::Busy`] where the TLS session gives no keying material.
@@ -64,7 +64,7 @@ pub(super) async fn first_request(
 pub(super) async fn refuse(send: &mut SendStream, refusal: Refusal) -> Result<(), AdmissionError> {
     write(send, &MemberFrame::Refused(refusal)).await?;
     let _ = send.finish();
-    // The last frame is on its way until the joiner has it.
+    // The connection stays open until the joiner has the last frame.
     let _ = timeout(STRANGER_TIMEOUT, send.stopped()).await;
     Ok(())
 }

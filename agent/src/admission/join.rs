@@ -1,8 +1,8 @@
 //! Joining a Data Center, on the side of the joiner.
 //!
 //! The seeds of the Join Information are asked in turn until one answers. What it sends is kept in
-//! memory until the admission has come; then all of it goes to disk in one commit. A failure before
-//! leaves this node as it was, one after leaves a member.
+//! memory until the admission has come; then all of it goes to disk in one commit. If joining fails
+//! before that commit, this node is as it was before; after it, this node is a member.
 
 use std::time::Duration;
 
@@ -32,14 +32,15 @@ use crate::store::{Store, StoreError};
 /// How long one address of a seed is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the seed may take for its next frame; it asks others and dials back in between.
+/// How long the seed may take for its next frame; in between the seed asks other members and dials
+/// this node back.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// For how long seeds that are busy, or that hang up in the middle, are asked again: many hosts may
 /// be joining at once.
 const BUSY_FOR: Duration = Duration::from_secs(30);
 
-/// The waits in between, in milliseconds, drawn anew each time so that the many do not march in
+/// The waits in between, in milliseconds, drawn anew each time so that many joiners do not ask in
 /// step.
 const BUSY_WAIT_MS: std::ops::Range<u64> = 50..500;
 
@@ -68,7 +69,8 @@ pub enum JoinError {
     /// A seed answered, and then fell silent or said what makes no sense.
     #[error("joining broke off: {0}")]
     BrokeOff(String),
-    /// The disk does not take what a seed sent. Nobody has let this node in: it did not go on.
+    /// The disk does not take what a seed sent. The seed has not admitted this node, since this
+    /// node did not say that it is ready.
     #[error("this node cannot keep what {seed} sent: {error}")]
     Disk {
         /// The seed.
@@ -79,7 +81,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Whether the next seed may do what this one did not.
+    /// Whether another seed may let this node in although this one did not.
     fn is_of_one_seed(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => refusal.is_of_this_member(),
@@ -88,12 +90,12 @@ impl JoinError {
         }
     }
 
-    /// Whether the same seed may do in a moment what it did not now.
+    /// Whether the same seed may let this node in a moment later.
     fn is_busy(&self) -> bool {
         matches!(self, Self::BrokeOff(_) | Self::Refused { refusal: Refusal::Busy(_), .. })
     }
 
-    /// How much it tells beside what other seeds said.
+    /// How much this error tells, compared with the errors of other seeds.
     fn weight(&self) -> u8 {
         match self {
             Self::Refused { refusal, .. } => refusal.weight(),
@@ -106,9 +108,9 @@ impl JoinError {
 
 /// A round of the seeds in which none let this node in.
 struct Declined {
-    /// What tells the most.
+    /// The error that tells the most.
     error: JoinError,
-    /// Whether one of them may do so in a moment.
+    /// Whether one of the seeds may let this node in a moment later.
     may_pass: bool,
 }
 
@@ -120,7 +122,7 @@ impl Declined {
     }
 }
 
-/// What a joiner has in hand once it is admitted: to be put on disk as one.
+/// What a joiner holds once it is admitted, to be put on disk in one commit.
 #[derive(Debug)]
 pub struct Admission {
     /// The replica, with everything merged.
@@ -131,7 +133,7 @@ pub struct Admission {
     pub seed: String,
 }
 
-/// Who asks to be let in.
+/// The node that asks to be let in.
 #[derive(Debug, Clone)]
 pub struct Joiner {
     /// Its key.
@@ -205,8 +207,9 @@ impl Joiner {
                 Ok(admission) => return Ok(admission),
                 Err(error) => error,
             };
-            // What only this seed, or only now, stands in the way, another may do; one that
-            // answers for another Data Center left or was removed since.
+            // If only this seed, or only this moment, stands in the way, another seed may let this
+            // node in. A seed that answers for another Data Center has left this one or was removed
+            // from it.
             if !error.is_of_one_seed() {
                 return Err(Declined { may_pass: false, error });
             }
@@ -262,7 +265,8 @@ impl Joiner {
                 other => return Err(unexpected(other, &seed)),
             }
         }
-        // Whom a seed lets in is a member, whatever becomes of it: so first the disk is tried.
+        // Once a seed has let this node in, it is a member, whatever becomes of it. So the disk is
+        // tried before.
         let tried = self.store.try_out(replica.bytes() + ROOM_FOR_THE_ADMISSION).await;
         tried.map_err(|error| JoinError::Disk { seed: seed.clone(), error })?;
         write(&mut send, &JoinerFrame::Ready).await?;
@@ -296,7 +300,8 @@ impl Joiner {
 /// Tries a seed's addresses, all at once.
 async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> Option<Connection> {
     let dial = |address: Address| async move {
-        // Where a name is silent the dialler tells to which addresses it led, once it has tried them.
+        // If no address of a name answers, the dialler itself ends first, and tells to which
+        // addresses the name led. So a name gets more time.
         let patience = if address.ip().is_some() { DIAL_TIMEOUT } else { 2 * DIAL_TIMEOUT };
         let dialled = timeout(patience, dialler.dial(seed.node, address.clone())).await;
         let silent = || format!("no answer within {}", HowLong(DIAL_TIMEOUT));
@@ -354,8 +359,8 @@ mod tests {
         JoinError::Refused { member: "pve-1".into(), refusal }
     }
 
-    /// What the last seed said was shown, however little that told, and a seed that was busy was
-    /// asked again only if it was the last.
+    /// The error of the last seed was shown, however little it told, and a busy seed was asked
+    /// again only if it was the last one.
     #[test]
     fn of_what_several_seeds_said_the_most_telling_is_shown_and_the_busy_are_asked_again() {
         let clock_off = || refused(Refusal::ClockOff { ahead_ms: 1, member: "pve-1".into() });

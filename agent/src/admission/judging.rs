@@ -1,4 +1,5 @@
-//! What a joiner asks for, judged by the roster as it is at that moment; and what its admission writes.
+//! Judges what a joiner asks for by the roster as it is at that moment, and tells what its
+//! admission writes.
 
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use peerage_proto::wire::WIRE_VERSION;
 
 use crate::replica::Edits;
 
-/// Who is told to have removed a member that was replaced.
+/// The name that the record of a replaced member gives for whoever removed it.
 const REPLACED_BY: &str = "join --replace";
 
 /// What a joiner asks for, and what its proof is tied to.
@@ -21,7 +22,7 @@ pub(super) struct Asks {
     pub(super) request: JoinRequest,
     pub(super) joiner: NodeId,
     pub(super) binding: Binding,
-    /// From where its packets come.
+    /// The address from which its packets come.
     pub(super) remote: SocketAddr,
 }
 
@@ -57,9 +58,9 @@ impl Bench {
         seen: &[SocketAddr],
     ) -> Edits {
         let Asks { request, joiner, .. } = asks;
-        // Also who is a member already is admitted anew: it may have left, which this node need not
-        // have heard yet, and the later of the two holds.
-        // It used up the invitation that it was first let in by, and no other.
+        // A joiner that is a member already is admitted anew, too. It may have left without this
+        // node having heard of it, and the later of the two records holds. Such a member used up
+        // the invitation that it was first let in by, and no other.
         let member = roster.member(joiner).filter(|member| member.is_current());
         let invite = member.map_or(Some(judged.terms.invite), |member| member.invite);
         let (by, at_ms) = (self.me, self.wall_ms);
@@ -82,8 +83,8 @@ impl Bench {
     }
 }
 
-/// The invitation of a request, where nobody here has heard of it: its issuer may be gone with the
-/// record that it made, and all are to know how many it admits.
+/// The invitation of a request, if no record of it is known here. Its issuer may be gone with that
+/// record, and all members have to know how many nodes the invitation admits.
 fn not_on_record(roster: &Roster, request: &JoinRequest) -> Option<Invitation> {
     let signature = request.terms_signature.as_slice().try_into().ok()?;
     let invitation = Invitation::verify(&request.terms, signature).ok()?;

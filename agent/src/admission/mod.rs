@@ -1,5 +1,6 @@
-//! How a host becomes a member: the member that is asked lets it in ([`admit`]), and the host that
-//! asks takes the Data Center over ([`join`]). [`past`] keeps how an earlier membership ended.
+//! How a host becomes a member. The member that is asked lets the host in (`admit`), and the host
+//! takes over the data of the Data Center ([`join`]). [`past`] keeps how an earlier membership
+//! ended.
 
 mod admit;
 mod dialling_back;

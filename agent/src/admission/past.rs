@@ -1,8 +1,9 @@
-//! How this node's last membership ended, for those who still take it for a member.
+//! Keeps how this node's last membership ended, for nodes that still take this node for a member.
 //!
-//! A node that left or was put out while it reached nobody is looked for by those who did not hear
-//! of it. It tells them how it ended, with the signed change that ended it. Before that one it shows
-//! the admissions that it wrote: whoever hears of the end takes nobody in on its word any more.
+//! If a node left or was removed while it reached nobody, members that did not hear of it look for
+//! the node. It tells them how its membership ended, with the signed change that ended it. Before
+//! that change it shows the admissions that it wrote, since a member that has heard of the end
+//! accepts no further admission on the word of this node.
 
 use peerage_proto::codec;
 use peerage_proto::id::{DataCenterId, NodeId};
@@ -12,10 +13,10 @@ use peerage_proto::wire::{Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// How many changes of a proof, or of evidence, are shown, and looked at.
+/// How many changes of a proof, or of evidence, are shown and looked at.
 pub(crate) const PROOF_CHANGES_MAX: usize = 8;
 
-/// How long what the disk keeps of it may be.
+/// How many bytes the disk may keep of it.
 const PAST_BYTES_MAX: usize = 64 * 1024;
 
 /// A membership that ended, as the disk keeps it until the node is in the same Data Center again.
@@ -27,7 +28,7 @@ pub struct Past {
     /// pve-1`.
     pub how: String,
     /// The admissions that the node wrote, then the change that ended its own membership; at most
-    /// [`PROOF_CHANGES_MAX`].
+    /// `PROOF_CHANGES_MAX`.
     pub evidence: Vec<ByteBuf>,
 }
 
@@ -58,7 +59,7 @@ impl Past {
         })
     }
 
-    /// What someone hears who takes this node for a member of that Data Center.
+    /// The refusal for a node that takes this node for a member of that Data Center.
     pub fn refusal(&self, code: RefusalCode) -> Refusal {
         let evidence = self.evidence.clone();
         Refusal { evidence, ..Refusal::new(code, format!("the node that answers {}", self.how)) }
@@ -94,7 +95,8 @@ mod tests {
         write(replica, member, edit, wall_ms);
     }
 
-    /// The end comes last: whoever merges it takes no admission after it.
+    /// The end comes last, because a node that has merged it takes no admission by this node after
+    /// it.
     #[test]
     fn the_past_shows_the_latest_admissions_and_then_the_end_and_fits_in_an_answer() {
         let mut replica = Replica::new(DataCenterId([1; 16]), key(1), Limits::default());

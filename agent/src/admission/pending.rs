@@ -1,5 +1,5 @@
-//! The admissions that are under way here, or that other members asked about: how many there are of
-//! one invitation, and that no two hosts with one key are let in at once.
+//! Keeps the admissions that are under way here, or that other members asked about. So an
+//! invitation is not used too often, and no two hosts with one key are let in at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,12 +17,13 @@ const PENDING_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Pending {
     invites: Mutex<BTreeMap<InviteId, BTreeMap<NodeId, Instant>>>,
-    /// Those that are being served here, from where, and how many times.
+    /// The joiners that are being served here, from which address, and how many times.
     served: Mutex<BTreeMap<NodeId, (SocketAddr, usize)>>,
 }
 
 impl Pending {
-    /// Notes that a node is about to be admitted; tells which others are, of the same invitation.
+    /// Notes that a node is about to be admitted; tells which other nodes are about to be admitted
+    /// with the same invitation.
     pub(super) fn note(&self, invite: InviteId, joiner: NodeId) -> Vec<NodeId> {
         let now = Instant::now();
         let mut invites = self.invites.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,8 +36,8 @@ impl Pending {
         joiners.keys().filter(|node| **node != joiner).take(LISTED_MAX).copied().collect()
     }
 
-    /// Begins to serve a joiner; `None` while another host with its key is being served, which may be
-    /// a copy of it. One that asks again from where it did is the same.
+    /// Begins to serve a joiner; `None` while another host with its key is being served, which may
+    /// be a copy of it. A joiner that asks again from the same address is the same host.
     pub(super) fn serve(&self, joiner: NodeId, remote: SocketAddr) -> Option<Served<'_>> {
         let mut served = self.served();
         let (first, times) = served.entry(joiner).or_insert((remote, 0));
@@ -49,7 +50,7 @@ impl Pending {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets one that is over.
+    /// Forgets an admission that is over.
     fn forget(&self, invite: InviteId, joiner: NodeId) {
         let mut invites = self.invites.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(joiners) = invites.get_mut(&invite) {

@@ -1,4 +1,4 @@
-//! Who is let in under a name or a key that a member has: only where that member is not there.
+//! Lets a joiner in under the name or key of a member only if that member is not there.
 
 use peerage_proto::address::Address;
 use peerage_proto::admission::refusal::Refusal;
@@ -9,8 +9,8 @@ use super::admit::Admitter;
 use super::surroundings::{Presence, Surroundings};
 
 impl<S: Surroundings> Admitter<S> {
-    /// Who is a member already may ask again after a crash; but if an agent with its key is alive as
-    /// that member, this is another host, with a copy of its key.
+    /// A member may ask to be let in again after a crash. But if an agent with its key is alive as
+    /// that member, the joiner is another host, with a copy of the key.
     pub(super) async fn check_copy(&self, joiner: NodeId) -> Result<(), Refusal> {
         let place = match joiner == self.me {
             true => Some("on the host that was asked".to_owned()),
@@ -20,8 +20,8 @@ impl<S: Surroundings> Admitter<S> {
         place.map_or(Ok(()), |place| Err(Refusal::Copy { name, place }))
     }
 
-    /// A member is replaced only where it is gone: looked at, and called, by a node that is not
-    /// itself the one that is cut off.
+    /// A member is replaced only if it is gone: it must not answer this node, and this node must
+    /// not be the one that is cut off.
     pub(super) async fn check_gone(&self, judged: &Judged) -> Result<(), Refusal> {
         let Some(holder) = judged.replaces else { return Ok(()) };
         let presence = match holder == self.me {
@@ -41,7 +41,8 @@ impl<S: Surroundings> Admitter<S> {
             Presence::Gone => {
                 let others = roster.others(self.me).filter(|other| *other != holder).count();
                 let alive = self.surroundings.alive().len();
-                // Of two halves that do not see each other, neither replaces anybody.
+                // If the members are in two halves that do not see each other, neither half
+                // replaces anybody.
                 if others == 0 || alive * 2 > others {
                     return Ok(());
                 }

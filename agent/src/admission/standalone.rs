@@ -9,8 +9,8 @@ use quinn::Connection;
 use super::exchange::{AdmissionError, first_request, in_time, refuse};
 use super::past::Past;
 
-/// Tells a joiner that this node belongs to no Data Center, and how it came to be out of the one
-/// that is looked for.
+/// Tells a joiner that this node belongs to no Data Center, and how it came to be out of the Data
+/// Center that the joiner looks for.
 ///
 /// # Errors
 /// [`AdmissionError`].

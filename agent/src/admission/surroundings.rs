@@ -9,8 +9,8 @@ use peerage_proto::skew::ClockOff;
 
 /// What admitting needs of the mesh.
 pub trait Surroundings: Send + Sync + 'static {
-    /// Dials a node at an address from a port that it has not seen, as a stranger would, and hangs
-    /// up.
+    /// Dials a node at an address, from a port that the node has not seen, as a stranger would, and
+    /// hangs up.
     fn dial_back(
         &self,
         node: NodeId,
@@ -30,14 +30,16 @@ pub trait Surroundings: Send + Sync + 'static {
     /// How far this node's own clock is off, where it is known to be wrong.
     fn clock_off(&self) -> Option<ClockOff>;
 
-    /// Where an agent with this member's key is alive as that member; none where none shows itself.
+    /// Where an agent with this member's key is alive as that member; `None` if no such agent shows
+    /// itself.
     fn lives(&self, member: NodeId) -> impl Future<Output = Option<String>> + Send;
 
-    /// Whether a member is there, as far as can be told: it is called if nothing speaks for it.
+    /// Whether a member is there, as far as this node can tell. It dials the member if it has no
+    /// other sign of it.
     fn presence(&self, member: NodeId) -> impl Future<Output = Presence> + Send;
 }
 
-/// Whether a member is there, of which a joiner says that it takes its place.
+/// Whether a member is there that a joiner asks to replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence {
     /// It is down, and stays silent when it is called.

@@ -1,4 +1,4 @@
-//! How often an invitation was used, as the members tell each other: so it is not used twice at once.
+//! Members tell each other how often an invitation was used, so that it is not used twice at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,8 +58,9 @@ impl<S: Surroundings> Admitter<S> {
         let admitted = answers.iter().flat_map(|answer| &answer.admitted).copied();
         let mut used: BTreeSet<_> = admitted.filter(|id| *id != joiner).collect();
         uses_left(terms, used.len())?;
-        // Of two that are let in at once the one with the lower id goes first, on every member. It
-        // may still fail, so that the other is told to come again rather than that all is used.
+        // If two joiners are let in at once, the one with the lower id goes first, on every member.
+        // Its admission may still fail, so the other joiner is told to come again, and not that the
+        // invitation is used up.
         used.extend(answers.iter().flat_map(|a| &a.pending).filter(|id| **id < joiner));
         uses_left(terms, used.len()).map_err(|_| {
             Refusal::Busy("other nodes are just being let in by the same Join Information".into())

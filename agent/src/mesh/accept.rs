@@ -1,7 +1,7 @@
-//! Connections that others begin: what becomes of each from its first packet to its hello, or to the
-//! end of a join. Who has a place for that the door tells.
+//! Serves connections that other hosts begin, each from its first packet to its hello, or to the
+//! end of a join. The door decides who gets a place for that.
 //!
-//! Until a caller has shown who it is it may send little before it is read.
+//! Until a caller has shown who it is, it may send only little before this node reads it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) async fn accept(pool: Arc<Pool>, accepting: Accepting) {
         let address = remote.ip();
         let is_proven = incoming.remote_address_validated();
         if !is_proven && door.is_crowded(address) && incoming.may_retry() {
-            // An answer that cannot be sent is one more packet lost.
+            // `may_retry` was checked above, so this cannot fail.
             let _ = incoming.retry();
             continue;
         }
@@ -117,7 +117,7 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: P
         open.prove();
     }
     match welcomed {
-        // It only wanted to know who is here, and hangs up.
+        // The caller only wanted to know who is here, and hangs up.
         Ok(greeted) if greeted.hello.only_looks => {
             if timeout(HELLO_TIMEOUT, connection.closed()).await.is_err() {
                 connection.close(CloseCode::TooSlow.number().into(), b"looked for long enough");
@@ -136,11 +136,13 @@ async fn member(pool: &Arc<Pool>, connection: Connection, peer: NodeId, place: P
             let remote = pool.detours.path(connection.remote_address());
             let (id, peer) = (peer, peer.short());
             match error {
-                // It dialled elsewhere at the same time, or stopped, or this node did.
+                // The peer gave this connection up for another one, or stopped, or this node is in
+                // no Data Center.
                 GreetError::Connection(_) | GreetError::Standalone => {
                     tracing::debug!(%peer, %remote, %error, "a peer hung up at the door");
                 }
-                // One that left is looked for until the others have heard that it did.
+                // This node has left its Data Center, and a member that has not heard of that yet
+                // dials it.
                 GreetError::RefusedHere(refusal) if refusal.code == RefusalCode::Standalone => {
                     tracing::debug!(%peer, %remote, %refusal, "this node belongs nowhere");
                 }

@@ -1,6 +1,7 @@
-//! Questions to a peer that is connected already, and a look at who answers at an address.
+//! Asks a peer a question, and looks at who answers at an address.
 //!
-//! Both are for finding out whether somebody is there: neither makes a connection that counts.
+//! [`Mesh::ask`] and [`Mesh::look`] find out whether a node is there, and make no connection that
+//! counts. [`Mesh::dial_and_ask`] dials first where there is no connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Mesh {
         Ok((answer, asked.elapsed()))
     }
 
-    /// The same, dialling first where there is no connection. The caller bounds the time.
+    /// As [`Mesh::ask`], but dials first if there is no connection. The caller bounds the time.
     ///
     /// # Errors
     /// [`AskError`].
@@ -75,15 +76,15 @@ impl Mesh {
         !matches!(asked, Err(AskError::NotConnected | AskError::NoAnswer))
     }
 
-    /// The way that an address stands for from which a node speaks: what leads through another
-    /// member has a made-up one, which says nothing to anybody.
+    /// The path that the remote address of a connection stands for. A detour through another member
+    /// has a made-up address, which would tell a reader nothing.
     pub fn path_of(&self, remote: SocketAddr) -> Path {
         self.pool.detours.path(remote)
     }
 
-    /// What the node that holds this key and answers at this address says of itself; `None` where
-    /// none does within this time, or where it refuses this node. The connection is closed again,
-    /// and counts on neither side.
+    /// What the node that holds this key and answers at this address says of itself; `None` if no
+    /// such node answers within `patience`, or if it refuses this node. The connection is closed
+    /// again, and counts on neither side.
     pub async fn look(
         &self,
         peer: NodeId,
@@ -115,7 +116,7 @@ pub async fn write_answer(
     answer: &[u8],
 ) -> Result<(), FrameError> {
     write_frame(send, answer, kind.frame_bytes_max()).await?;
-    // An error means that the peer reads no further.
+    // An error would only say that the stream has ended already.
     let _ = send.finish();
     Ok(())
 }
@@ -126,7 +127,7 @@ async fn exchange(
     kind: StreamKind,
     question: &[u8],
 ) -> Result<Bytes, AskError> {
-    // Where the peer declines, the writing may fail first; the reading tells why.
+    // If the peer declines, the write may fail first; the read then tells why.
     let _ = write_frame(&mut send, question, kind.frame_bytes_max()).await;
     let _ = send.finish();
     match read_frame(&mut recv, kind.frame_bytes_max()).await {

@@ -1,6 +1,6 @@
-//! Whether what is large is held back on a connection, and how what is small leaves meanwhile: one at a
-//! time, on a stream of its own, so that no packet becomes large of several small ones that were lost
-//! before. When it is held back `stall` tells.
+//! Tells whether large data is held back on a connection, and sends small data meanwhile: one
+//! message at a time, on a stream of its own. So QUIC cannot put several small messages that were
+//! lost into one large packet. `stall` decides when large data is held back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,50 +18,51 @@ use super::frames::kind_byte;
 /// A message up to this size leaves in a packet that is not full.
 pub(super) const SMALL_BYTES_MAX: usize = 1000;
 
-/// While what is large is held back, a message or frame up to this size is sent nevertheless: QUIC
-/// may put it into one packet with others that are as small, and the packet is not full.
+/// While large data is held back, a message or frame up to this size is sent nevertheless. QUIC may
+/// put it into one packet with another that is as small, and the packet is not full.
 pub(super) const ALONE_BYTES_MAX: usize = 500;
 
-/// How many bytes of frames may wait to be sent so.
+/// How many bytes of small frames may wait while large data is held back.
 pub(super) const ALONE_WAITING_MAX: usize = 64 * 1024;
 
-/// What is known of the bulk of one connection.
+/// What is known of the large data of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
-    /// Whether somebody looks already.
+    /// Whether a task looks after large data already.
     looked_at: AtomicBool,
-    /// Whether what is large is held back.
+    /// Whether large data is held back.
     held: watch::Sender<bool>,
-    /// Since when, where that was told.
+    /// Since when nothing large gets through, once that was told.
     told: watch::Sender<Option<Instant>>,
-    /// Who sends something while what is large is held back: one at a time.
+    /// Held by whoever sends something while large data is held back, so that one thing is sent at
+    /// a time.
     turn: Arc<Mutex<()>>,
-    /// How long that may take to arrive, in milliseconds.
+    /// How long such a thing may take to arrive, in milliseconds.
     alone_ms: AtomicU64,
 }
 
 impl Bulk {
-    /// Whether what is large is held back.
+    /// Whether large data is held back.
     pub(super) fn is_held(&self) -> bool {
         *self.held.borrow()
     }
 
-    /// Since when nothing large gets through, where it was long enough to be told.
+    /// Since when nothing large gets through, if that was long enough to be told.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         *self.told.borrow()
     }
 
-    /// Returns once what is large is held back.
+    /// Returns once large data is held back.
     pub(super) async fn held(&self) {
         self.until(true).await;
     }
 
-    /// Returns once it is not.
+    /// Returns once large data is not held back.
     pub(super) async fn released(&self) {
         self.until(false).await;
     }
 
-    /// A turn to send something small while what is large is held back, if it is free now.
+    /// A turn to send something small while large data is held back, if the turn is free now.
     pub(super) fn try_turn(&self) -> Option<OwnedMutexGuard<()>> {
         self.turn.clone().try_lock_owned().ok()
     }
@@ -71,7 +72,7 @@ impl Bulk {
         self.turn.clone().lock_owned().await
     }
 
-    /// Whether the caller is to look after what is large: `false` where somebody does already.
+    /// Whether the caller is to look after large data; `false` if another task does already.
     pub(super) fn begin_look(&self) -> bool {
         !self.looked_at.swap(true, Ordering::AcqRel)
     }
@@ -81,23 +82,23 @@ impl Bulk {
         self.looked_at.store(false, Ordering::Release);
     }
 
-    /// Holds back what is large, from now on.
+    /// Holds back large data from now on.
     pub(super) fn hold(&self) {
         self.held.send_replace(true);
     }
 
-    /// It was told that nothing large gets through, since then.
+    /// Notes that nothing large gets through since then, which was told now.
     pub(super) fn tell(&self, since: Instant) {
         self.told.send_replace(Some(since));
     }
 
-    /// What is large gets through again.
+    /// Large data gets through again.
     pub(super) fn release(&self) {
         self.told.send_replace(None);
         self.held.send_replace(false);
     }
 
-    /// How long something small may take to arrive while what is large is held back.
+    /// Sets how long something small may take to arrive while large data is held back.
     pub(super) fn allow(&self, patience: Duration) {
         let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         self.alone_ms.store(ms, Ordering::Relaxed);
@@ -111,12 +112,12 @@ impl Bulk {
 
 /// Takes back what was given to a stream and has not arrived.
 pub(super) fn take_back(stream: &mut SendStream) {
-    // One that ended already has nothing to take back.
+    // A stream that has ended already has nothing to take back.
     let _ = stream.reset(StreamCode::TooSlow.number().into());
 }
 
-/// Sends something small on a stream of its own while what is large is held back, for which the
-/// caller has a turn, and takes it back where it does not arrive in time. Whether it arrived.
+/// Sends something small on a stream of its own while large data is held back, and takes it back if
+/// it does not arrive in time. The caller holds the turn. Answers whether it arrived.
 pub(super) async fn send_alone(
     connection: &Connection,
     bulk: &Bulk,
@@ -137,7 +138,7 @@ pub(super) async fn send_alone(
     arrived
 }
 
-/// Waits until what a stream was given has arrived, or takes it back when what is large is held back.
+/// Waits until the data of a stream has arrived, or takes it back once large data is held back.
 pub(super) async fn see_through(mut stream: SendStream, bulk: &Bulk) {
     tokio::select! {
         _ = stream.stopped() => {}

@@ -1,10 +1,10 @@
 //! Detours: made-up addresses that lead through another member.
 //!
-//! Two nodes that cannot reach each other talk QUIC end to end all the same: the socket under the
-//! endpoint knows, beside real addresses, one for each pair (peer, member in between). What QUIC
-//! sends to such an address is handed to the member in between, and what comes from there is handed
-//! to QUIC as if it came from the address. So whoever carries it reads nothing, and all that works
-//! over a connection works over a detour.
+//! Two nodes that cannot reach each other still talk QUIC end to end. Beside real addresses, the
+//! socket under the endpoint knows a made-up address for each pair (peer, member in between). It
+//! hands the packets that QUIC sends to such an address to the member in between. It hands the
+//! packets that this member has carried to QUIC, as if they came from the address. So the member in
+//! between can read nothing, and all that works over a connection works over a detour.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,7 +30,7 @@ use super::path::Path;
 /// Detours that are known at once. One that was not used for [`IDLE_TIMEOUT`] makes room.
 const DETOURS_MAX: usize = 4096;
 
-/// Packets that wait to be handed to those in between, and to QUIC. More are dropped, as by any
+/// Packets that wait to be handed to members in between, and to QUIC. More are dropped, as by any
 /// network that is too slow.
 const PACKETS_MAX: usize = 512;
 
@@ -44,9 +44,9 @@ const PORT: u16 = 1;
 pub(super) struct Detour {
     pub(super) peer: NodeId,
     pub(super) through: NodeId,
-    /// As QUIC knows it.
+    /// The made-up address, as QUIC knows it.
     pub(super) address: SocketAddr,
-    /// Whom the member in between tells that it cannot carry.
+    /// Notified when the member in between says that it cannot carry packets to the peer.
     pub(super) refused: Notify,
     used: Mutex<Instant>,
 }
@@ -83,7 +83,7 @@ pub(super) struct Detours {
 
 #[derive(Default)]
 struct Table {
-    /// Both hold the same; at most [`DETOURS_MAX`].
+    /// Both maps hold the same detours; at most [`DETOURS_MAX`].
     by_number: HashMap<u32, Arc<Detour>>,
     by_ends: HashMap<(NodeId, NodeId), u32>,
     next: u32,
@@ -121,7 +121,7 @@ impl Detours {
         self.lock().by_number.get(&number).cloned()
     }
 
-    /// The way that an address stands for, as QUIC gives it.
+    /// The path that an address stands for, as QUIC gives it.
     pub(super) fn path(&self, address: SocketAddr) -> Path {
         match self.at(address) {
             Some(detour) => Path::Through(detour.through),
@@ -129,7 +129,7 @@ impl Detours {
         }
     }
 
-    /// Whether a packet from `peer` through another comes by a detour that is known already.
+    /// Whether the detour to `peer` through the member `through` is known already.
     pub(super) fn knows(&self, peer: NodeId, through: NodeId) -> bool {
         self.lock().by_ends.contains_key(&(peer, through))
     }
@@ -141,7 +141,8 @@ impl Detours {
         self.inbound.try_send((detour.address, packet)).is_ok()
     }
 
-    /// The member in between cannot carry to the peer: whoever tries need not wait for silence.
+    /// The member in between cannot carry packets to the peer. A dial over this detour fails at
+    /// once, without a timeout.
     pub(super) fn refuse(&self, peer: NodeId, through: NodeId) {
         if let Some(detour) = self.lock().of(peer, through) {
             detour.refused.notify_waiters();
@@ -193,8 +194,8 @@ fn number(address: SocketAddr) -> Option<u32> {
     }
 }
 
-/// The socket that knows detours. It is asked while QUIC holds locks, so it only puts packets into
-/// queues.
+/// The socket that knows detours. QUIC calls it while QUIC holds locks, so it only puts packets
+/// into queues.
 pub(super) struct DetourSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     pub(super) detours: Arc<Detours>,
@@ -203,8 +204,8 @@ pub(super) struct DetourSocket {
 }
 
 impl DetourSocket {
-    /// A socket that knows detours beside what `socket` reaches, and the packets that are to be
-    /// carried to those in between.
+    /// A socket that knows detours beside what `socket` reaches, and the queue of packets that
+    /// members in between are to carry.
     pub(super) fn over(
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> io::Result<(Arc<Self>, mpsc::Receiver<Packet>)> {
@@ -235,7 +236,8 @@ impl AsyncUdpSocket for DetourSocket {
         detour.touch();
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for packet in transmit.contents.chunks(size) {
-            // QUIC looks for larger packets now and then, and finds that they do not pass here.
+            // QUIC probes now and then whether larger packets pass. They are dropped here, so that
+            // QUIC learns that they do not.
             if packet.len() <= DETOUR_PACKET_BYTES_MAX {
                 let bytes = Bytes::copy_from_slice(packet);
                 // A full queue loses packets, as a network would.

@@ -37,7 +37,7 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Where nodes can be reached; asked at every dial, so a roster that changes needs to tell nobody.
 pub trait Addresses: Send + Sync + 'static {
     /// The addresses of a node, the best first; none for a node that is not known. A connection
-    /// over a lesser one moves to a better one when that answers.
+    /// over a worse address moves to a better one when the better one answers.
     fn of(&self, peer: NodeId) -> Places;
 }
 
@@ -70,8 +70,9 @@ pub enum DialError {
         /// How long they were tried.
         after: Duration,
     },
-    /// A host with another key answered, and no other address did better. That it was this very host
-    /// tells nothing of the node, and is told only where there was no other address.
+    /// A host with another key answered, and no other address led to the node. If that host is this
+    /// very one, that tells nothing about the node, so it is reported only if there was no other
+    /// address.
     #[error("{}", Found { at, found, is_self: *is_self })]
     WrongKey {
         /// Where.
@@ -85,7 +86,7 @@ pub enum DialError {
     /// The node refused this one.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// This node does not want the one that it reached.
+    /// This node refused the node that it reached.
     #[error("refused here: {0}")]
     RefusedHere(Refusal),
     /// The node was reached, and did not say hello as it should.
@@ -165,17 +166,17 @@ pub(super) struct Pace {
 pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Arc<TransportConfig>,
-    /// The same for detours, on which nothing larger than the smallest packets passes.
+    /// The settings for detours, on which nothing larger than the smallest packets passes.
     pub(super) detour_transport: Arc<TransportConfig>,
     pub(super) identity: Identity,
-    /// Where names lead.
+    /// Resolves names to IP addresses.
     pub(super) names: Resolver,
 }
 
-/// What a way that was tried came to.
+/// The result of trying one way.
 enum Step {
     Connected(Connection),
-    /// The name leads to these.
+    /// The name leads to these addresses.
     Led(Vec<SocketAddr>),
 }
 
@@ -189,9 +190,9 @@ enum Fate {
 
 /// The ways to a node, as they are tried one after the other.
 struct Race {
-    /// Those that were not begun yet.
+    /// The ways that were not begun yet.
     waiting: VecDeque<Way>,
-    /// How many of them may be names.
+    /// How many more names may be looked up.
     names_left: usize,
     begun: Vec<(Way, Fate)>,
 }
@@ -201,7 +202,8 @@ impl Race {
         Self { waiting: ways.iter().cloned().collect(), names_left: NAMES_MAX, begun: Vec::new() }
     }
 
-    /// Begins the next way. An address is tried once, whatever led to it, and of names the first few.
+    /// Begins the next way. Each address is tried once, whatever led to it, and only the first few
+    /// names are looked up.
     fn begin(&mut self) -> Option<(usize, Way)> {
         while let Some(way) = self.waiting.pop_front() {
             let is_new = match &way {
@@ -225,7 +227,7 @@ impl Race {
         })
     }
 
-    /// A name led to these: they come next.
+    /// A name led to the addresses `to`: they come next.
     fn led(&mut self, index: usize, to: Vec<SocketAddr>) {
         let (way, fate) = &mut self.begun[index];
         *fate = Fate::Led;
@@ -240,7 +242,8 @@ impl Race {
         self.begun[index].1 = Fate::Failed(error);
     }
 
-    /// Nobody was reached: whatever names led to may be old.
+    /// The node was not reached. The addresses to which names led may be old, so the names are
+    /// looked up anew.
     fn doubt(&self, names: &Resolver) {
         let led = self.begun.iter().filter(|(_, fate)| matches!(fate, Fate::Led));
         for (way, _) in led {
@@ -254,7 +257,7 @@ impl Race {
     fn failure(self, after: Duration) -> DialError {
         let (mut tried, mut wrong, mut only) = (Vec::new(), None, None);
         for (way, fate) in self.begun.into_iter().chain(self.waiting.into_iter().map(unbegun)) {
-            // Detours were made up here: an operator looks for the addresses.
+            // The addresses of detours are made up, and of no use to an operator.
             let Some(shown) = way.shown() else { continue };
             match fate {
                 Fate::Led => {}
@@ -270,7 +273,7 @@ impl Race {
         }
         match (wrong, only) {
             (Some(wrong), _) => wrong,
-            // It says all that there is to say.
+            // There was only one address, so this error tells everything.
             (None, Some(only @ (DialError::WrongKey { .. } | DialError::Unresolved(_))))
                 if tried.len() == 1 =>
             {
@@ -285,7 +288,7 @@ fn unbegun(way: Way) -> (Way, Fate) {
     (way, Fate::Open)
 }
 
-/// What is said of a way that came to no end.
+/// What is told about a way of which no result is known.
 fn silent(way: &Way) -> String {
     match way {
         Way::Direct(address, _) => too_narrow(*address).unwrap_or_else(|| "silent".to_owned()),
@@ -405,7 +408,7 @@ impl Dialler {
         config.transport_config(transport.clone());
         let connecting = self
             .endpoint
-            // The name goes nowhere: keys name nodes, and SNI is off.
+            // The server name is not sent: keys identify nodes, and SNI is off.
             .connect_with(config, address, "peerage")
             .map_err(|e| unreachable(e.to_string()))?;
         connecting.await.map_err(|error| match wrong.get() {

@@ -1,4 +1,5 @@
-//! The door: who has a place while it has not shown who it is. The rule is `peerage_proto::door`.
+//! The door gives places to callers that have not shown who they are. The rule is
+//! `peerage_proto::door`.
 //!
 //! Until a caller has shown who it is, by its hello or by an invitation, its place may be given to
 //! another.
@@ -17,33 +18,35 @@ use peerage_proto::door::{Among, Handshakes, Places, Source};
 /// Places for handshakes and hellos under way.
 const UNPROVEN_MAX: usize = 256;
 
-/// When so many are taken, a caller must first show that it receives at the address it claims.
+/// When this many places are taken, a caller must first show that it receives at the address it
+/// claims.
 const UNPROVEN_TRUSTED_MAX: usize = 64;
 
-/// Places on the join protocol for who has not shown a valid invitation.
+/// Places on the join protocol for callers that have not shown a valid invitation.
 pub(super) const SILENT_JOINS_MAX: usize = 192;
 
-/// Places of those who have shown a valid invitation, and how many of them are served at once: each
-/// is sent all that is known.
+/// Places of joiners that have shown a valid invitation, and how many of them are served at once.
+/// Each of them is sent the whole replica.
 const JOINS_MAX: usize = 128;
 const SERVED_MAX: usize = 16;
 
-/// How long a joiner may wait for its turn: it waits for an answer itself, and comes again.
+/// How long a joiner may wait for its turn. It waits no longer, since it expects an answer in time,
+/// and asks again after a refusal.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Who is at the door.
+/// The callers at the door.
 #[derive(Debug)]
 pub(super) struct Door {
     start: Instant,
     handshakes: Arc<Mutex<Handshakes>>,
     unproven: Arc<Waiting>,
-    /// For callers from where members are reached: strangers take none of these away.
+    /// For callers from addresses where members are reached. Strangers take none of these places.
     of_members: Arc<Waiting>,
     silent: Arc<Waiting>,
     joins: Arc<Joins>,
 }
 
-/// What there is for those who have shown a valid invitation.
+/// The places and turns of joiners that have shown a valid invitation.
 #[derive(Debug)]
 struct Joins {
     places: Arc<Semaphore>,
@@ -74,8 +77,8 @@ impl Door {
         let source = Source::from(address);
         let among = lock(&self.handshakes).begin(source, &is_members, self.start.elapsed())?;
         let open = Open { handshakes: self.handshakes.clone(), source, among: Some(among).into() };
-        // A place among strangers is given away soon where they are many, so a member takes none of
-        // these where it can have another.
+        // While there are many strangers, a place among them is soon given to another caller. So a
+        // caller from the address of a member first tries the places of members.
         let alone = if is_members() { self.of_members.take(source) } else { None };
         let place = alone.or_else(|| self.unproven.take(source))?;
         Some((place, Arc::new(open)))
@@ -88,7 +91,7 @@ impl Door {
             || lock(&self.handshakes).is_crowded(address.into())
     }
 
-    /// A place for one that asks to join; none if it is one too many.
+    /// A place for a caller that asks to join; `None` if there are too many.
     pub(super) fn enter_to_join(&self, address: IpAddr, open: Arc<Open>) -> Option<JoinDoor> {
         let place = self.silent.take(Source::from(address))?;
         Some(JoinDoor { place, joins: self.joins.clone(), open })
@@ -123,7 +126,8 @@ impl Drop for Open {
     }
 }
 
-/// Those that have a place, each with what ends its waiting.
+/// The callers that have a place. Each has a token that is cancelled when its place is given to
+/// another caller.
 #[derive(Debug)]
 struct Waiting(Mutex<Seats>);
 
@@ -154,7 +158,7 @@ impl Waiting {
     }
 }
 
-/// The place of one that has not shown who it is, until this is dropped.
+/// The place of a caller that has not shown who it is. It is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     waiting: Arc<Waiting>,
@@ -163,7 +167,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Does something for its holder, unless the place is given to another meanwhile.
+    /// Runs `step` for the caller that holds the place. Answers `None` if the place is given to
+    /// another caller meanwhile.
     pub(super) async fn hold<T>(&self, step: impl Future<Output = T>) -> Option<T> {
         self.given_up.run_until_cancelled(step).await
     }
@@ -177,7 +182,8 @@ impl Drop for Place {
     }
 }
 
-/// The place of a joiner, which it has until its invitation proves good, and then another.
+/// The place of a joiner that has not shown a valid invitation yet. [`JoinDoor::proven`] takes it
+/// back and gives the joiner another place.
 #[derive(Debug)]
 pub struct JoinDoor {
     place: Place,
@@ -198,9 +204,8 @@ impl JoinDoor {
         self.place.given_up.clone()
     }
 
-    /// The joiner has shown a valid invitation: it has a place among such, which no stranger takes,
-    /// and waits for its turn. None where all of these places are taken, or
-    /// its turn does not come.
+    /// The joiner has shown a valid invitation. It gets a place that no stranger takes, and waits
+    /// for its turn. `None` if all such places are taken, or if its turn does not come in time.
     pub async fn proven(self) -> Option<JoinTurn> {
         let Self { place, joins, open } = self;
         let held = joins.places.clone().try_acquire_owned().ok()?;
@@ -221,7 +226,8 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
-    /// One address had half of all places, and two had all: nobody else came in.
+    /// Before this rule, one address could take half of all places, and two addresses could take
+    /// all, so that nobody else came in.
     #[tokio::test]
     async fn a_source_that_holds_all_places_gives_way_to_another() {
         let door = Door::new();
@@ -240,7 +246,8 @@ mod tests {
         assert!(door.unproven.lock().ends.is_empty());
     }
 
-    /// An agent had grown by 58 MB: by connections that were closed, and that QUIC had not forgotten.
+    /// An agent had grown by 58 MB, because connections that were closed, but not yet forgotten by
+    /// QUIC, did not count.
     #[tokio::test]
     async fn a_connection_counts_until_its_caller_is_proven_or_quic_has_forgotten_it() {
         let door = Door::new();
@@ -273,8 +280,9 @@ mod tests {
         assert_eq!(door.unproven.lock().places.taken(), 0);
     }
 
-    /// Its place was among those that newcomers take away: at 500 handshakes a second each was
-    /// given to another within half a second, and a member that had just started was sent away.
+    /// The place of a member was among those that newcomers take away. At 500 handshakes a second,
+    /// each place was given to another caller within half a second, and a member that had just
+    /// started was sent away.
     #[tokio::test]
     async fn strangers_of_many_sources_take_no_place_of_a_member() {
         let door = Door::new();

@@ -1,9 +1,10 @@
-//! Whether a connection is answered. QUIC confirms within milliseconds whatever arrives, so one on
-//! which something was sent and nothing was confirmed for a while is in doubt, long before QUIC
-//! itself would give it up, and even if it fails in one direction only.
+//! Finds out whether a peer answers on its connection. QUIC confirms within milliseconds what
+//! arrives. So a connection on which something was sent and nothing was confirmed for a while is in
+//! doubt, long before QUIC itself would give it up, and even if the path fails in one direction
+//! only.
 //!
-//! A look is begun by something that is sent, and ends with an answer: an idle connection costs
-//! nothing. How long an answer may take `patience` tells.
+//! A task looks for answers from the moment when something is sent until it is answered, so an idle
+//! connection costs nothing. `patience` tells how long an answer may take.
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use peerage_proto::wire::CloseCode;
 use super::peer::Peer;
 use super::pool::Pool;
 
-/// In how many steps the time for an answer is looked at.
+/// Into how many steps the time for an answer is divided; the task looks once in each.
 const STEPS: u32 = 4;
 
 impl Pool {
-    /// Something was handed to the connection: sees to it that somebody looks for an answer.
+    /// Something was handed to the connection: makes sure that a task looks for an answer.
     pub(super) fn expect_answer(self: &Arc<Self>, peer: &Arc<Peer>) {
         peer.watch.hand_over();
         if peer.watch.begin_look() {
@@ -27,7 +28,8 @@ impl Pool {
     }
 }
 
-/// Looks until all that was sent is answered; what is not is told to the pool.
+/// Looks until the peer has answered all that was sent. If it does not answer, the connection falls
+/// into doubt.
 async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
     let watch = &peer.watch;
     loop {
@@ -36,16 +38,18 @@ async fn look(pool: Arc<Pool>, peer: Arc<Peer>) {
             None => return,
         };
         watch.end_look();
-        // What was handed over in between had no look begun for it.
+        // If something was handed over just before `end_look`, no task looks for its answer yet, so
+        // this one looks again.
         if watch.handed_over() == seen || !watch.begin_look() {
             return;
         }
     }
 }
 
-/// Waits until what was handed to the connection is answered and nothing more is asked, or until
-/// there is nothing that asks for an answer. Returns how much was handed over by then; `None` where
-/// no answer came, which the pool was told, or where the connection ended.
+/// Waits until the peer has answered what was handed to the connection, or until QUIC has sent
+/// nothing for a while that asks for an answer. Returns how often something was handed over by
+/// then. `None` if no answer came, so that the connection is in doubt or closed, or if the
+/// connection ended.
 async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
     let watch = &peer.watch;
     let mut sends = watch.handed_over();
@@ -76,7 +80,7 @@ async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
             answered = !handed_over;
             pool.patience.narrow();
         } else if stood_still {
-            // What came while this host stood still has not been read yet.
+            // This host stood still, so answers that came meanwhile may not have been read yet.
             (unanswered, answered) = (None, false);
         } else if questions != before.2 {
             unanswered.get_or_insert(start + step);
@@ -90,7 +94,7 @@ async fn until_answered(pool: &Arc<Pool>, peer: &Arc<Peer>) -> Option<u64> {
                 peer.close(CloseCode::Done, "no answer");
                 return None;
             }
-            // Whatever is sent next is looked at anew.
+            // The next thing that is sent begins a new look.
             watch.end_look();
             pool.counters.doubts.add(1);
             tracing::debug!(peer = %peer.id.short(), path = %peer.path(), "not answered");

@@ -51,12 +51,13 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What a peer may send on all streams before we read it.
 pub(super) const RECEIVE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-/// What a caller may have open and send before it has shown that it is a member: a hello, or a
-/// request to join and that it is ready.
+/// How many streams a caller may open, and how many bytes it may send, before it has shown that it
+/// is a member: enough for a hello, or for a request to join and for the message that the joiner is
+/// ready.
 const UNPROVEN_STREAMS_MAX: u32 = 1;
 const UNPROVEN_WINDOW_BYTES: u32 = 16 * 1024;
 
-/// What we keep of what a peer has not acknowledged.
+/// How many bytes we keep that a peer has not acknowledged.
 const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The guess before the first measurement: hosts of one Data Center are near each other, and a
@@ -66,7 +67,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Handshakes that wait to be looked at.
 const INCOMING_MAX: usize = 1024;
 
-/// What may arrive for a handshake that waits, and for all of them.
+/// How many bytes may arrive for one handshake that waits, and for all of them.
 const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_ALL: u64 = 4 * 1024 * 1024;
 
@@ -81,7 +82,7 @@ pub type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<Underlay> + Send + Sync>;
 pub struct Underlay {
     /// Sends and receives UDP packets.
     pub socket: Arc<dyn AsyncUdpSocket>,
-    /// Where the socket tells who refused a packet.
+    /// Where the socket tells which address refused a packet.
     pub refusals: Refusals,
     /// Time and tasks for QUIC.
     pub runtime: Arc<dyn Runtime>,
@@ -91,7 +92,7 @@ pub struct Underlay {
     pub rng_seed: Option<[u8; 32]>,
     /// Makes connection ids; derived from the node's key if `None`.
     pub connection_ids: Option<ConnectionIds>,
-    /// Leads the names among addresses to IP addresses.
+    /// Resolves the names among addresses to IP addresses.
     pub names: Resolver,
 }
 
@@ -136,7 +137,7 @@ impl fmt::Debug for Underlay {
     }
 }
 
-/// How the connections behave that others begin.
+/// The settings of connections that other hosts begin.
 #[derive(Debug, Clone)]
 pub(super) struct Accepting {
     server: ServerConfig,
@@ -144,8 +145,8 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
-    /// The settings of one connection, which hold what makes it count as open: QUIC drops them when
-    /// it has forgotten the connection.
+    /// The settings of one connection. They hold `open`, so that the connection counts as open
+    /// until QUIC has forgotten it and drops its settings.
     pub(super) fn one(&self, open: Arc<Open>) -> Arc<ServerConfig> {
         let mut transport = unproven(transport(self.mtu_discovery));
         transport.congestion_controller_factory(Arc::new(Gauged::holding(open)));
@@ -191,7 +192,7 @@ pub(super) fn endpoint(
     Ok((endpoint, Arc::new(transport(mtu_discovery)), accepting))
 }
 
-/// How connections behave that others began, until they have shown who they are.
+/// The settings of connections that other hosts began, until the caller has shown who it is.
 fn unproven(mut config: TransportConfig) -> TransportConfig {
     config
         .max_concurrent_bidi_streams(UNPROVEN_STREAMS_MAX.into())

@@ -2,7 +2,7 @@
 //! bytes, big endian, then as many bytes.
 //!
 //! The length is checked before anything is allocated for it, and the buffer grows with what has
-//! arrived, so that a peer who claims much and sends little costs little.
+//! arrived, so that a peer that announces a long frame and sends little of it costs little memory.
 
 use std::io;
 

@@ -1,8 +1,9 @@
-//! A look into QUIC's packets: whether those that are full arrive.
+//! Looks into QUIC, and tells whether full packets arrive.
 //!
-//! QUIC tells nobody how large the packets are that were confirmed, but its congestion control. So
-//! the usual one (CUBIC, RFC 9438) is kept as it is, and what it is told is noted on the way. Only
-//! while nothing large is sent its window has a lower bound.
+//! QUIC tells only its congestion control how large the packets were that were confirmed. So this
+//! module keeps the usual congestion control (CUBIC, RFC 9438) as it is, passes on what QUIC tells
+//! it, and notes that on the way. It changes one thing: while only small data is left to send, the
+//! window has a lower bound.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,8 +18,9 @@ use peerage_proto::bulk::LARGE_BYTES;
 
 use super::door::Open;
 
-/// How much may be on its way where only what is small is left to send, and all that was large may be
-/// lost: that waits for a timer, which runs ever longer while nothing is confirmed.
+/// The lower bound of the window while only small data is left to send. Large packets that were
+/// lost count as on their way until a timer ends, which runs longer each time while nothing is
+/// confirmed. Without this bound, small data would wait for that timer.
 const SMALL_WINDOW: u64 = 32 * 1024;
 
 /// Makes the controllers of connections whose full packets are counted.
@@ -29,7 +31,8 @@ pub(super) struct Gauged {
 }
 
 impl Gauged {
-    /// For one connection that others begin: it counts as open for as long as QUIC keeps this.
+    /// For one connection that another host begins. It counts as open for as long as QUIC keeps
+    /// this.
     pub(super) fn holding(open: Arc<Open>) -> Self {
         Self { _open: Some(open), ..Self::default() }
     }
@@ -45,12 +48,12 @@ impl ControllerFactory for Gauged {
 /// What is known of the full packets of a path.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
-    /// When the first was sent after the last that was confirmed.
+    /// When the first full packet was sent after the last one that was confirmed.
     waits_since: Mutex<Option<Instant>>,
     confirmed: AtomicU64,
-    /// Whether anything was lost since then.
+    /// Whether a packet was lost since then.
     lost: AtomicBool,
-    /// Whether what is large was taken back, so that only what is small is left to send.
+    /// Whether large data was taken back, so that only small data is left to send.
     small_only: AtomicBool,
 }
 
@@ -61,7 +64,7 @@ impl Gauge {
         controller.ok().map(|controller| controller.gauge)
     }
 
-    /// Since when full packets are on their way of which none was confirmed.
+    /// Since when full packets are on their way and none of them was confirmed.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         *self.lock()
     }
@@ -71,13 +74,14 @@ impl Gauge {
         self.confirmed.load(Ordering::Relaxed)
     }
 
-    /// Nothing that was sent before is waited for: it was taken back, or was part of a handshake,
-    /// which ends without a confirmation of each packet.
+    /// Stops waiting for the full packets that were sent before. Their data was taken back, or they
+    /// were part of a handshake, which ends without a confirmation of each packet.
     pub(super) fn forget(&self) {
         *self.lock() = None;
     }
 
-    /// While only what is small is left to send, it does not wait for what was lost before.
+    /// Sets whether only small data is left to send. The window then has a lower bound, so that
+    /// small data does not wait for packets that were lost before.
     pub(super) fn send_small_only(&self, small_only: bool) {
         self.small_only.store(small_only, Ordering::Relaxed);
     }
@@ -95,9 +99,9 @@ impl Gauge {
         self.lost.store(true, Ordering::Relaxed);
     }
 
-    /// So much is on its way after some was confirmed. QUIC tells the size of what it sends for all
-    /// packets together that it hands to the kernel at once, so several small ones look like a large
-    /// one. Where all that was sent has been confirmed, nothing waits.
+    /// Some packets were confirmed, and `in_flight` bytes are still on their way. QUIC tells one
+    /// size for all packets that it hands to the kernel at once, so several small packets look like
+    /// a large one. Once everything that was sent has been confirmed, nothing waits any more.
     fn left(&self, in_flight: u64) {
         if in_flight == 0 && !self.lost.load(Ordering::Relaxed) {
             self.forget();
@@ -223,7 +227,7 @@ mod tests {
         gauge.left(0);
         assert_eq!((gauge.waits_since(), gauge.confirmed()), (None, 0));
 
-        // What was lost is on its way no longer, and has not arrived either.
+        // A packet that was lost is on its way no longer, and has not arrived either.
         gauge.sent(start, 2_000);
         gauge.lost();
         gauge.left(0);

@@ -1,7 +1,8 @@
-//! Who may pass: the exchange of hellos at the start of a connection between members.
+//! The exchange of hellos at the start of a connection between members, which decides who may be a
+//! peer.
 //!
-//! TLS proves that the other side holds its key; whether that key is welcome is asked of the
-//! [`Gate`], on both sides. Nothing of the connection reaches the router before both have said yes.
+//! TLS proves that the other side holds its key; each side then asks its [`Gate`] whether that key
+//! is welcome. Nothing of the connection reaches the router before both gates have said yes.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -25,8 +26,9 @@ use super::frames::{FrameError, read_frame, write_frame};
 /// How long the exchange may take, from the end of the handshake.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a hello may have waited, beyond its way, for the clocks in it and in its answer to be
-/// compared: a wait passes for a clock that is off, and half of what is warned of may be one.
+/// The clocks in a hello and in its answer are compared only if the hello waited at most this long
+/// beyond its way. A longer wait would look like a clock that is off. This bound is well below the
+/// deviation of clocks that causes a warning.
 const SAMPLE_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// How long the connection of a refused peer stays open, so that it can read why.
@@ -34,9 +36,9 @@ const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// Decides who may be a peer, and speaks for this node.
 pub trait Gate: Send + Sync + 'static {
-    /// Returns once it is settled what this node says of itself. One that is just joining is known
-    /// to the others a moment before it knows itself; whoever dials it then is kept waiting, for
-    /// the time of a hello at most, rather than refused.
+    /// Returns once it is settled what this node says of itself. While this node is joining, the
+    /// other members know of its admission a moment before it does. A member that dials it in that
+    /// moment is kept waiting, for the time of a hello exchange at most, rather than refused.
     fn settled(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -46,9 +48,9 @@ pub trait Gate: Send + Sync + 'static {
     /// with the peer's.
     fn hello(&self) -> Option<Hello>;
 
-    /// Whether a node that proved its key, and speaks from this address, may be a peer: the Data
-    /// Center, the membership, its proof, whether it is the only one with this key. The version was
-    /// checked before.
+    /// Whether a node that proved its key, and speaks from the address `remote`, may be a peer.
+    /// This checks the Data Center, the membership and its proof, and whether the node is the only
+    /// one with its key. The version was checked before.
     fn judge(
         &self,
         peer: NodeId,
@@ -56,11 +58,12 @@ pub trait Gate: Send + Sync + 'static {
         remote: SocketAddr,
     ) -> impl Future<Output = Verdict> + Send;
 
-    /// A peer that this node dialled refused it. The evidence is as it came: not verified.
+    /// A peer that this node dialled refused this node. The evidence in the refusal is not verified
+    /// yet.
     fn refused(&self, peer: NodeId, refusal: Refusal);
 
-    /// Whether a member is reached at this address, as far as is known: it is let in when strangers
-    /// use up what they may.
+    /// Whether some member is known to be reached at this address. A caller from there is let in
+    /// even when strangers have used up the places that they may have.
     fn is_members(&self, _address: IpAddr) -> bool {
         false
     }
@@ -115,11 +118,11 @@ impl<G: Gate> Gate for Arc<G> {
 pub enum Verdict {
     /// It is a member.
     Welcome,
-    /// It is not let in, and is told this.
+    /// It is not let in, and is told this refusal.
     Refuse(Refusal),
 }
 
-/// The same as [`Gate`], for a pool that need not know which one.
+/// [`Gate`] as a trait object, so that the pool need not know the type of its gate.
 pub(super) trait AnyGate: Send + Sync {
     fn settled<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     fn hello(&self) -> Option<Hello>;
@@ -164,8 +167,8 @@ impl<G: Gate> AnyGate for G {
 #[derive(Debug)]
 pub(super) struct Greeted {
     pub(super) hello: Arc<Hello>,
-    /// How far the peer's wall clock is ahead of ours, within [`SAMPLE_WAIT_MAX`] and half a round
-    /// trip; `None` where one of the two hellos had to wait for longer.
+    /// How far the peer's wall clock is ahead of ours, exact to [`SAMPLE_WAIT_MAX`] and half a
+    /// round trip; `None` if one of the two hellos had to wait for longer.
     pub(super) clock_ahead_ms: Option<i64>,
     /// The connection that the dialler gives up for this one.
     pub(super) supersedes: Option<u64>,
@@ -260,17 +263,19 @@ pub(super) async fn welcome(
             (Ok(_), Some(_)) if peer == own => {
                 refuse(RefusalCode::DuplicateIdentity, "this node has the same identity")
             }
-            // Where this node is in no Data Center, it tells how it came to be out of the last.
+            // The gate is asked even if this node is in no Data Center: its refusal then tells how
+            // this node came to be out of its last one.
             (Ok(theirs), _) => judged(connection, peer, theirs, gate).await,
         };
         match (verdict, theirs, ours) {
             (Verdict::Welcome, Ok(theirs), Some(ours)) => {
                 let clock_ahead_ms = clock_ahead_ms(&ours, &theirs, -way_ms(connection), waited);
                 let answer = Answer::Hello(ours).encode();
-                // It may send more by the time it reads that it is welcome.
+                // The peer may send more as soon as it reads that it is welcome, so its limits are
+                // raised before the answer is sent.
                 trust(connection);
                 write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
-                // The peer reads the answer to its end; that it resets the stream says no more.
+                // An error would only say that the stream has ended already.
                 let _ = send.finish();
                 let supersedes = theirs.supersedes;
                 Ok(Greeted { hello: Arc::new(theirs), clock_ahead_ms, supersedes })
@@ -279,7 +284,7 @@ pub(super) async fn welcome(
                 let answer = Answer::Refusal(refusal.clone()).encode();
                 write_frame(&mut send, &answer, HELLO_BYTES_MAX).await?;
                 let _ = send.finish();
-                // Closing at once would overtake the refusal.
+                // If the connection were closed at once, the close could overtake the refusal.
                 let _ = tokio::time::timeout(REFUSAL_LINGER, send.stopped()).await;
                 Err(GreetError::RefusedHere(refusal))
             }
@@ -314,8 +319,8 @@ fn refuse(code: RefusalCode, message: impl Into<String>) -> Verdict {
     Verdict::Refuse(Refusal::new(code, message))
 }
 
-/// How far the peer's clock is ahead of ours, where it was read `later_ms` after ours; `None` where
-/// too much time passed between the two beside that.
+/// How far the peer's clock is ahead of ours, if it was read `later_ms` after ours; `None` if the
+/// hello waited for longer than [`SAMPLE_WAIT_MAX`] beyond that.
 fn clock_ahead_ms(ours: &Hello, theirs: &Hello, later_ms: i64, waited: Duration) -> Option<i64> {
     let ahead = i128::from(theirs.wall_ms) - i128::from(ours.wall_ms) - i128::from(later_ms);
     let ahead = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;

@@ -1,4 +1,4 @@
-//! Meeting a member at addresses that its operator gave, whatever was known of it before.
+//! Meets a member at addresses that its operator gave, whatever was known of it before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Pool {
         let ways = Way::to_each(addresses);
         let pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
         let connection = self.race(id, &ways, pace).await?;
-        // A connection that stands does not answer, or nobody would have been dialled.
+        // If there is a connection, it did not answer just before, so the new one replaces it.
         let silent = self.peer(id).map(|peer| peer.name);
         let greeted = self.greeted(id, connection, silent).await;
         if let Err(DialError::Refused(refusal)) = &greeted {

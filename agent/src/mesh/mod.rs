@@ -1,20 +1,22 @@
 //! The QUIC mesh: authenticated connections with the members of the Data Center, over one UDP port.
 //!
-//! What it promises: both ends of a connection are who their keys say, and both passed the
-//! [`Gate`]; each member has at most one connection that counts, dialled when it is first needed
-//! and forgotten when it was silent for [`IDLE_TIMEOUT`]; an idle connection wakes nobody; nothing
-//! that is sent waits without a bound, and no peer can hold up what is sent to another. A path that
-//! does not answer what is sent on it is left for another within two seconds: another address of
-//! the peer, or else a detour through a member that reaches both; and when a better one answers
-//! again, the connection moves back.
+//! What it promises: both ends of a connection have proved their keys, and the [`Gate`] of each end
+//! has let the other in. There is at most one connection that counts with each member. It is
+//! dialled when it is first needed, forgotten after [`IDLE_TIMEOUT`] of silence, and wakes no task
+//! while it is idle. All that is sent waits in bounded queues, and no peer can hold up what is sent
+//! to another. When packets on a path are not answered, the connection moves to another path within
+//! two seconds: to another address of the peer, or to a detour through a member that reaches both.
+//! When a better path answers again, the connection moves back.
 //!
-//! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes keys into identities;
-//! `hello` asks the gate; `pool` owns who is connected, `succession` which of two connections
-//! counts; `door` has places for those who have not shown who they are, and `accept` sees to them;
-//! `peer` is what leaves by a connection, [`Router`] where what arrives goes; `stall` sees that
-//! nothing large arrives, `gauge` looks into QUIC for it, and `bulk` holds it back; `ways` are the
-//! addresses of a node, `doubt` sees that one does not answer, for which `patience` is the time and
-//! `watch` what is known, `tending` changes it, `detour` and `relay` lead through others.
+//! The parts: [`Underlay`] is the socket, real or simulated; `tls` makes identities of keys;
+//! `hello` asks the gate; `pool` owns the connections, and `succession` decides which of two
+//! connections with one node counts; `door` limits the places for callers that have not shown who
+//! they are, and `accept` serves these callers; `peer` sends on one connection, and [`Router`]
+//! delivers what arrives; `stall` finds that nothing large arrives, with the help of `gauge`, which
+//! looks into QUIC, and `bulk` holds large data back meanwhile; `ways` are the addresses of a node
+//! and the detours to it; `watch` keeps what is known of the answers on one connection, `patience`
+//! tells how long an answer may take, and `doubt` finds that none comes; `tending` then looks for
+//! another path; `detour` and `relay` lead packets through other members.
 
 mod accept;
 mod asking;
@@ -151,22 +153,25 @@ impl Mesh {
         self.pool.dialler.endpoint.local_addr()
     }
 
-    /// Makes sure of a connection, dialling at once whatever the backoff says.
+    /// Returns once there is a connection with the node. Without one, this dials at once, even
+    /// while the node rests after a failure.
     ///
     /// # Errors
-    /// [`DialError`]; it was told as [`Event::Unreachable`] as well, and the node rests.
+    /// [`DialError`]. A dial that failed is reported as [`Event::Unreachable`] as well, and the
+    /// node rests.
     pub async fn connect(&self, peer: NodeId) -> Result<(), DialError> {
         self.pool.reach(peer, true).await.map(|_| ())
     }
 
-    /// Dials a peer that is not connected, and does not wait for it; one that rests after a failure
-    /// is left alone.
+    /// Begins to dial a node that is not connected, and does not wait for the dial. A node that
+    /// rests after a failure is not dialled.
     pub fn seek(&self, peer: NodeId) {
         self.pool.seek(peer);
     }
 
-    /// Sends a datagram that may be lost. Without a connection it waits for a dial with a few
-    /// others, and is dropped and counted where the node rests after a failure.
+    /// Sends a datagram, which may be lost. Without a connection this dials the node, and the
+    /// datagram waits for the dial in a short queue. While the node rests after a failure, the
+    /// datagram is dropped and counted.
     pub fn send_datagram(&self, peer: NodeId, bytes: Bytes) {
         self.pool.send(peer, Outgoing::Datagram(bytes));
     }
@@ -179,12 +184,13 @@ impl Mesh {
 
     /// Queues a frame for the peer's push stream, at most [`StreamKind::frame_bytes_max`] of
     /// [`StreamKind::Push`]. Frames of one connection arrive in order and without gaps, as long as
-    /// what is large gets through to the peer. Where it does not, what is on its way is taken back, and
-    /// only small frames are sent, as far as there is room for them and they arrive. Answers `false`
-    /// where the frame was dropped: the node rests after a failed dial, the frame is held back, or
-    /// the node is more than [`OUTBOX_BYTES_MAX`] behind, whereupon its connection is closed. Frames
-    /// on a connection that ends are lost; [`Event::Connected`] says when to repair, and
-    /// [`Event::Released`] does for those that were held back or taken back.
+    /// large data gets through to the peer. Where it does not, frames that are on their way are
+    /// taken back, and only small frames are sent; those that find no room or do not arrive are
+    /// dropped. Answers `false` if the frame was dropped: because the node rests after a failed
+    /// dial, because large data is held back and the frame is not small or finds no room, or
+    /// because more than [`OUTBOX_BYTES_MAX`] would wait for the peer, in which case its connection
+    /// is closed. Frames on a connection that ends are lost. The caller repairs what was lost after
+    /// [`Event::Connected`], and what was held back or taken back after [`Event::Released`].
     pub fn push(&self, peer: NodeId, frame: Bytes) -> bool {
         self.pool.send(peer, Outgoing::Frame(frame))
     }
@@ -208,12 +214,13 @@ impl Mesh {
         peer.open(kind).await.map_err(|error| DialError::Lost(error.to_string()))
     }
 
-    /// Dials on the join protocol: a joiner its seed, or a seed back. The key is checked; nothing
-    /// was said yet. The caller closes the connection. It may be this node's own key: whoever else
-    /// has that is a copy.
+    /// Dials a node on the join protocol: a joiner dials its seed, or a seed dials the joiner back.
+    /// The holder of the node's key is at the other end of the connection, and nothing was sent on
+    /// it yet. The caller closes it. `peer` may be this node's own id; whoever answers with that
+    /// key is a copy of this node.
     ///
     /// # Errors
-    /// [`DialError`]; the answer takes a few seconds where nothing answers.
+    /// [`DialError`], after a few seconds if nothing answers.
     pub async fn dial_join(
         &self,
         peer: NodeId,
@@ -222,8 +229,9 @@ impl Mesh {
         self.pool.dialler.race(peer, ALPN_JOIN, addresses).await
     }
 
-    /// Returns once what is large is held back from a peer, since nothing large gets through to it:
-    /// a session with it is to end, and to take back what it sent. Never, where it does get through.
+    /// Returns once large data is held back from a peer, because nothing large gets through to it.
+    /// A session with the peer then has to end and to take back what it sent. While large data gets
+    /// through, or without a connection, this never returns.
     pub async fn holds_back(&self, peer: NodeId) {
         match self.pool.peer(peer) {
             Some(peer) => peer.bulk.held().await,
@@ -231,13 +239,14 @@ impl Mesh {
         }
     }
 
-    /// The IP addresses that these stand for now, as far as it is known where their names lead; what
-    /// is not known is looked up meanwhile.
+    /// The IP addresses that `addresses` stand for, as far as it is known now where their names
+    /// lead. A name that is not known yet is looked up in the background.
     pub fn known(&self, addresses: &[Address]) -> Vec<SocketAddr> {
         self.pool.dialler.names.known(addresses)
     }
 
-    /// The same, once it is known where the names lead, or after a moment without an answer.
+    /// As [`Mesh::known`], after the names have been looked up, or after a short wait without an
+    /// answer.
     pub async fn found(&self, addresses: &[Address]) -> Vec<SocketAddr> {
         let names = addresses.iter().filter_map(Address::name).take(NAMES_MAX);
         let looks = names.map(|name| self.names().resolve(name));
@@ -245,7 +254,7 @@ impl Mesh {
         self.known(addresses)
     }
 
-    /// Where names lead.
+    /// Resolves names to IP addresses.
     pub fn names(&self) -> &Resolver {
         &self.pool.dialler.names
     }
@@ -258,19 +267,20 @@ impl Mesh {
         }
     }
 
-    /// Closes the connection with a peer that is held to be dead, unless it answers after all: what
-    /// is sent next dials anew.
+    /// The caller believes that the peer is dead. Its connection is closed as soon as it does not
+    /// answer, so that the next thing that is sent dials anew.
     pub fn abandon(&self, peer: NodeId) {
         self.pool.abandon(peer);
     }
 
-    /// A node that rests after failed dials is known to be back: it is dialled when it is needed.
+    /// The caller knows that a node is back. If the node rests after failed dials, the rest ends,
+    /// and the node is dialled when it is needed.
     pub fn forgive(&self, peer: NodeId) {
         self.pool.forgive(peer);
     }
 
-    /// The peer did not answer here, and was heard through another member: whether the path to it
-    /// is broken is looked at now, and a detour would begin with that member.
+    /// Another member, `through`, heard the peer, which did not answer this node. This node now
+    /// checks whether its path to the peer is broken, and tries a detour through that member first.
     pub fn heard_through(&self, peer: NodeId, through: NodeId) {
         self.pool.heard_through(peer, through);
     }
@@ -308,9 +318,10 @@ impl Mesh {
         self.pool.events.subscribe()
     }
 
-    /// This host is slower than it should be by so much: connections are given more time before
-    /// they are doubted, and fewer are made at once. The first to be given up where all hosts are
-    /// late must be the load that comes of their being late.
+    /// Tells the mesh that this host is slower than it should be, by the factor `multiplier`.
+    /// Connections then get more time before they are doubted, and fewer are made at once.
+    /// Otherwise, where all hosts are late, new connections would add to the load that makes them
+    /// late.
     pub fn slow_down(&self, multiplier: u32) {
         self.pool.lateness.store(multiplier.max(1), Ordering::Relaxed);
     }

@@ -34,7 +34,7 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
-    /// Those in `frames` and those in a write that has not ended, each with its prefix; at most
+    /// The bytes of `frames` and of a write that has not ended, each frame with its prefix; at most
     /// [`OUTBOX_BYTES_MAX`].
     bytes: usize,
     has_writer: bool,
@@ -62,13 +62,15 @@ impl Outbox {
         if std::mem::replace(&mut queue.has_writer, true) { Put::Queued } else { Put::First }
     }
 
-    /// Whether a frame may be sent while what is large is held back, and has room to wait for that.
+    /// Whether a frame may wait to be sent while large data is held back: it is small, and there is
+    /// room for it.
     pub(super) fn has_room_for_small(&self, frame: &Bytes) -> bool {
         let size = PREFIX_BYTES + frame.len();
         size <= ALONE_BYTES_MAX && self.bytes() + size <= ALONE_WAITING_MAX
     }
 
-    /// All that waits, up to `most` bytes and at least one frame, as one buffer; how many frames that are.
+    /// Moves frames that wait into `buffer`: at least one, and more up to `most` bytes. Answers how
+    /// many frames that were.
     fn batch(&self, buffer: &mut BytesMut, most: usize) -> u64 {
         let mut queue = self.lock();
         let mut count = 0;
@@ -87,7 +89,7 @@ impl Outbox {
         self.lock().frames.is_empty()
     }
 
-    /// Returns when more may have come.
+    /// Returns when there may be more frames, or with the error when the connection ends.
     async fn comes(&self, connection: &Connection) -> Result<(), ConnectionError> {
         tokio::select! {
             () = self.more.notified() => Ok(()),
@@ -104,8 +106,8 @@ impl Outbox {
         self.lock().bytes -= count;
     }
 
-    /// Forgets a write that has not ended, and all that waits but small frames, as many as may wait
-    /// while what is large is held back; how many of those that waited are forgotten.
+    /// Forgets a write that has not ended, and the frames that wait, except as many small ones as
+    /// may wait while large data is held back. Answers how many waiting frames were forgotten.
     fn keep_small(&self) -> u64 {
         let mut queue = self.lock();
         let (before, mut kept) = (queue.frames.len(), 0);
@@ -129,7 +131,7 @@ impl Outbox {
     }
 }
 
-/// Writes what comes to a push stream.
+/// Writes the frames of the outbox to a push stream, until that fails.
 async fn write(
     connection: &Connection,
     outbox: &Outbox,
@@ -150,9 +152,9 @@ async fn write(
     }
 }
 
-/// While what is large is held back: sends the small frames that come, a few at a time, each time on
-/// a stream of their own. They stay in order, since one such stream ends before the next begins;
-/// what does not arrive is dropped.
+/// While large data is held back, sends small frames, a few at a time on a stream of their own. The
+/// frames stay in order, since one such stream ends before the next begins. Frames that do not
+/// arrive are dropped.
 async fn write_small(
     connection: &Connection,
     outbox: &Outbox,
@@ -183,9 +185,9 @@ async fn write_small(
     Ok(())
 }
 
-/// Writes the outbox to the push stream until the connection ends. Where what is large is held back
-/// the stream is reset, with all that has not arrived; small frames leave on streams of their own
-/// then, and another push stream is begun afterwards.
+/// Writes the outbox to the push stream until the connection ends. When large data is held back,
+/// the stream is reset, and what has not arrived on it is lost. Small frames then leave on streams
+/// of their own, until large data gets through again and another push stream begins.
 pub(super) async fn write_frames(
     connection: Connection,
     outbox: Arc<Outbox>,

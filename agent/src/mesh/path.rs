@@ -37,7 +37,7 @@ impl Path {
     }
 }
 
-/// As it stands alone; in its alternate form, as it stands in a sentence.
+/// Shows the path by itself; the alternate form shows it as part of a sentence.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,18 +1,18 @@
-//! How long an answer may take. That grows with the round trip; and where doubts turn out to be
-//! unfounded, because hosts are overloaded or packets get lost, all further looks take longer, as
-//! Lifeguard does for a failure detector (Dadgar, Phillips, Currey: "Lifeguard: Local Health
+//! How long an answer may take. This time grows with the round trip. When doubts turn out to be
+//! unfounded, because hosts are overloaded or packets get lost, all further answers get more time,
+//! as in Lifeguard for a failure detector (Dadgar, Phillips, Currey: "Lifeguard: Local Health
 //! Awareness for More Accurate Failure Detection", 2018).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long nothing may be confirmed on a path that is near, while this host and its peers keep up.
+/// How long an answer may take on a short path, while this host and its peers keep up.
 const PATIENCE_MIN: Duration = Duration::from_millis(600);
 
-/// How long at most it is made by unfounded doubts.
+/// The longest time to which unfounded doubts extend it.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// How many round trips nothing may be confirmed.
+/// How many round trips an answer may always take.
 const ROUND_TRIPS: u32 = 4;
 
 /// How long an answer may take, learnt from doubts that were unfounded.
@@ -45,7 +45,7 @@ impl Patience {
     }
 
     fn change(&self, change: impl Fn(u64) -> u64) {
-        // A change that another one overtook is no loss.
+        // If two tasks change the time at once, one of the changes is lost, which does no harm.
         self.millis.store(change(self.millis.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 }

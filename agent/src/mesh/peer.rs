@@ -1,4 +1,4 @@
-//! One connection with a member that passed the hello, and all that leaves by it.
+//! One connection with a member that passed the hello, and all that this node sends on it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,11 +25,11 @@ use super::watch::Watch;
 /// Messages that may be under way to one peer; more are dropped.
 pub(super) const MESSAGES_OUT_MAX: usize = 32;
 
-/// Packets of detours that may be under way to one peer, each until the peer has confirmed it. Far
-/// below the streams that a peer lets us open, so that carrying never holds up messages.
+/// Packets of detours that may be under way to one peer, each until the peer has confirmed it; more
+/// are dropped.
 pub(super) const PACKETS_OUT_MAX: usize = 64;
 
-/// What is carried for others goes last; messages and sessions have the priority 0.
+/// Packets of detours have the lowest priority; messages and sessions have the priority 0.
 const CARRIED_PRIORITY: i32 = -1;
 
 pub(super) struct Peer {
@@ -39,13 +39,13 @@ pub(super) struct Peer {
     /// Whether this node dialled.
     pub(super) dialled: bool,
     pub(super) since: Instant,
-    /// What both ends call this connection, and nobody else can.
+    /// The name of this connection, which both ends derive and nobody else can.
     pub(super) name: u64,
     /// The connection that the dialler gave up for this one.
     pub(super) supersedes: Option<u64>,
-    /// Whether it is answered.
+    /// Whether the peer answers on this connection.
     pub(super) watch: Watch,
-    /// Whether what is large gets through.
+    /// Whether large data gets through to the peer.
     pub(super) bulk: Arc<Bulk>,
     clock_ahead_ms: Option<i64>,
     counters: Arc<Counters>,
@@ -53,7 +53,7 @@ pub(super) struct Peer {
     messages: Arc<Semaphore>,
     packets: Arc<Semaphore>,
     outbox: Arc<Outbox>,
-    /// What this node closed it with, if it did.
+    /// The code and words with which this node closed the connection, if it did.
     closed_with: OnceLock<(CloseCode, String)>,
 }
 
@@ -100,8 +100,8 @@ impl Peer {
         }
     }
 
-    /// Sends something small on a stream of its own while what is large is held back. Answers `false`
-    /// where it is not small, or where something else is on its way.
+    /// Sends something small on a stream of its own while large data is held back. Answers `false`
+    /// if it is not small, or if something else is on its way.
     fn send_alone(&self, kind: StreamKind, bytes: Bytes) -> bool {
         if bytes.len() > ALONE_BYTES_MAX {
             return false;
@@ -117,8 +117,8 @@ impl Peer {
         true
     }
 
-    /// Sends a message on a stream of its own, or drops it where too many are under way. While what is
-    /// large is held back one small message is sent at a time, and others are dropped.
+    /// Sends a message on a stream of its own, or drops it where too many are under way. While
+    /// large data is held back, one small message is sent at a time, and all others are dropped.
     pub(super) fn send_message(&self, kind: StreamKind, bytes: Bytes) {
         if self.bulk.is_held() {
             let is_sent = self.send_alone(kind, bytes);
@@ -175,37 +175,39 @@ impl Peer {
             if stream.write_all_chunks(&mut chunks).await.is_ok() {
                 let _ = stream.finish();
             }
-            // The permit is held until it is confirmed, so that a slow peer has few under way.
+            // The permit is held until the peer has confirmed the packet, so that few are under way
+            // to a slow peer.
             see_through(stream, &bulk).await;
         });
         true
     }
 
-    /// How it is reached now. It changes under a connection that the peer began, where the peer's
-    /// address changes.
+    /// How the peer is reached now. The path of a connection that the peer began changes when the
+    /// peer's address changes.
     pub(super) fn path(&self) -> Path {
         self.detours.path(self.connection.remote_address())
     }
 
-    /// Whether it may carry for this node: its version does, it is reached directly, answers, and what
-    /// is large gets through to it.
+    /// Whether packets of detours may be sent to the peer: its version knows detours, it is reached
+    /// directly, it answers, and large data gets through to it.
     pub(super) fn may_carry(&self) -> bool {
         let is_sound = !self.is_doubted() && !self.bulk.is_held();
         self.hello.carries && self.path().is_direct() && is_sound
     }
 
-    /// Whether it was not answered, and still is not.
+    /// Whether the connection fell into doubt, and no answer has come since.
     pub(super) fn is_doubted(&self) -> bool {
         self.watch.is_in_doubt()
     }
 
-    /// Frames that were not handed to QUIC yet.
+    /// How many bytes of frames wait in the outbox or are being written.
     pub(super) fn outbox_bytes(&self) -> usize {
         self.outbox.bytes()
     }
 
-    /// Queues a frame for the push stream. Where what is large is held back it is dropped unless it is
-    /// small and few wait, and where the outbox is full the connection is closed: the answer is `false`.
+    /// Queues a frame for the push stream. While large data is held back, the frame is dropped
+    /// unless it is small and few bytes wait. If the outbox is full, the frame is dropped and the
+    /// connection is closed. Answers `false` if the frame was dropped.
     pub(super) fn push(&self, frame: Bytes) -> bool {
         if self.bulk.is_held() && !self.outbox.has_room_for_small(&frame) {
             self.counters.frames_dropped.add(1);
@@ -253,7 +255,7 @@ impl Peer {
         self.connection.close(VarInt::from_u32(code.number()), message.as_bytes());
     }
 
-    /// What the end of the connection means.
+    /// Why the connection ended.
     pub(super) fn reason(&self, error: &ConnectionError) -> DisconnectReason {
         match error {
             ConnectionError::ApplicationClosed(close) => DisconnectReason::ByPeer {

@@ -32,33 +32,35 @@ use super::waiting::{Dial, Outgoing};
 use super::ways::{Way, Whereabouts};
 use crate::repeats::Lines;
 
-/// Dials of nodes that are not connected under way at once; further ones wait their turn. Those in
-/// place of a connection that does not answer have turns of their own, so that many nodes that are
-/// down hold up nobody's rescue; and so have those that only look for a better path.
+/// How many dials of each kind may be under way at once; further ones wait their turn. Dials of
+/// nodes without a connection, dials that replace a connection that does not answer, and dials that
+/// only look for a better path have turns of their own, so that many nodes that are down hold up no
+/// rescue.
 pub(super) const DIALS_MAX: usize = 32;
 pub(super) const RESCUES_MAX: usize = 32;
 pub(super) const BETTERMENTS_MAX: usize = 8;
 
-/// How few of each a host makes at once that is late enough.
+/// How few dials of each kind a host makes at once while it is very late.
 const AT_ONCE_WHEN_LATE: usize = 2;
 
-/// How long a handshake takes at most, of hosts that are late but live.
+/// How long a handshake takes at most between hosts that are late but alive.
 const HANDSHAKE_USUAL: Duration = Duration::from_secs(1);
 
 /// Through how many members a node is tried at once.
 const DETOURS_TRIED_MAX: usize = 3;
 
-/// How long a node is dialled directly before detours join in, where nobody is known to hear it.
+/// How long a node is dialled directly before detours join in, if no other member is known to hear
+/// it.
 const DETOURS_AFTER: Duration = Duration::from_secs(2);
 
-/// The longest time before detours join in where others are known to hear the node, or a path was
-/// lost: well within the time for a rescue.
+/// The longest time before detours join in, if another member is known to hear the node or if a
+/// path was lost. It is well within the time for a rescue.
 const DETOURS_AFTER_MAX: Duration = Duration::from_millis(1500);
 
 /// How long a node rests after dials that failed.
 const REST: Backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
 
-/// How a node is dialled that was not connected.
+/// How a node without a connection is dialled.
 const DIAL: Pace = Pace { timeout: DIAL_TIMEOUT, detours_after: STAGGER };
 
 pub(super) struct Pool {
@@ -70,7 +72,7 @@ pub(super) struct Pool {
     pub(super) counters: Arc<Counters>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) detours: Arc<Detours>,
-    /// What was said of those who were not let in.
+    /// What was logged about nodes that were not let in.
     pub(super) refusals: Lines<(NodeId, String)>,
     pub(super) patience: Patience,
     /// By how much this host is slower than it should be: a factor, 1 or more.
@@ -78,7 +80,7 @@ pub(super) struct Pool {
     dials: Semaphore,
     pub(super) rescues: Semaphore,
     pub(super) betterments: Semaphore,
-    /// Wakes the dials of those who are heard through others.
+    /// Wakes the dials of nodes that another member has heard.
     pub(super) heard: Notify,
     table: RwLock<Table>,
 }
@@ -87,23 +89,24 @@ pub(super) struct Pool {
 pub(super) struct Table {
     pub(super) stopped: bool,
     pub(super) peers: HashMap<NodeId, Arc<Peer>>,
-    /// Only of nodes that have an address, so no more than the roster has.
+    /// A dial that finds no address removes the route of its node again, so nearly all routes are
+    /// of nodes that the roster has or had.
     pub(super) routes: HashMap<NodeId, Route>,
 }
 
-/// A place among those who dial, or several.
+/// One or several of the places for dials.
 pub(super) struct Turn<'t>(Option<SemaphorePermit<'t>>);
 
 impl Turn<'_> {
-    /// Leaves the other places to others.
+    /// Gives back all places but one.
     fn keep_one(&mut self) {
         if let Some(held) = &mut self.0 {
             drop(held.split(held.num_permits().saturating_sub(1)));
         }
     }
 
-    /// Does what the turn is for. What lasts waits, for one that may be dead: it costs no time any
-    /// more, and makes room.
+    /// Does the work that the turn is for. Past a usual handshake time the work only waits for a
+    /// silent host and uses no CPU, so all places but one are given back.
     pub(super) async fn make_room<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         tokio::select! {
@@ -121,12 +124,12 @@ impl Turn<'_> {
 #[derive(Default)]
 pub(super) struct Route {
     pub(super) whereabouts: Whereabouts,
-    /// Through whom it was heard lately while it did not answer here.
+    /// The member that lately heard the node while the node did not answer here.
     pub(super) heard_through: Option<NodeId>,
     pub(super) failures: u32,
     pub(super) rest: Option<(Instant, Arc<DialError>)>,
     pub(super) dial: Option<Dial>,
-    /// Wakes the task that looks for a better path, where there is one.
+    /// Wakes the task that looks after the path, if there is one.
     pub(super) tended: Option<Arc<Notify>>,
     /// How often in a row a path was lost soon after the connection had moved to it.
     pub(super) falls: u32,
@@ -170,8 +173,8 @@ impl Pool {
         self.read().peers.values().cloned().collect()
     }
 
-    /// Sends on the live connection, or dials unless the node rests and lets it wait for that.
-    /// Answers `false` where it was dropped, counted.
+    /// Sends on the live connection. Without one, begins a dial and lets `outgoing` wait for it,
+    /// unless the node rests. Answers `false` if it was dropped, which is counted.
     pub(super) fn send(self: &Arc<Self>, id: NodeId, outgoing: Outgoing) -> bool {
         if let Some((found, bound)) = outgoing.excess() {
             tracing::error!(found, bound, "what was to be sent is over its bound");
@@ -183,7 +186,7 @@ impl Pool {
             return outgoing.leave(&peer);
         }
         let mut table = self.write();
-        // It may have connected since we looked.
+        // The node may have connected since the first look.
         if let Some(peer) = table.peers.get(&id).cloned() {
             self.expect_answer(&peer);
             return outgoing.leave(&peer);
@@ -219,7 +222,8 @@ impl Pool {
     pub(super) fn seek(self: &Arc<Self>, id: NodeId) {
         let mut table = self.write();
         if !table.peers.contains_key(&id) {
-            // Nobody waits for it, and a failure makes it rest.
+            // Nobody waits for this dial, so its result is not needed here. If it fails, the node
+            // rests.
             let _ = self.dial_in(&mut table, id, false);
         }
     }
@@ -264,7 +268,8 @@ impl Pool {
         let greeted = turn.make_room(async {
             let connection = self.dial_everywhere(id, &addresses).await?;
             if self.is_over(id, &mark) {
-                // A second connection, of a later hour, would count for more than theirs.
+                // The peer connected to us meanwhile. `precedence` would prefer our later
+                // connection and replace theirs, so ours is dropped.
                 return Ok(None);
             }
             self.greeted(id, connection, None).await.map(Some)
@@ -276,17 +281,20 @@ impl Pool {
         }
     }
 
-    /// Whether the dial came to its end by a connection that the node made meanwhile.
+    /// Whether the dial is over, because the node connected to us meanwhile or the mesh has
+    /// stopped.
     fn is_over(&self, id: NodeId, mark: &Arc<()>) -> bool {
         let table = self.read();
         let dial = table.routes.get(&id).and_then(|route| route.dial.as_ref());
         dial.is_none_or(|dial| !Arc::ptr_eq(&dial.mark, mark))
     }
 
-    /// Connects with a node at its addresses, and through others: soon where they are known to hear
-    /// it, and later where nothing is known, unless this host is late. Then all may be, and a host
-    /// that does not answer is slow rather than out of reach. Only what is returned is to be greeted:
-    /// a hello that is taken back would cost the node the connection that it had before.
+    /// Connects with a node, directly at its addresses and by detours through other members.
+    /// Detours join in soon if another member is known to hear the node, and later if nothing is
+    /// known. While this host is late and nothing is known, no detours join in, since other hosts
+    /// may be late too, and a node that does not answer is probably slow rather than out of reach.
+    /// The caller says hello only on the connection that is returned: a hello on a connection that
+    /// is then dropped would cost the node the connection that it had before.
     async fn dial_everywhere(
         &self,
         id: NodeId,
@@ -326,14 +334,14 @@ impl Pool {
         }
     }
 
-    /// How long the addresses of a node have to answer where nobody is known to hear it: less where
-    /// they did not lately.
+    /// How long the addresses of a node have to answer if no other member is known to hear it. The
+    /// time is shorter if the last dial failed.
     fn detours_unheard(&self, id: NodeId) -> Duration {
         let failed = self.read().routes.get(&id).is_some_and(|route| route.failures > 0);
         if failed { self.detours_after() } else { DETOURS_AFTER }
     }
 
-    /// Returns once the node is known to be heard by others.
+    /// Returns once another member is known to hear the node.
     async fn heard_elsewhere(&self, id: NodeId) {
         loop {
             let next = self.heard.notified();
@@ -344,7 +352,7 @@ impl Pool {
         }
     }
 
-    /// Returns after this time, once this host is not late.
+    /// Waits for `wait`, and again as long as this host is late after it.
     async fn in_time(&self, wait: Duration) {
         loop {
             sleep(wait).await;
@@ -376,15 +384,15 @@ impl Pool {
         self.patience.with(rtt, self.lateness.load(Ordering::Relaxed))
     }
 
-    /// A turn to dial, of `turns` in all. Where this host is late each takes the place of several,
-    /// or many handshakes would share what time there is until none is done in its own.
+    /// A turn to dial, of `turns` in all. While this host is late, one turn takes several places.
+    /// Otherwise many handshakes would share the CPU, and none would be done within its time.
     pub(super) async fn turn<'t>(&self, of: &'t Semaphore, turns: usize) -> Turn<'t> {
         let places = || {
-            // A quarter is for those that make room and keep one.
+            // A quarter of the places is left for dials that have given back all places but one.
             let most = u32::try_from(turns * 3 / 4 / AT_ONCE_WHEN_LATE).unwrap_or(1).max(1);
             self.lateness.load(Ordering::Relaxed).saturating_pow(2).min(most)
         };
-        // It is never closed.
+        // The semaphore is never closed.
         let mut turn = Turn(of.acquire_many(places()).await.ok());
         if places() == 1 {
             turn.keep_one();
@@ -408,7 +416,7 @@ impl Pool {
         self.gate.hello().map(drop).ok_or(DialError::Standalone)
     }
 
-    /// Says hello on a new connection. Once begun it has to come to its end.
+    /// Says hello on a new connection. Once begun, this must not be cancelled.
     pub(super) async fn greeted(
         &self,
         id: NodeId,
@@ -429,7 +437,8 @@ impl Pool {
         }
     }
 
-    /// A few ways to a node through others, those first through whom it was heard lately.
+    /// A few detours to a node. The member that lately heard the node comes first, and the others
+    /// in a random order.
     pub(super) fn detours_to(&self, id: NodeId, except: Option<NodeId>) -> Vec<Way> {
         let (heard_through, mut others) = {
             let table = self.read();
@@ -448,8 +457,8 @@ impl Pool {
             .collect()
     }
 
-    /// A dial came to nothing: those who waited are told, and the node rests. If the peer has
-    /// dialled us meanwhile all is well.
+    /// A dial failed: those who waited for it are told, and the node rests. If the node has
+    /// connected to us meanwhile, it does not rest, and no event is sent.
     fn fail(&self, id: NodeId, mark: &Arc<()>, addresses: Vec<Address>, error: DialError) {
         self.counters.dials_failed.add(1);
         tracing::debug!(peer = %id.short(), %error, "a dial failed");
@@ -470,12 +479,12 @@ impl Pool {
         }
         dial.fail(&error, &self.counters);
         if !is_connected {
-            // Nobody may be listening.
+            // It may be that nobody listens to events.
             let _ = self.events.send(Event::Unreachable { peer: id, addresses, error });
         }
     }
 
-    /// Begins nothing new, and tells who waits.
+    /// Begins no new dials, and tells those who wait for a dial.
     pub(super) fn stop(&self) {
         let mut table = self.write();
         table.stopped = true;

@@ -15,14 +15,14 @@ const SIMULTANEOUS: Duration = DIAL_TIMEOUT;
 pub(super) struct Standing {
     pub(super) boot: u64,
     pub(super) dialler: NodeId,
-    /// Whether nobody else is on the path.
+    /// Whether the path is direct, without a member in between.
     pub(super) is_direct: bool,
     pub(super) name: u64,
     /// The connection that the dialler held, and gave up for this one.
     pub(super) supersedes: Option<u64>,
 }
 
-/// How a new connection stands to the one that is there.
+/// How a new connection relates to the one that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precedence {
     /// The peer restarted: the old connection leads nowhere.
@@ -35,10 +35,11 @@ pub(super) enum Precedence {
     Stale,
 }
 
-/// Both sides must come to the same answer from what both know. One that was made in place of the
-/// other counts: its dialler knew that one, and found it broken or a lesser path. Of two dials that
-/// did not know of each other the direct one counts, or else the one by the lower key. A dial long
-/// after the first means that its dialler lost that one, so the new one counts, whoever dialled.
+/// Decides which of two connections counts. Both sides must come to the same answer from what both
+/// know. A connection that was made in place of the other counts: its dialler knew the other one,
+/// and found it broken or on a worse path. Of two dials that did not know of each other, the direct
+/// one counts, or else the one by the lower key. If a dial comes long after the first, its dialler
+/// has lost the first connection, so the new one counts, whoever dialled.
 pub(super) fn precedence(old: Standing, new: Standing, age: Duration) -> Precedence {
     match new.boot.cmp(&old.boot) {
         Ordering::Greater => return Precedence::Restart,
@@ -49,7 +50,7 @@ pub(super) fn precedence(old: Standing, new: Standing, age: Duration) -> Precede
         return Precedence::Better;
     }
     if old.supersedes == Some(new.name) {
-        // They passed the door in the other order.
+        // The two connections were installed here in the opposite order to the peer's.
         return Precedence::Worse;
     }
     if new.dialler == old.dialler || age >= SIMULTANEOUS {
@@ -96,7 +97,7 @@ mod tests {
             assert_eq!(precedence(first, moved, age), Precedence::Better);
             assert_eq!(precedence(moved, first, age), Precedence::Worse);
         }
-        // A detour, too: who made it found the direct path broken.
+        // A detour counts too: the node that made it found the direct path broken.
         let detour = Standing { is_direct: false, ..moved };
         assert_eq!(precedence(first, detour, SOON), Precedence::Better);
     }

@@ -1,8 +1,8 @@
-//! Which node it is whose address refused.
+//! Finds out which node is concerned when an address refuses packets.
 //!
-//! A refusal counts against a node only if it comes from where the node is reached now, or from the
-//! only place where it is being looked for: where one of several addresses refuses, another may
-//! serve.
+//! A refusal counts against a node only if it comes from the address at which the node is reached
+//! now, or from the only address at which it is being dialled. If one of several addresses refuses,
+//! another may serve.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -44,7 +44,8 @@ pub(super) async fn follow_refusals(
 }
 
 impl Pool {
-    /// Tells of the nodes that are reached, or looked for, at an address that refused.
+    /// Sends an event for each node that is reached, or is being dialled, at an address that
+    /// refused.
     fn refused(&self, address: SocketAddr) {
         let (peers, dialled): (Vec<Arc<Peer>>, Vec<NodeId>) = {
             let table = self.read();
@@ -61,7 +62,7 @@ impl Pool {
         });
         for peer in peers.map(|peer| peer.id).chain(dialled) {
             tracing::debug!(peer = %peer.short(), %address, "its port refused");
-            // Nobody may be listening.
+            // It may be that nobody listens to events.
             let _ = self.events.send(Event::Refused { peer, address });
         }
     }

@@ -1,11 +1,12 @@
-//! Carrying: what this node sends over detours, and what it carries for two others.
+//! Sends this node's packets over detours, and carries packets between two other nodes.
 //!
-//! A node carries only between peers that it is connected with directly, one hop, at a bounded
-//! rate for each that asks, and never at the cost of its own messages: a full queue or a slow peer
-//! loses packets, as a network would, and QUIC between the two adapts.
+//! A node carries packets only between two peers that it is connected with directly, so over one
+//! hop. It does so at a bounded rate for each sender, and with a lower priority than its own
+//! messages. A full queue or a slow peer loses packets, as a network would, and QUIC between the
+//! two ends adapts.
 //!
-//! The tasks hold the pool only while they work for it: a mesh that nobody holds any more ends, and
-//! its socket with it.
+//! The tasks hold the pool only while they work for it, so that a mesh ends, with its socket, once
+//! nobody holds it any more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -31,7 +32,7 @@ const CARRIED: Allowance = Allowance { per_second: 2000.0, burst: 500.0 };
 /// How often allowances that are full again are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// Hands what QUIC sends over detours to those in between, until the mesh ends.
+/// Hands the packets that QUIC sends over detours to the members in between, until the mesh ends.
 pub(super) async fn send_packets(pool: Weak<Pool>, mut packets: mpsc::Receiver<Packet>) {
     while let Some(Packet { detour, bytes }) = packets.recv().await {
         let Some(pool) = pool.upgrade() else { return };
@@ -60,7 +61,8 @@ pub(super) async fn relay(pool: Weak<Pool>, mut messages: mpsc::Receiver<Message
                 }
             }
             Ok(Detour::Carried { from: peer, packet }) => {
-                // One who is no member cannot fill the table of detours.
+                // Only members and detours that are known count, so that made-up ids cannot fill
+                // the table of detours.
                 let known = pool.detours.knows(peer, from) || pool.addresses.of(peer).is_known();
                 if known && peer != pool.own {
                     let packet = bytes.slice_ref(packet);
@@ -88,8 +90,8 @@ fn carry(pool: &Arc<Pool>, from: NodeId, to: NodeId, packet: &[u8]) {
         return;
     }
     asker.send_detour(Detour::Cannot { to }.encode());
-    // The next time there may be a connection; where the node is out of reach from here, too, that
-    // is one dial, and then the backoff.
+    // The target is dialled, so that there may be a connection the next time. If this node cannot
+    // reach it either, that costs one dial, and then the backoff.
     if pool.addresses.of(to).is_known() {
         pool.seek(to);
     }
@@ -98,7 +100,7 @@ fn carry(pool: &Arc<Pool>, from: NodeId, to: NodeId, packet: &[u8]) {
 /// How much each peer may have carried now.
 struct Allowances {
     start: Instant,
-    /// Bounded by the peers; full ones are forgotten.
+    /// At most one for each peer; those that are full again are forgotten.
     left: HashMap<NodeId, Bucket>,
     forgotten: Option<Instant>,
 }
@@ -138,7 +140,7 @@ mod tests {
         let second = start + Duration::from_millis(100);
         let more = (0..10_000).filter(|_| allowances.spend(a, second)).count();
         assert_eq!(more, (CARRIED.per_second / 10.0) as usize);
-        // Who asks no more costs nothing.
+        // A peer that sends no more packets is forgotten.
         assert!(allowances.spend(b, start + FORGET_EVERY * 2));
         assert_eq!(allowances.left.len(), 1);
     }

@@ -12,7 +12,7 @@ use peerage_proto::wire::{CloseCode, Hello};
 use super::dial::DialError;
 use super::path::Path;
 
-/// What happened to a peer. Those of one peer come in order.
+/// What happened to a peer. The events of one peer come in order.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A first connection, or the first since the peer restarted.
@@ -30,17 +30,18 @@ pub enum Event {
         from: Path,
         /// How it is reached now.
         to: Path,
-        /// Whether the former path did not answer: what was sent on it lately may be lost.
+        /// Whether the former path did not answer, or let nothing large through. What was sent on
+        /// it lately may be lost.
         lossy: bool,
     },
-    /// The peer answers, and nothing that is large gets through to it: it is held back until
+    /// The peer answers, but nothing large gets through to it. Large data is held back until
     /// something large arrives again.
     Stalled {
         /// Who.
         peer: NodeId,
     },
-    /// What is large gets through again. What was pushed meanwhile, and shortly before, is lost. It
-    /// may have been held back for a moment only, and then nothing was told of that.
+    /// Large data gets through again. Frames that were pushed meanwhile, and shortly before, may be
+    /// lost. If large data was held back for a moment only, no [`Event::Stalled`] came before.
     Released {
         /// Who.
         peer: NodeId,
@@ -53,7 +54,7 @@ pub enum Event {
         reason: DisconnectReason,
     },
     /// The host of a peer, or of a node that is being dialled, answered that nobody listens at its
-    /// port. It may be forged; the agent there may also be starting again.
+    /// port. That answer may be forged, or the agent there may just be starting again.
     Refused {
         /// Who.
         peer: NodeId,
@@ -128,8 +129,8 @@ pub struct PeerStatus {
     pub dialled: bool,
     /// Bytes of frames that wait to be sent.
     pub outbox_bytes: usize,
-    /// For how long nothing large gets through though it answers; `None` where it does, or that is
-    /// not certain yet.
+    /// For how long nothing large gets through although the peer answers; `None` if large data gets
+    /// through, or if that is not certain yet.
     pub stalled: Option<Duration>,
 }
 
@@ -191,13 +192,13 @@ counters! {
     handshakes_shed,
     /// Peers that were refused at the hello by this node.
     refused,
-    /// Dials that this node began, those to find a better path among them.
+    /// Dials that this node began, including dials to find a better path.
     dials,
     /// Dials that failed.
     dials_failed,
     /// Times when what was sent to a peer was not answered for so long that other paths were tried.
     doubts,
-    /// Times when nothing large got through to a peer that was heard, and it was held back.
+    /// Times when nothing large got through to a peer that answered, and large data was held back.
     stalls,
     /// Packets carried for others, from one peer to another.
     carried,
@@ -219,7 +220,8 @@ counters! {
     frames_in,
     /// Frames queued to be sent.
     frames_out,
-    /// Frames dropped here, with the connection that they were to leave by.
+    /// Frames dropped here: the connection ended, large data was held back, or the peer was slow or
+    /// out of reach.
     frames_dropped,
     /// Connections closed because the peer took less than was sent to it.
     overruns,

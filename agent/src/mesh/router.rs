@@ -1,4 +1,4 @@
-//! From stream kinds to those who serve them.
+//! Delivers what peers send to the tasks that serve each kind of stream.
 //!
 //! Each kind has one bounded queue, made before the mesh starts. A full queue never holds up the
 //! others: datagrams and messages are dropped and counted, sessions are refused with a code, and
@@ -56,8 +56,8 @@ pub struct Session {
     pub recv: RecvStream,
 }
 
-/// A frame of a peer's push stream. Those of one stream come in order and without gaps; the peer
-/// begins another stream where it took one back.
+/// A frame of a peer's push stream. The frames of one stream come in order and without gaps. After
+/// the peer has taken a stream back, it begins another one.
 #[derive(Debug)]
 pub struct Frame {
     /// Who sent it.
@@ -80,7 +80,8 @@ pub struct IncomingJoin {
     pub at_door: JoinDoor,
 }
 
-/// Who serves what. Made before the mesh, complete when the mesh starts.
+/// Which task serves which kind of stream. The router is made before the mesh, and complete when
+/// the mesh starts.
 #[derive(Debug, Default)]
 pub struct Router {
     datagrams: Option<mpsc::Sender<Datagram>>,
@@ -237,8 +238,8 @@ impl Inbound {
                     }
                 }
                 Ok(None) | Err(FrameError::CutShort | FrameError::Stream(_)) => return,
-                // The rest of the stream cannot be told into frames: a peer that sends this is
-                // wrong beyond one stream.
+                // The rest of the stream cannot be split into frames. A peer that sends this breaks
+                // the protocol, so its whole connection is closed.
                 Err(error @ FrameError::TooLong { .. }) => {
                     tracing::warn!(peer = %self.from.short(), %error, "closing the connection");
                     let code = CloseCode::Protocol.number().into();
@@ -272,10 +273,11 @@ impl Inbound {
 
 /// What is left of a stream; `None` where that is more than `bound` bytes.
 ///
-/// It is read in order, as the stream's first byte was. quinn's `read_to_end` reads in any order, and
-/// that must not be mixed with the other (quinn-proto 0.11.19): where a packet had come twice, it
-/// gave out bytes that had been read before, so the message was another, and the stream's account
-/// of what was read ran over its end, with an overflow when it was dropped.
+/// This reads in order, as the stream's first byte was read. quinn's `read_to_end` reads in any
+/// order, and the two must not be mixed on one stream (quinn-proto 0.11.19). If a packet had come
+/// twice, `read_to_end` gave out bytes that had been read before, so the message was wrong. quinn
+/// then counted more bytes as read than the stream had, and that overflowed when the stream was
+/// dropped.
 async fn rest(recv: &mut RecvStream, bound: usize) -> Result<Option<Bytes>, ReadError> {
     let mut whole = BytesMut::new();
     while let Some(chunk) = recv.read_chunk(bound + 1 - whole.len(), true).await? {

@@ -1,12 +1,13 @@
-//! The real UDP socket under the mesh, which also hears who refuses.
+//! The real UDP socket under the mesh, which also hears which addresses refuse packets.
 //!
 //! A process that died on a living host leaves a closed port behind, and the host answers what is
 //! sent there with an ICMP message (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1). Linux queues
-//! these for a socket that asks (`IP_RECVERR`, ip(7)), and then also reports each one as the error of
-//! whatever call comes next, though that call has no part in it. So this socket empties the queue,
-//! tells [`Refusals`] which address refused, and tries again what failed.
+//! these for a socket that asks (`IP_RECVERR`, ip(7)), and then also reports each one as the error
+//! of whatever call comes next, though that call has no part in it. So this socket empties the
+//! queue, tells [`Refusals`] which address refused, and repeats the call that failed.
 //!
-//! Anybody can forge such a message: a refusal is a reason to look, and never a verdict.
+//! Anybody can forge such a message, so a refusal is only a reason to check a node, and no proof
+//! that it is dead.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -33,17 +34,17 @@ use peerage_proto::links::canonical;
 
 use super::unsent::Unsent;
 
-/// Refusals that wait to be looked at; of more, the oldest are forgotten.
+/// Refusals that may wait to be looked at; if there are more, the oldest are forgotten.
 pub(super) const REFUSALS_MAX: usize = 64;
 
 /// Errors that are read at a time before packets have their turn.
 const ERRORS_AT_A_TIME: usize = 64;
 
-/// What one error in the queue may say of itself, in bytes; it takes about a hundred.
+/// How many bytes the kernel may use to describe one error of the queue; it needs about a hundred.
 const ERROR_BYTES_MAX: usize = 512;
 
-/// How often a packet is sent anew because of errors before it counts as lost. Each try takes away
-/// an error of an earlier packet.
+/// How often the socket tries to send a packet before the packet counts as lost. Each try that
+/// fails takes away an error of an earlier packet.
 const SEND_TRIES_MAX: usize = 4;
 
 /// How many errors in a row, without a packet between them, end the socket.
@@ -76,7 +77,7 @@ impl Refusals {
 
 type Waiting = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send>>;
 
-/// A UDP socket for QUIC that tells who refuses.
+/// A UDP socket for QUIC that tells which addresses refuse packets.
 pub(super) struct HearingSocket {
     io: Arc<UdpSocket>,
     state: UdpSocketState,
@@ -85,7 +86,7 @@ pub(super) struct HearingSocket {
     waiting: Mutex<Option<Waiting>>,
     /// Whether the last send found the buffer full.
     full: AtomicBool,
-    /// What was said of packets that were not taken.
+    /// What was logged about packets that the kernel did not take.
     unsent: Unsent,
 }
 
@@ -95,7 +96,8 @@ impl HearingSocket {
     /// # Errors
     /// What the kernel says.
     pub(super) fn new(socket: std::net::UdpSocket, refusals: Refusals) -> io::Result<Self> {
-        // A kernel without it tells nothing: deaths are then noticed by silence alone.
+        // A kernel without this option reports no refusals, so dead peers are then noticed by their
+        // silence alone.
         let v4 = setsockopt(&socket, sockopt::Ipv4RecvErr, &true);
         let v6 = match socket.local_addr()? {
             SocketAddr::V4(_) => Ok(()),
@@ -116,7 +118,8 @@ impl HearingSocket {
 
     fn tell_refusals(&self) {
         for _ in 0..ERRORS_AT_A_TIME {
-            // An empty queue ends the readiness, and with it the waiting for nothing.
+            // When the queue is empty, `try_io` clears the readiness, so that the next wait does
+            // not return at once.
             match self.io.try_io(Interest::ERROR, || refused(&self.io)) {
                 Ok(Some(address)) => self.refusals.tell(address),
                 Ok(None) => {}
@@ -126,10 +129,11 @@ impl HearingSocket {
     }
 }
 
-/// Takes one error from the queue; the address, if it is a refusal that came from the network.
+/// Takes one error from the queue. Answers the address that refused, if the error is a refusal that
+/// came from the network.
 fn refused(socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
     let mut said = [0; ERROR_BYTES_MAX];
-    // What was refused is of no interest: the address says it all.
+    // The contents of the refused packet are not needed, only its address.
     let mut packet = [0; 1];
     let mut into = [IoSliceMut::new(&mut packet)];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
@@ -165,7 +169,7 @@ impl AsyncUdpSocket for HearingSocket {
                 }
             }
         }
-        // The last try takes what it cannot send for lost.
+        // If the last try fails too, the packet counts as lost.
         let result = match self.state.try_send((&*self.io).into(), transmit) {
             Err(error) if !full(&error) => {
                 self.unsent.tell(transmit.destination, &error);
@@ -199,7 +203,8 @@ impl AsyncUdpSocket for HearingSocket {
             match self.io.try_io(Interest::READABLE, receive) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // It belongs to a packet that was sent, unless it does not go away.
+                // The error belongs to a packet that was sent before, so receiving is tried again,
+                // unless errors never end.
                 Err(error) => {
                     errors += 1;
                     if errors == RECEIVE_ERRORS_MAX {
@@ -214,8 +219,9 @@ impl AsyncUdpSocket for HearingSocket {
         self.io.local_addr()
     }
 
-    /// One: each connection keeps a buffer of so many packets for good, 13 KB more with the ten that
-    /// quinn takes, and what is sent here is seldom longer than a packet.
+    /// One packet at a time. Each connection keeps a buffer of this many packets for good. The ten
+    /// that quinn takes would be 13 KB more for each connection, and what is sent here is seldom
+    /// longer than a packet.
     fn max_transmit_segments(&self) -> usize {
         1
     }
@@ -235,9 +241,9 @@ impl fmt::Debug for HearingSocket {
     }
 }
 
-/// Waits for room in the send buffer. tokio cannot: to it, a socket that ever had an error is
-/// writable for ever, and a task that waits so would spin. A full buffer is rare, so it waits by
-/// the clock.
+/// Waits for room in the send buffer. tokio cannot do that: it reports a socket that once had an
+/// error as writable for ever, so the waiting task would spin. A full buffer is rare, so this waits
+/// for [`FULL_PAUSE`] instead.
 struct Room {
     socket: Arc<HearingSocket>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -319,7 +325,7 @@ mod tests {
             let mut here = dead;
             here.set_port(socket.local_addr().unwrap().port());
 
-            // Each packet to the dead leaves an error for the call that comes next.
+            // Each packet to the dead port leaves an error for the next call on the socket.
             for n in 0..20u8 {
                 send(&socket, dead, b"to the dead");
                 send(&socket, alive, &[n]);
@@ -337,8 +343,8 @@ mod tests {
         }
     }
 
-    /// A broadcast address, which nobody may send to who did not ask for it, stands for all that
-    /// the kernel does not take.
+    /// The kernel does not take a packet to a broadcast address from a socket that did not ask for
+    /// it. The test uses this as an example of all packets that the kernel does not take.
     #[tokio::test]
     async fn a_packet_that_the_kernel_does_not_take_is_lost_and_told_once_in_plain_words() {
         let (socket, _) = socket((Ipv4Addr::UNSPECIFIED, 0)).unwrap();

@@ -1,10 +1,10 @@
 //! Peers to which nothing large gets through. The rule is `peerage_proto::bulk`.
 //!
-//! Where something large stands still, all that is on its way is taken back: streams are reset. From
-//! then on nothing large is sent, and what is small leaves one at a time. Thus the peer is not held
-//! to be dead, and it gets receipts and small changes. A trial now and then shows when something large
-//! arrives again. What was taken back or not sent is repaired by a session then, as after a
-//! connection that was lost.
+//! When large data stands still, this node takes back all data that is on its way, by a reset of
+//! the streams. From then on it sends nothing large, and small data one message at a time. So other
+//! nodes do not take the peer for dead, and the peer gets receipts and small changes. A trial now
+//! and then shows when something large arrives again. A session then repairs what was taken back or
+//! not sent, as after a connection that was lost.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ use super::peer::Peer;
 use super::pool::Pool;
 use super::report::Event;
 
-/// How often it is looked whether what is large stands still, while it is on its way.
+/// How often this node checks whether large data on its way stands still.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How much a trial of something large sends: several full packets, of whatever size.
 const LARGE_TRIAL_BYTES: usize = 4 * 1024;
 
 impl Peer {
-    /// Sends so many bytes that nobody needs. Whether they arrived within this time.
+    /// Sends so many bytes that nobody needs. Answers whether they arrived within `patience`, or,
+    /// for a large trial, whether a full packet was confirmed.
     async fn try_out(&self, bytes: usize, patience: Duration) -> bool {
         let Some(gauge) = Gauge::of(&self.connection) else { return true };
         let confirmed = gauge.confirmed();
@@ -57,7 +58,7 @@ impl Peer {
 }
 
 impl Pool {
-    /// Sees to it that somebody looks after what is large and on its way to a peer, if there is any.
+    /// Makes sure that a task looks after large data that is on its way to a peer, if there is any.
     pub(super) fn look_at_bulk(self: &Arc<Self>, peer: &Arc<Peer>) {
         let waits = Gauge::of(&peer.connection).is_some_and(|gauge| gauge.waits_since().is_some());
         if waits && peer.bulk.begin_look() {
@@ -65,8 +66,8 @@ impl Pool {
         }
     }
 
-    /// How long nothing large may be confirmed: as long as it takes to doubt the path as a whole, since
-    /// the failure detector would take a peer for dead in little more than twice the time.
+    /// How long large data may stay unconfirmed: as long as it takes to doubt the path as a whole,
+    /// since the failure detector would take a peer for dead in little more than twice the time.
     fn bulk_patience(&self, peer: &Peer) -> Duration {
         self.patience_with(peer.connection.rtt())
     }
@@ -79,7 +80,8 @@ async fn look_after(pool: Arc<Pool>, peer: Arc<Peer>) {
     peer.bulk.end_look();
 }
 
-/// Looks until what is large and on its way arrives, or stands still: then since when.
+/// Looks until large data on its way arrives or stands still. Answers since when it stands still;
+/// `None` if it arrived, or if the connection ended.
 async fn stands_still(pool: &Pool, peer: &Peer) -> Option<Instant> {
     let waits_since = || Some(Instant::from_std(Gauge::of(&peer.connection)?.waits_since()?));
     let (mut watch, start) = (Watch::default(), waits_since()?);
@@ -97,7 +99,7 @@ async fn stands_still(pool: &Pool, peer: &Peer) -> Option<Instant> {
     }
 }
 
-/// Holds back all that is large until a trial arrives, or the connection ends.
+/// Holds back all large data until a large trial arrives, or the connection ends.
 async fn hold_back(pool: &Arc<Pool>, peer: &Arc<Peer>, since: Instant) {
     let bulk = &peer.bulk;
     let small_only = |small_only| {
@@ -132,7 +134,7 @@ async fn hold_back(pool: &Arc<Pool>, peer: &Arc<Peer>, since: Instant) {
         }
         if trials.failed(since.elapsed(), small) {
             bulk.tell(since);
-            // Nobody may be listening.
+            // It may be that nobody listens to events.
             let _ = pool.events.send(Event::Stalled { peer: peer.id });
             pool.tend(peer.id);
         }
@@ -142,7 +144,7 @@ async fn hold_back(pool: &Arc<Pool>, peer: &Arc<Peer>, since: Instant) {
         }
     }
     if trials.is_first() {
-        // It did all the time.
+        // The first trial arrived, so large data got through all the time.
         pool.patience.widen();
     }
     tracing::debug!(peer = %peer.id.short(), "what is large gets through again");

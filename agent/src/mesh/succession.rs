@@ -20,7 +20,7 @@ use super::router::deliver;
 const RETIREMENT: Duration = Duration::from_secs(1);
 const RETIREMENT_MAX: Duration = Duration::from_secs(15);
 
-/// A path that held for so long is no longer held to be unsteady.
+/// After so long on a path, its connections no longer count as unsteady.
 const STEADY: Duration = Duration::from_secs(60);
 
 impl Pool {
@@ -64,7 +64,7 @@ impl Pool {
         let (peer, hello) = (new.id, new.hello.clone());
         match (precedence, old) {
             (None, _) | (_, None) => {
-                // Nobody may be listening.
+                // It may be that nobody listens to events.
                 let _ = self.events.send(Event::Connected { peer, hello });
             }
             (Some(Precedence::Restart), Some(old)) => {
@@ -156,8 +156,8 @@ impl Pool {
         let restarted = reason == DisconnectReason::Reset;
         let _ = self.events.send(Event::Disconnected { peer: peer.id, reason });
         if restarted {
-            // A reset comes from an agent that is up again, so it is dialled at once; should that
-            // fail, whoever needs it dials later.
+            // A reset comes from an agent that is up again, so it is dialled at once. If that
+            // fails, whoever needs the peer dials it later.
             let _ = self.dial_in(&mut table, peer.id, true);
         }
     }

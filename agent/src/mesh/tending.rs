@@ -1,8 +1,9 @@
-//! Looking after paths: away from one that does not answer, and back to the best one that does.
+//! Looks after the paths of connections: moves a connection away from a path that does not answer,
+//! and back to the best path that does.
 //!
-//! A path is changed by a new connection that names the one it is made in place of; the old one
-//! stays until the new one stands. There is one such task for each peer that needs it, and none for
-//! a peer that answers on its best path.
+//! To change the path, this node makes a new connection, whose hello names the connection that it
+//! replaces. The old connection stays until the new one stands. One task does this for each peer
+//! that needs it; a peer that answers on its best path needs none.
 
 use std::slice;
 use std::sync::Arc;
@@ -23,11 +24,11 @@ use super::peer::Peer;
 use super::pool::{BETTERMENTS_MAX, Pool, RESCUES_MAX, Route, Table};
 use super::ways::{Way, better_than};
 
-/// How long a peer is dialled that does not answer: what takes its place is to be there within two
-/// seconds of the first packet that was lost.
+/// How long one attempt to reach a peer that does not answer may take. The connection that replaces
+/// the old one should be there within two seconds of the first packet that was lost.
 const RESCUE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How better paths are tried; nothing waits for it.
+/// How better paths are dialled. Nothing that is sent waits for them.
 const BETTERMENT: Pace = Pace { timeout: Duration::from_secs(3), detours_after: Duration::ZERO };
 
 /// The waits between two attempts at a peer that does not answer.
@@ -37,25 +38,27 @@ const BETWEEN_RESCUES: Backoff = Backoff::new(Duration::from_millis(500), Durati
 const BETTERMENT_WAIT: Duration = Duration::from_secs(1);
 const BETTERMENT_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The longest wait for addresses at which the peer was never reached: many hosts have some that
-/// lead nowhere from here.
+/// The longest wait before addresses are tried at which the peer was never reached. Many hosts have
+/// addresses that lead nowhere from here.
 const UNPROVEN_WAIT_MAX: Duration = Duration::from_secs(120);
 
-/// What a path wants.
+/// What the path to a peer needs.
 enum Want {
-    /// It answers, and none is better.
+    /// Nothing: the peer answers, and no path is better.
     Nothing,
-    /// It does not answer: any that does, through another member than this one.
+    /// Any path that answers, since this one does not. A detour must not lead through the member
+    /// `not_through`.
     Rescue { not_through: Option<NodeId> },
-    /// It answers, and nothing large gets through: any other that does both. What begins a connection
-    /// is large, so that one which begins does.
+    /// Any other path that answers and lets large data through, since this one does not. The
+    /// packets that begin a connection are large, so a path on which a connection begins is wide
+    /// enough.
     Wider,
-    /// One of these, the best first.
+    /// A path on one of these better ways, the best first.
     Better { ways: Vec<Way>, wait_max: Duration },
 }
 
 impl Pool {
-    /// The path to a peer may want a better one.
+    /// Wakes the task that looks after the path to a peer, or starts it if the path needs it.
     pub(super) fn tend(self: &Arc<Self>, id: NodeId) {
         self.tend_in(&mut self.write(), id);
     }
@@ -81,7 +84,7 @@ impl Pool {
         }
     }
 
-    /// The peer was heard through another member while it did not answer here.
+    /// Another member, `through`, heard the peer while the peer did not answer this node.
     pub(super) fn heard_through(self: &Arc<Self>, id: NodeId, through: NodeId) {
         match self.peer(id) {
             Some(peer) => self.expect_answer(&peer),
@@ -93,8 +96,8 @@ impl Pool {
         self.heard.notify_waiters();
     }
 
-    /// The member in between cannot carry to the peer. A connection that went that way is of no
-    /// use.
+    /// The member in between cannot carry packets to the peer. A connection that leads through this
+    /// member is doubted at once.
     pub(super) fn refused_detour(self: &Arc<Self>, id: NodeId, through: NodeId) {
         self.detours.refuse(id, through);
         let peer = self.peer(id);
@@ -115,8 +118,8 @@ impl Pool {
         }
     }
 
-    /// The peer is held to be dead: a connection that does not answer is closed, now or when that
-    /// shows, so that the next thing that is sent dials anew.
+    /// The caller believes that the peer is dead. Its connection is closed now if it is in doubt,
+    /// or else as soon as it falls into doubt, so that the next thing that is sent dials anew.
     pub(super) fn abandon(&self, id: NodeId) {
         let Some(peer) = self.peer(id) else { return };
         peer.watch.abandon(true);
@@ -153,8 +156,8 @@ impl Pool {
         Want::Better { ways, wait_max }
     }
 
-    /// The peer and what its path wants; `None` where it wants nothing, and then nobody looks
-    /// after it any more.
+    /// The peer, what its path needs, and how often in a row its paths were lost. `None` if the
+    /// path needs nothing, and then no task looks after it any more.
     fn wanting(&self, id: NodeId) -> Option<(Arc<Peer>, Want, u32)> {
         let mut table = self.write();
         let table = &mut *table;
@@ -169,7 +172,8 @@ impl Pool {
         }
     }
 
-    /// Puts a new connection in the place of one that stands.
+    /// Says hello on a new connection and puts it in the place of the old one. Answers whether that
+    /// worked.
     async fn replace(
         self: &Arc<Self>,
         old: &Arc<Peer>,
@@ -182,7 +186,7 @@ impl Pool {
         match greeted {
             Ok(new) => {
                 if old.is_doubted() && new.path() == old.path() {
-                    // The path was sound all the time.
+                    // The new connection uses the same path, so the doubt was unfounded.
                     self.patience.widen();
                 }
                 self.install(new);
@@ -196,8 +200,8 @@ impl Pool {
         }
     }
 
-    /// Looks for another path to a peer that does not answer. Whether it is reached again, there or
-    /// where it was.
+    /// Looks for another path to a peer that does not answer. Answers whether the peer is reached
+    /// again, on another path or on the old one.
     async fn rescue(self: &Arc<Self>, old: &Arc<Peer>, not_through: Option<NodeId>) -> bool {
         let other_path = async {
             let mut turn = self.turn(&self.rescues, RESCUES_MAX).await;
@@ -217,7 +221,7 @@ impl Pool {
         self.replace(old, reached).await
     }
 
-    /// All ways to a peer but the one that it is reached on.
+    /// All ways to a peer except the path in use.
     fn wider_ways(&self, peer: &Peer) -> Vec<Way> {
         let path = peer.path();
         let ways = self.other_ways(peer, path.between());
@@ -227,7 +231,8 @@ impl Pool {
     fn other_ways(&self, old: &Peer, not_through: Option<NodeId>) -> Vec<Way> {
         let addresses = self.known_addresses(old.id).into_iter().map(Way::from);
         let detours = self.detours_to(old.id, not_through);
-        // From a detour the direct paths are tried all the time, and do not answer.
+        // While a peer is reached by a detour, its direct paths are tried all the time and do not
+        // answer, so other detours come first.
         match not_through {
             Some(_) => detours.into_iter().chain(addresses).collect(),
             None => addresses.chain(detours).collect(),
@@ -235,7 +240,7 @@ impl Pool {
     }
 }
 
-/// Looks after the path to a peer until it wants nothing.
+/// Looks after the path to a peer until it needs nothing.
 async fn look_after(pool: Arc<Pool>, id: NodeId, wake: Arc<Notify>) {
     let (mut rescues, mut betterments) = (0, 0);
     while let Some((peer, want, falls)) = pool.wanting(id) {

@@ -1,8 +1,9 @@
-//! QUIC's timers, kept so that one that was moved wakes nobody at its old time.
+//! QUIC's timers: one that was moved to a later time wakes nobody at its old time.
 //!
-//! A connection moves its timer with every packet, mostly to later: from when the packet would count
-//! as lost to when the connection would be forgotten. tokio leaves a timer that is moved to later
-//! where it was, and wakes up there to look; of an idle agent's wakeups that was every other one.
+//! A connection moves its timer with every packet, mostly to a later time: from the time when the
+//! packet would count as lost to the time when the connection would be forgotten. tokio leaves a
+//! timer that is moved to a later time in its old place, and wakes up there to check it. Every
+//! second wakeup of an idle agent came from this.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::time::{Sleep, sleep_until};
 
-/// tokio's runtime, with timers that leave when they are moved.
+/// tokio's runtime, with timers that leave their old time when they are moved.
 #[derive(Debug)]
 pub struct QuicRuntime;
 

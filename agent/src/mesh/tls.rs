@@ -2,7 +2,8 @@
 //! no certificates, names or authorities.
 //!
 //! Neither side resumes sessions: a ticket would let a key in again that was refused meanwhile.
-//! Which keys are welcome is not decided here, except that a dialler insists on the one it dialled.
+//! This module does not decide which keys are welcome, except that a dialler insists on the key of
+//! the node that it dialled.
 
 use std::sync::{Arc, OnceLock};
 
@@ -65,7 +66,7 @@ impl Identity {
         Ok(Self { provider: Arc::new(provider), key, own: keypair.node_id() })
     }
 
-    /// Whether this is the node whose identity this is.
+    /// Whether `node` is this node itself.
     pub(super) fn is_of(&self, node: NodeId) -> bool {
         self.own == node
     }
@@ -119,16 +120,16 @@ pub(super) fn alpn_of(connection: &quinn::Connection) -> Option<Vec<u8>> {
     data.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?.protocol
 }
 
-/// What ties the proof of a joiner to one connection: the same at both ends, and nowhere else
-/// (RFC 5705). `None` for a connection whose handshake is not done.
+/// The value that ties the proof of a joiner to one connection: both ends have the same value, and
+/// no other connection has it (RFC 5705). `None` for a connection whose handshake is not done.
 pub fn joining_binding(connection: &quinn::Connection) -> Option<Binding> {
     let mut binding = Binding::default();
     connection.export_keying_material(&mut binding, b"EXPORTER-peerage-join", b"").ok()?;
     Some(binding)
 }
 
-/// What both ends of a connection call it, and nobody else can. Zero, a name that supersedes
-/// nothing, for a connection whose handshake is not done.
+/// The name of a connection, which both ends derive and nobody else can. Zero, a name that
+/// supersedes nothing, for a connection whose handshake is not done.
 pub(super) fn connection_name(connection: &quinn::Connection) -> u64 {
     let mut name = [0; 8];
     let label = b"EXPORTER-peerage-connection-name";
@@ -221,8 +222,8 @@ impl ServerCertVerifier for OneKey {
     }
 }
 
-/// The acceptor's check: any Ed25519 key that its holder proves. Whether the node is welcome, the
-/// hello decides.
+/// The acceptor's check: any Ed25519 key that its holder proves. The hello decides whether the node
+/// is welcome.
 #[derive(Debug)]
 struct AnyKey {
     provider: Arc<CryptoProvider>,

@@ -1,9 +1,10 @@
-//! What is said of packets that the kernel does not take: that a network is unreachable is told to
-//! people, in their words, once for each address and seldom again.
+//! Logs in plain words that the kernel does not take packets to an address, for example because the
+//! network is unreachable. It does so once for each address, and seldom again.
 //!
-//! Such packets count as lost, and QUIC sends their contents anew. That some addresses cannot be
-//! reached from a host is common, such as IPv6 ones where it has none, or all while its cable is
-//! out: none of it is a fault of the agent, so it is information, and no warning.
+//! Such packets count as lost, and QUIC sends their contents anew. It is common that a host cannot
+//! reach some addresses, such as IPv6 addresses from a host without IPv6, or all addresses while
+//! its cable is out. None of this is a fault of the agent, so it is logged as information, not as a
+//! warning.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,22 +16,24 @@ use peerage_proto::links::canonical;
 use rustix::io::Errno;
 use tokio::time::Instant;
 
-/// After how long the same is said of an address again.
+/// After how long the same is logged about an address again.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
-/// Of how many addresses something is said in that time; of more nothing is.
+/// About how many addresses something is logged in that time; about further ones nothing is.
 const ADDRESSES_MAX: usize = 64;
 
-/// Which addresses were spoken of, and when.
+/// Which addresses something was logged about, and when.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     told: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Unsent {
-    /// A packet to this address was not taken, for this reason.
+    /// The kernel did not take a packet to this address, for this reason. Logs that, unless it was
+    /// logged lately.
     pub(super) fn tell(&self, to: SocketAddr, error: &io::Error) {
-        // A probe for larger packets that is too large for the interface has told what it was to.
+        // QUIC probed whether larger packets pass. The probe was too large for the interface, which
+        // is all that QUIC had to find out.
         if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) {
             return;
         }

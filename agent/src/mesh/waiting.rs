@@ -1,4 +1,4 @@
-//! What waits for a dial: those who asked for the connection, and what is to leave by it.
+//! What waits for a dial: callers that asked for the connection, and what is to leave by it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) enum Outgoing {
 
 type Waiter = oneshot::Sender<Result<Arc<Peer>, DialError>>;
 
-/// A dial under way, and those who wait for it.
+/// A dial under way, and the callers that wait for it.
 #[derive(Default)]
 pub(super) struct Dial {
-    /// What tells it from a later one of the same node.
+    /// Tells this dial from a later one of the same node.
     pub(super) mark: Arc<()>,
     pub(super) waiters: Vec<Waiter>,
     short: VecDeque<Outgoing>,
@@ -48,8 +48,8 @@ impl Outgoing {
         true
     }
 
-    /// Length and bound, where what is to be sent is over its bound: the peer would close the
-    /// connection over it.
+    /// The length and the bound, if this is longer than its bound: the peer would stop the stream
+    /// of such a message, and close the connection over such a frame.
     pub(super) fn excess(&self) -> Option<(usize, usize)> {
         let (found, bound) = match self {
             // QUIC knows the bound of datagrams, which depends on the path.
@@ -98,7 +98,7 @@ impl Dial {
             outgoing.leave(peer);
         }
         for waiter in self.waiters {
-            // One who gave up waiting needs no answer.
+            // A caller that gave up waiting needs no answer.
             let _ = waiter.send(Ok(peer.clone()));
         }
     }

@@ -1,5 +1,6 @@
-//! What is known of one connection's answers: what was handed to it, what was confirmed, and whether
-//! it is in doubt. Who looks, and when it falls into doubt, `doubt` tells.
+//! What is known of one connection's answers: what was handed to it, what was confirmed, and
+//! whether it is in doubt. `doubt` looks for answers, and decides when the connection falls into
+//! doubt.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,24 +8,24 @@ use std::time::Duration;
 use quinn::Connection;
 use tokio::time::sleep;
 
-/// How often it is looked whether a connection in doubt is answered again.
+/// How often a connection in doubt is checked for new answers.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often it must be, each time at another look, until it is no longer in doubt.
+/// How many of these checks must find a new answer until the connection is no longer in doubt.
 const ANSWERS_AGAIN: u32 = 2;
 
 /// What is known of one connection's soundness.
 #[derive(Debug)]
 pub(super) struct Watch {
     connection: Connection,
-    /// Whether somebody looks already.
+    /// Whether a task looks for an answer already.
     looked_at: AtomicBool,
-    /// What was handed to the connection.
+    /// How often something was handed to the connection.
     sends: AtomicU64,
     in_doubt: AtomicBool,
     /// Whether the peer is held to be dead: then a doubt ends the connection.
     abandoned: AtomicBool,
-    /// The answers that had come when it fell into doubt.
+    /// How many answers had come when the connection fell into doubt.
     answers_then: AtomicU64,
 }
 
@@ -51,7 +52,7 @@ impl Watch {
         self.sends.load(Ordering::Acquire)
     }
 
-    /// Whether the caller is to look for an answer: `false` where somebody does already.
+    /// Whether the caller is to look for an answer; `false` if another task does already.
     pub(super) fn begin_look(&self) -> bool {
         !self.looked_at.swap(true, Ordering::AcqRel)
     }
@@ -67,8 +68,9 @@ impl Watch {
         self.looked_at.load(Ordering::Acquire)
     }
 
-    /// How often something was confirmed by the other end, and how much was sent that it confirms
-    /// if it arrives. What else comes from there says nothing of the direction from here.
+    /// How often the peer confirmed something, and how many frames were sent that the peer confirms
+    /// if they arrive. Other packets from the peer tell nothing about the direction from here to
+    /// there.
     pub(super) fn answers_and_questions(&self) -> (u64, u64) {
         let stats = self.connection.stats();
         let sent = stats.frame_tx;
@@ -80,13 +82,13 @@ impl Watch {
         self.answers_and_questions().0
     }
 
-    /// Whether it was not answered, and still is not.
+    /// Whether the connection fell into doubt, and no answer has come since.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Acquire)
             && self.answers() == self.answers_then.load(Ordering::Acquire)
     }
 
-    /// It falls into doubt, when so many answers have come.
+    /// The connection falls into doubt, after so many answers have come.
     pub(super) fn doubt(&self, answers: u64) {
         self.answers_then.store(answers, Ordering::Release);
         self.in_doubt.store(true, Ordering::Release);
@@ -102,8 +104,9 @@ impl Watch {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Returns when answers come again, or the connection ends; whether they came. One is not
-    /// enough: what the peer repeats because it hears nothing, either, looks like an answer.
+    /// Returns when answers come again, or when the connection ends. Answers whether they came. One
+    /// answer is not enough: a peer that hears nothing either repeats what it sent, and that looks
+    /// like an answer.
     pub(super) async fn answers_again(&self) -> bool {
         let (mut answers, mut times) = (self.answers(), 0);
         while self.connection.close_reason().is_none() {

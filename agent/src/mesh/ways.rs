@@ -18,7 +18,7 @@ pub(super) const ADDRESSES_TRIED_MAX: usize = 2 * ADDRESSES_MAX;
 /// A way on which a node can be dialled.
 #[derive(Debug, Clone)]
 pub(super) enum Way {
-    /// At this address, to which a name led where there is one.
+    /// At this address, with the name that led to it if there is one.
     Direct(SocketAddr, Option<HostName>),
     /// At the addresses to which this name leads, which are not known yet.
     Named(HostName, u16),
@@ -32,7 +32,8 @@ impl Way {
         addresses.iter().cloned().map(Self::from).collect()
     }
 
-    /// The path that is had once the way leads to the node; none where that is not known before.
+    /// The path of a connection that is made on this way; `None` for a name, since it is not known
+    /// yet where it leads.
     pub(super) fn path(&self) -> Option<Path> {
         match self {
             Self::Direct(address, _) => Some(Path::Direct(canonical(*address))),
@@ -41,7 +42,8 @@ impl Way {
         }
     }
 
-    /// The way as an operator looks for it. Detours were made up here, and are nothing to look for.
+    /// The way as it is shown to an operator; `None` for a detour, whose address is made up and
+    /// tells an operator nothing.
     pub(super) fn shown(&self) -> Option<String> {
         match self {
             Self::Direct(address, None) => Some(canonical(*address).to_string()),
@@ -61,12 +63,12 @@ impl From<Address> for Way {
     }
 }
 
-/// Where a node is to be found by the roster.
+/// The addresses of a node as the roster has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Where it says that it is, the best first; none for a node that is not known.
+    /// The addresses that the node told, the best first; none for a node that is not known.
     pub told: Vec<Address>,
-    /// Where it was seen beside that, to be tried last.
+    /// Other addresses at which the node was seen, to be tried last.
     pub seen: Vec<SocketAddr>,
 }
 
@@ -86,19 +88,19 @@ impl From<Vec<Address>> for Places {
 /// Where a node is, by all that this node has heard of it.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
-    /// What it said in its last hello; at most [`ADDRESSES_MAX`].
+    /// The addresses in its last hello; at most [`ADDRESSES_MAX`].
     told: Vec<Address>,
-    /// What the roster said at that time that the node had said.
+    /// The addresses that the roster had as told by the node when that hello came.
     roster_then: Vec<Address>,
     /// Where its last direct connection came from.
     seen: Option<SocketAddr>,
-    /// Those of its present addresses at which it was reached since this agent started.
+    /// The present addresses of the node at which it was reached since this agent started.
     proven: BTreeSet<SocketAddr>,
 }
 
 impl Whereabouts {
-    /// The node said hello, over a path that it began or that this node dialled. `known` leads
-    /// addresses to those at which it may be reached now.
+    /// Notes the hello of a node and the path of the connection; `dialled` says whether this node
+    /// dialled. `known` turns addresses into the IP addresses at which the node may be reached now.
     pub(super) fn hear(
         &mut self,
         told: &[Address],
@@ -119,10 +121,10 @@ impl Whereabouts {
         }
     }
 
-    /// Its addresses, best first. What it said itself goes before what the roster says, until the
-    /// roster says something new. Where it was seen is tried last, at first by this node and then by
-    /// the one that admitted it, as that may have been somebody's translation of its address. None
-    /// where the roster knows none: then it is no member.
+    /// The addresses of the node, best first. Those of its last hello come before those of the
+    /// roster, until the roster says something new. The addresses at which the node was seen come
+    /// last, since a NAT may have made them: first the one that this node saw, then those that the
+    /// admitting member saw. Empty if the roster has no address, since then the node is no member.
     pub(super) fn addresses(&self, roster: Places) -> Vec<Address> {
         let Places { told: roster, seen } = roster;
         if roster.is_empty() {
@@ -146,11 +148,12 @@ impl Whereabouts {
     }
 }
 
-/// Which addresses are better than the path in use; best first. None where it is as good as any.
+/// The addresses that are better than the path in use, best first. Empty if the path is as good as
+/// any.
 ///
-/// Only the one who dialled knows which address it reached, so it alone looks for a better one:
-/// the two never move the connection to and fro between what each of them likes best. A detour
-/// both know to be worse than anything.
+/// Only the node that dialled knows which address it reached, so only that node looks for a better
+/// one. Otherwise the two nodes could move the connection back and forth between the addresses that
+/// each of them prefers. Both nodes know that a detour is worse than any address.
 pub(super) fn better_than(
     path: Path,
     dialled: bool,
@@ -202,9 +205,10 @@ mod tests {
         let roster = || places(&[on(1), on(3)]);
         whereabouts.hear(&[named(), on(1)], roster(), Path::Direct(at(9)), false, known);
         assert_eq!(whereabouts.addresses(roster()), [named(), on(1), on(3), on(9)]);
-        // The roster was corrected since: it goes first, and what was said is kept behind it.
+        // The roster was corrected since, so its addresses come first, and those of the hello stay
+        // behind them.
         assert_eq!(whereabouts.addresses(places(&[on(4)])), [on(4), named(), on(1), on(9)]);
-        // It belongs no more.
+        // The node is no member any more.
         assert!(whereabouts.addresses(Places::default()).is_empty());
     }
 
@@ -240,7 +244,7 @@ mod tests {
         assert!(better_than(direct(1), true, all()).is_empty());
         // An address that the node no longer has.
         assert_eq!(better_than(direct(7), true, all()), all());
-        // Whoever dialled sees to it.
+        // The node that did not dial looks for nothing better.
         assert!(better_than(direct(3), false, all()).is_empty());
         for dialled in [true, false] {
             assert_eq!(better_than(Path::Through(NodeId([1; 32])), dialled, all()), all());

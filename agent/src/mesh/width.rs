@@ -1,9 +1,10 @@
 //! How large a packet may be on the way to an address.
 //!
-//! The packets that begin a connection are 1,200 bytes of UDP at least, and nobody on the way may cut
+//! The packets that begin a connection are 1,200 bytes of UDP at least, and no router may split
 //! them (RFC 9000, section 14). A network that takes less, such as one tunnel inside another, loses
-//! each of them, and the host behind it seems silent although ping works. A card tells its size, and
-//! a router tells the host what it takes (RFC 1191, RFC 8201): the kernel keeps both with the route.
+//! each of them, and the host behind it seems silent although ping works. A network card has an
+//! MTU, and a router tells the host which packets it takes (RFC 1191, RFC 8201); the kernel keeps
+//! both with the route.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -19,16 +20,16 @@ const UDP_BYTES: u32 = 8;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
 
-/// Why nothing may have come back from an address where that is the way's fault; none where the
-/// kernel knows of no packet of QUIC that is too large for it. Sends nothing.
+/// Why an address may not have answered, if the way there takes only packets that are too small for
+/// QUIC; `None` if the kernel knows of no such limit. Sends nothing.
 pub fn too_narrow(address: SocketAddr) -> Option<String> {
     narrowness(address).map(|narrow| {
         format!("{narrow}: raise the MTU of the link or tunnel, or take another address")
     })
 }
 
-/// How much too small the packets are that the way to an address takes; none where the kernel knows
-/// of no packet of QUIC that is too large for it. Sends nothing.
+/// Tells in words which packets the way to an address takes, if they are too small for QUIC; `None`
+/// if the kernel knows of no such limit. Sends nothing.
 pub fn narrowness(address: SocketAddr) -> Option<String> {
     let address = canonical(address);
     let header = if address.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES };

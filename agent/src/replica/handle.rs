@@ -14,7 +14,7 @@ use super::views::Views;
 /// Why a write did not take place.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteFailure {
-    /// A rule said no.
+    /// A rule forbids the write.
     #[error(transparent)]
     Rule(#[from] WriteError),
     /// The clock that would stamp it is wrong.
@@ -23,34 +23,34 @@ pub enum WriteFailure {
     /// The disk did not take it.
     #[error("it could not be put on disk: {0}")]
     Disk(Arc<str>),
-    /// The node is on its way out of the Data Center, or the agent stops; whether it was written
-    /// before that, nobody can say.
+    /// The node is leaving the Data Center, or its agent stops. Whether the write took place before
+    /// that is not known.
     #[error("this node is just leaving the Data Center, or its agent stops")]
     Stopping,
 }
 
-/// How far the replica is: what the other nodes are told of it.
+/// The state of the replica that other nodes are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The digest of what is on disk.
     pub digest: String,
-    /// What is taken, and what may be.
+    /// How much space is taken, and how much may be.
     pub room: Room,
 }
 
 pub(super) type Deferred = Box<dyn FnOnce(&Result<(), Arc<str>>) + Send>;
 pub(super) type Query = Box<dyn FnOnce(&Replica) -> Deferred + Send>;
 
-/// What is to be written together: to each document once.
+/// Edits that are written together, each document at most once.
 pub type Edits = Vec<(Path, Edit)>;
 
-/// Decides what is to be written; nothing where it is not to be.
+/// Decides what to write; `None` if nothing is to be written.
 pub(super) type Decision = Box<dyn FnOnce(&Replica, &Views) -> Option<Edits> + Send>;
 
 /// Writes that are on this node's disk.
 #[derive(Debug)]
 pub struct Acknowledged {
-    /// What became of each, in their order.
+    /// The result of each edit, in their order.
     pub written: Vec<Written>,
     /// The receipts of the other nodes, where they were asked for.
     pub receipts: Option<Expected>,
@@ -59,7 +59,7 @@ pub struct Acknowledged {
 /// Why a transaction did not take place. Nothing was written.
 #[derive(Debug)]
 pub enum Untransacted<E> {
-    /// It was decided so.
+    /// The decision was not to write.
     Decided(E),
     /// It could not be written.
     Failed(WriteFailure),
@@ -71,19 +71,20 @@ impl<E> From<WriteFailure> for Untransacted<E> {
     }
 }
 
-/// What is asked of the task.
+/// A request to the task.
 pub(super) enum Request {
     Transact {
         decision: Decision,
         actor: Actor,
         receipt: bool,
-        /// Told nothing where the decision was not to write.
+        /// Gets `None` if the decision was not to write.
         reply: oneshot::Sender<Result<Option<Acknowledged>, WriteFailure>>,
     },
     Merge {
         changes: Vec<SignedChange>,
         relay: bool,
-        /// Whether they are shown for what each of them proves, whatever is here of its commit.
+        /// Whether each of the changes is a proof by itself, which counts even if other changes of
+        /// its commit are missing here.
         proof: bool,
         reply: oneshot::Sender<Result<bool, WriteFailure>>,
     },
@@ -103,9 +104,9 @@ pub struct ReplicaHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) views: watch::Receiver<Views>,
     pub(super) progress: watch::Receiver<Progress>,
-    /// Why nothing is to be written, while that is so.
+    /// Why this node may not write now, if it may not.
     pub(super) refusing: watch::Sender<Option<ClockOff>>,
-    /// Whether the node is on its way out, so that nothing more is to be written.
+    /// Whether the node is leaving, so that it may write nothing more.
     pub(super) closed: watch::Sender<bool>,
 }
 
@@ -120,8 +121,9 @@ impl Drop for Closed {
 }
 
 impl ReplicaHandle {
-    /// Writes to a document; returns when it is on this node's disk. With `receipt` the other nodes
-    /// are asked to say when they have it; also where the document says it already.
+    /// Writes to a document; returns when the change is on this node's disk. With `receipt`, the
+    /// other nodes are asked to say when they have it on theirs, even if the document had this
+    /// content before.
     ///
     /// # Errors
     /// [`WriteFailure`], and nothing was written.
@@ -136,9 +138,9 @@ impl ReplicaHandle {
         self.write_by_any_clock(path, edit, actor, receipt).await
     }
 
-    /// Decides what to write where nothing comes in between, and writes it as one commit: all of it
-    /// or nothing. The decision sees what was decided before it, on disk or not yet, and its answer
-    /// is given once all of that is; `receipt` as for [`write`](Self::write).
+    /// Decides what to write and writes it as one commit, all of it or nothing, with no other write
+    /// in between. The decision sees all that was decided before it, on disk or not yet, and its
+    /// answer is given once all of that is on disk. `receipt` is as for [`write`](Self::write).
     ///
     /// # Errors
     /// [`Untransacted`], and nothing was written.
@@ -155,7 +157,7 @@ impl ReplicaHandle {
                 Ok((answer, edits)) => (Ok(answer), Some(edits)),
                 Err(refusal) => (Err(refusal), None),
             };
-            // Who asked may have hung up; what was decided is written all the same.
+            // The caller may have hung up; the edits are written all the same.
             let _ = tell.send(answer);
             edits
         });
@@ -188,25 +190,27 @@ impl ReplicaHandle {
     }
 
     /// Refuses all further writes by this node because of its clock, or, with `None`, takes them
-    /// again. What comes from elsewhere is merged as ever.
+    /// again. Changes from other nodes are merged as ever.
     pub fn refuse_writes(&self, clock: Option<ClockOff>) {
         self.refusing.send_replace(clock);
     }
 
-    /// Refuses all further writes by this node but its leaving, until the guard is dropped: what is
-    /// acknowledged from here on would be lost with it. What comes from elsewhere is merged as ever.
+    /// Refuses all further writes by this node except the one by which it leaves, until the guard
+    /// is dropped. A write that was acknowledged from here on would be lost with the node. Changes
+    /// from other nodes are merged as ever.
     #[must_use]
     pub fn close(&self) -> Closed {
         self.closed.send_replace(true);
         Closed(self.closed.clone())
     }
 
-    /// Whether the node is on its way out.
+    /// Whether the node is leaving.
     pub fn is_closed(&self) -> bool {
         *self.closed.borrow()
     }
 
-    /// As [`ReplicaHandle::write`], for what must be possible with a wrong clock too: to leave.
+    /// As [`ReplicaHandle::write`], but also with a wrong clock and on a closed replica: this is
+    /// how a node leaves.
     ///
     /// # Errors
     /// [`WriteFailure`], and nothing was written.
@@ -222,11 +226,11 @@ impl ReplicaHandle {
         acknowledged.ok_or(WriteFailure::Stopping)
     }
 
-    /// Merges changes from elsewhere; returns when they are on this node's disk, with whether all
-    /// were taken ([`Outputs::untaken`]).
+    /// Merges changes from other nodes; returns when they are on this node's disk, and answers
+    /// whether all were taken ([`untaken`](peerage_proto::replica::Outputs::untaken)).
     ///
     /// # Errors
-    /// [`WriteFailure`]; they will come again by anti-entropy.
+    /// [`WriteFailure`]; anti-entropy brings the changes again.
     pub async fn merge(
         &self,
         changes: Vec<SignedChange>,
@@ -235,8 +239,8 @@ impl ReplicaHandle {
         self.bring(changes, relay, false).await
     }
 
-    /// As [`ReplicaHandle::merge`], of changes that are shown for what each of them proves: who
-    /// belongs is read anew at once, though others of their commits may never come.
+    /// As [`ReplicaHandle::merge`], for changes that are each a proof by itself. The roster takes
+    /// them in at once, even if other changes of their commits never come.
     ///
     /// # Errors
     /// [`WriteFailure`].
@@ -281,14 +285,15 @@ impl ReplicaHandle {
             self.ask(Request::Compact { reply }).await?;
             let step = outcome.await.map_err(|_| WriteFailure::Stopping)??;
             forgotten += step;
-            // What others supersede meanwhile is not waited for.
+            // Changes that others supersede meanwhile are not waited for.
             if step < FORGOTTEN_MAX as u64 {
                 return Ok(forgotten);
             }
         }
     }
 
-    /// Looks at the replica. What a read shows of this node's own writes is on its disk.
+    /// Looks at the replica. The writes of this node that the answer shows are on its disk when it
+    /// is given.
     ///
     /// # Errors
     /// [`WriteFailure::Stopping`], or [`WriteFailure::Disk`] where a write that it had seen failed.
@@ -307,12 +312,12 @@ impl ReplicaHandle {
         outcome.await.map_err(|_| WriteFailure::Stopping)?.map_err(WriteFailure::Disk)
     }
 
-    /// What is read out of the documents, as of the last commit.
+    /// The views, as of the last commit.
     pub fn views(&self) -> watch::Receiver<Views> {
         self.views.clone()
     }
 
-    /// How far the replica is, as of the last commit.
+    /// The state of the replica, as of the last commit.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }

@@ -29,7 +29,7 @@ impl Outlet for Nobody {
     fn tell(&mut self, _: &[SignedChange]) {}
 }
 
-/// The handle to a task over a replica of which everything was committed.
+/// Runs a task over a replica whose changes are all committed, and returns the handle to it.
 pub(crate) fn serve(replica: Replica, clock: Clock) -> ReplicaHandle {
     let receipts = Arc::new(Receipts::default());
     let (task, handle) = ReplicaTask::new(replica, Arc::new(NoDisk), |_| Nobody, receipts, clock);

@@ -1,5 +1,6 @@
-//! The replica as a task, and how it goes to other nodes: [`ReplicaTask`] owns it,
-//! [`ReplicaHandle`] asks it, [`Views`] follow it, [`sync`] exchanges it with members, and [`receipts`] count who holds it.
+//! The replica as a task, and its exchange with other nodes. [`ReplicaTask`] owns the replica,
+//! [`ReplicaHandle`] asks the task, [`Views`] follow the replica, [`sync`] exchanges changes with
+//! members, and [`receipts`] count which nodes hold a change.
 
 mod handle;
 pub mod receipts;

@@ -1,4 +1,4 @@
-//! Who has which change on its disk, for those who wait for it (`--wait`).
+//! Keeps which nodes have a change on their disk, for callers that wait for that (`--wait`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,17 @@ use peerage_proto::replica::{Dot, Vector};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// Who has which of the changes that someone waits for.
+/// Which nodes have which of the changes that callers wait for.
 #[derive(Debug, Default)]
 pub struct Receipts {
-    /// For each change how many wait, and which nodes sent a receipt.
+    /// For each change, how many callers wait for it, and which nodes sent a receipt.
     waiting: Mutex<BTreeMap<Dot, (usize, BTreeSet<NodeId>)>>,
     came: Notify,
     elsewhere: Mutex<Elsewhere>,
 }
 
-/// What is known to be on some other node's disk, be that node still there or not.
+/// The changes that are known to be on the disk of some other node, whether that node is still
+/// there or not.
 #[derive(Debug, Default)]
 struct Elsewhere {
     seen: Vector,
@@ -26,8 +27,8 @@ struct Elsewhere {
 }
 
 impl Receipts {
-    /// Starts to collect the receipts of changes, all of which a node must have; until the guard
-    /// is dropped.
+    /// Collects the receipts of these changes until the guard is dropped. A node counts once it has
+    /// all of them.
     pub fn expect(self: &Arc<Self>, dots: BTreeSet<Dot>) -> Expected {
         let mut waiting = self.waiting();
         dots.iter().for_each(|dot| waiting.entry(*dot).or_default().0 += 1);
@@ -40,7 +41,7 @@ impl Receipts {
         let (mut waiting, mut elsewhere) = (self.waiting(), self.elsewhere());
         for dot in dots {
             waiting.entry(dot).and_modify(|(_, nodes)| _ = nodes.insert(node));
-            // A vector says "all up to": one that leaves a gap says nothing.
+            // A vector says "all up to", so a receipt that would leave a gap cannot be noted in it.
             if elsewhere.seen.seen(&dot.writer) + 1 == dot.seq {
                 elsewhere.seen.raise(dot.writer, dot.seq);
             }
@@ -78,7 +79,7 @@ impl Receipts {
         self.elsewhere().agreed == digest
     }
 
-    /// All that any other node was known to have on its disk.
+    /// All changes that any other node was known to have on its disk.
     pub fn seen_elsewhere(&self) -> Vector {
         self.elsewhere().seen.clone()
     }
@@ -88,7 +89,8 @@ impl Receipts {
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<Dot, (usize, BTreeSet<NodeId>)>> {
-        // Every update is one call that cannot panic half way: the map behind a poisoned lock holds.
+        // Every update is one call that cannot panic half way, so the map behind a poisoned lock is
+        // sound.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +111,8 @@ impl Expected {
     /// The nodes that sent a receipt of each of the changes so far.
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         let waiting = self.receipts.waiting();
-        // The receipt of the last comes last: while nobody has sent it the others are not looked at.
+        // The receipt of the last change comes last. While no node has sent it, the other changes
+        // are not looked at.
         let mut sets = self.dots.iter().rev().filter_map(|dot| Some(&waiting.get(dot)?.1));
         let mut all = sets.next().cloned().unwrap_or_default();
         for nodes in sets {
@@ -121,8 +124,8 @@ impl Expected {
         all
     }
 
-    /// Waits until `enough` says so of the nodes that sent a receipt, or until the deadline;
-    /// returns the nodes.
+    /// Waits until `enough` is true of the nodes that sent a receipt of each change, or until the
+    /// deadline; returns these nodes.
     pub async fn until(
         &self,
         deadline: Instant,

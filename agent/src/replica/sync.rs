@@ -27,8 +27,8 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where frames for peers are queued.
 pub trait Outbox: Send + Sync + 'static {
-    /// Queues a frame for a peer, dialling it if need be. Never blocks; what a peer that cannot be
-    /// reached is not sent, a session repairs.
+    /// Queues a frame for a peer, dialling it if need be. Never blocks. If the peer cannot be
+    /// reached, the frame is lost, and a session repairs that.
     fn enqueue(&self, peer: NodeId, frame: Bytes);
 }
 
@@ -48,18 +48,19 @@ impl<B: Outbox> Pusher<B> {
         Self { me, outbox, others, views, rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// Queues changes for those who are to have them.
+    /// Queues changes for the members that this node is to send them to.
     pub fn push(&mut self, changes: &[SignedChange], receipt: bool) {
         let mut gone = Vec::new();
         if self.views.has_changed().unwrap_or(false) {
             let roster = &self.views.borrow_and_update().roster;
             let now = roster.others(self.me).collect();
-            // Who was just put out is told so, with the rest.
+            // A node that has just left or was removed is sent these changes too, so that it hears
+            // of its end.
             gone = std::mem::replace(&mut self.others, now);
             gone.retain(|node| !roster.is_current(node));
         }
-        // Who waits for receipts asks everyone: what is known already nobody would pass on, and
-        // what is passed on asks for no receipt.
+        // A node that waits for receipts sends to every member itself: a member passes on no change
+        // that it knows already, and a change that is passed on asks for no receipt.
         let (mut told, relay) = match receipt {
             true => (self.others.clone(), false),
             false => targets(&self.others, &mut self.rng),
@@ -86,7 +87,8 @@ pub enum SyncError {
     /// The peer sent a change that does not verify.
     #[error("the peer sent a change that does not hold: {0}")]
     Change(#[from] ChangeError),
-    /// The peer sent a change without a value that shows, as far as is known here.
+    /// The peer sent a change without one of its values, and no change that is known here
+    /// supersedes that value.
     #[error("the peer sent a change without a value that nothing supersedes")]
     Abridged,
     /// The peer said something out of turn, or nothing more.
@@ -126,14 +128,15 @@ pub async fn take_push<B: Outbox>(
             let changes = verified(changes)?;
             let mut owed: BTreeMap<NodeId, Vec<Dot>> = BTreeMap::new();
             for change in changes.iter().filter(|_| receipt) {
-                // Who pushes may wait for a change that another wrote: it asked for what stood
-                // there already.
+                // The node that pushes may wait for a change that another node wrote: it wrote what
+                // stood there already.
                 for node in BTreeSet::from([change.dot.writer.node, from]) {
                     owed.entry(node).or_default().push(change.dot);
                 }
             }
             if !replica.merge(changes, relay).await? {
-                // What superseded the values that are left out comes by a session.
+                // A session brings the changes that superseded the values that were left out, so no
+                // receipt is sent yet.
                 return Ok(());
             }
             for (node, dots) in owed.into_iter().filter(|(node, _)| *node != me) {
@@ -275,8 +278,8 @@ mod tests {
         written.change.expect("it says something new")
     }
 
-    /// `settings set --wait all` of what another node had set before waited in vain: the receipts
-    /// all went to that node.
+    /// `settings set --wait all` with a value that another node had set before waited in vain,
+    /// since the receipts all went to that other node.
     #[tokio::test]
     async fn who_waits_for_a_change_that_another_wrote_gets_the_receipts_too() {
         let [me, writer, waiting] = [1, 2, 3].map(|n| key(n).node_id());
@@ -298,8 +301,8 @@ mod tests {
         assert_eq!(sent, expected);
     }
 
-    /// Above 64 members a write is passed on by a few, and those further away sent no receipt:
-    /// `--wait majority` was never reached.
+    /// Above 64 members, only a few members are sent a write, and pass it on. Members that got it
+    /// from those sent no receipt, so `--wait majority` was never reached.
     #[tokio::test]
     async fn where_receipts_are_wanted_every_member_is_asked_however_many_there_are() {
         let mut founder = replica(1);

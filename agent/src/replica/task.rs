@@ -21,7 +21,7 @@ use super::handle::{
 };
 use super::views::Views;
 
-/// How many requests wait for the replica before those who ask are held up.
+/// How many requests may wait for the replica before callers are held up.
 const REQUESTS_MAX: usize = 1024;
 
 /// What keeps the replica's commits.
@@ -33,13 +33,13 @@ pub trait Disk: Send + Sync + 'static {
     fn reload(&self) -> impl Future<Output = Result<Replica, Arc<str>>> + Send;
 }
 
-/// Where what was committed goes out to.
+/// Where the task sends what was committed.
 pub trait Outlet: Send + 'static {
     /// Pushes changes to other nodes; with `receipt` they say when they have them on disk. Never
     /// blocks.
     fn push(&mut self, changes: &[SignedChange], receipt: bool);
 
-    /// Tells those on this node who watch.
+    /// Tells the watchers on this node.
     fn tell(&mut self, changes: &[SignedChange]);
 }
 
@@ -114,12 +114,13 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
                 self.decide(gathered);
                 some > 0
             }
-            // The desk is asked next, and tells it.
+            // `next` asks the desk then, and tells what is overdue.
             () = after(wait) => true,
         }
     }
 
-    /// What is to be done next, with what has waited too long for the rest of its commit by now.
+    /// What is to be done next. Changes that have waited too long by now for the rest of their
+    /// commit are told without it.
     fn next(&mut self) -> Option<Next<Deferred>> {
         let overdue = self.desk.tell_overdue(self.clock.now());
         if let Some(change) = overdue.first() {
@@ -129,7 +130,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         self.desk.next()
     }
 
-    /// Commits, and decides meanwhile on what comes in.
+    /// Commits, and meanwhile decides on the requests that come in.
     async fn commit(
         &mut self,
         commit: &Commit,
@@ -211,7 +212,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         Ok(Some(Acknowledged { written, receipts }))
     }
 
-    /// Says what is on disk, in the order of the speech.
+    /// Publishes, pushes, acknowledges and tells what is on disk now, in this order.
     fn speak(&mut self, speech: Speech<Deferred>) {
         let Speech { news, push, ask, replies, stored } = speech;
         let changed = news.iter().map(|change| &change.path);
@@ -239,9 +240,9 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
         });
     }
 
-    /// Tells all who waited that the disk failed, and goes on from what it holds.
+    /// Tells all who waited that the disk failed, and goes on from the replica that the disk holds.
     async fn fail(&mut self, cause: Arc<str>) -> Result<(), Arc<str>> {
-        // That the disk fails is told as a notice, and to each who waited.
+        // The failure is told as a notice, and to each caller that waited.
         debug!(%cause, "a commit failed; nothing of it holds");
         let outcome = Err(cause);
         self.desk.failed().into_iter().for_each(|reply| reply(&outcome));
@@ -266,7 +267,7 @@ fn acknowledgement<T: Send + 'static>(
     })
 }
 
-/// Returns after a while; never, where there is none.
+/// Returns after this time; never if there is none.
 async fn after(wait: Option<Duration>) {
     match wait {
         Some(wait) => sleep(wait).await,
@@ -299,8 +300,8 @@ mod tests {
         memory::serve(replica, Clock::start())
     }
 
-    /// Two who looked before either had written took one name; a lock kept them apart, where both
-    /// thought of it.
+    /// Two admissions that had looked at the roster before either was written took the same name. A
+    /// lock kept them apart, but only where both callers took it.
     #[tokio::test]
     async fn of_two_that_decide_at_once_the_second_sees_what_the_first_decided() {
         let (replica, taken): (_, NodeName) = (serve(), "pve-1".parse().unwrap());

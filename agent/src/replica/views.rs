@@ -1,7 +1,7 @@
-//! Views: what is read out of the replica's documents and follows them, such as who belongs.
+//! Views: values that are read out of the replica's documents and follow them, such as the roster.
 //!
-//! All views are published as one, as of one commit, so that nobody sees a member of one moment and
-//! the rights of another.
+//! All views are published together, as of one commit, so that no reader sees the members of one
+//! moment and the rights of another.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use peerage_proto::replica::{Path, Replica};
 use peerage_proto::roster::Roster;
 
-/// What is read out of documents.
+/// A value that is read out of documents.
 pub trait View: PartialEq + Sized {
-    /// Whether the document at a path is part of it.
+    /// Whether the view reads the document at this path.
     fn reads(path: &Path) -> bool;
 
-    /// Reads it.
+    /// Reads the view out of the replica.
     fn of(replica: &Replica) -> Self;
 
-    /// Reads it again where the documents at these paths have changed, each of which it
-    /// [`reads`](Self::reads).
+    /// The view after the documents at these paths have changed. The view [`reads`](Self::reads)
+    /// each of them.
     fn after(&self, replica: &Replica, changed: &BTreeSet<&Path>) -> Self;
 }
 
@@ -39,12 +39,12 @@ impl View for Roster {
 /// All views, as of one commit. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Views {
-    /// Who belongs, and the invitations.
+    /// The members, and the invitations.
     pub roster: Arc<Roster>,
 }
 
 impl Views {
-    /// Reads all of them.
+    /// Reads all views.
     pub fn of(replica: &Replica) -> Self {
         Self { roster: Arc::new(View::of(replica)) }
     }
@@ -58,7 +58,7 @@ impl Views {
         Self { roster: after(&self.roster, replica, changed) }
     }
 
-    /// Whether nothing differs from those that these were made of.
+    /// Whether nothing differs from the views `before`, of which these were made.
     pub(super) fn are(&self, before: &Self) -> bool {
         Arc::ptr_eq(&self.roster, &before.roster)
     }

@@ -14,7 +14,7 @@ use peerage_proto::links::canonical;
 
 use crate::mesh::Underlay;
 
-/// What is cut now; packets that would pass it vanish. Nodes are told apart by their ports.
+/// What is cut now. Packets that would pass a cut vanish. Nodes are told apart by their ports.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Cuts {
     state: Arc<Mutex<State>>,

@@ -42,7 +42,7 @@ async fn two_that_cannot_reach_each_other_talk_through_a_third_and_directly_when
     soon(write_frame(&mut session.send, b"answer", 100)).await.unwrap();
     assert_eq!(soon(read_frame(&mut recv, 100)).await.unwrap().unwrap(), "answer");
 
-    // c carried it, and none of it was for c.
+    // c carried all of that, and nothing of it was delivered at c.
     assert!(c.mesh.totals().carried > 50, "{:?}", c.mesh.totals());
     assert!(c.datagrams.try_recv().is_err() && c.messages.try_recv().is_err());
     assert!(c.frames.try_recv().is_err() && c.sessions.try_recv().is_err());
@@ -124,7 +124,7 @@ async fn one_that_does_not_reach_the_other_says_so_and_the_next_is_asked() {
     meet(&useful, &[&a, &b]).await;
     world.cuts.cut_between(a.address(), b.address());
     world.cuts.cut_between(useless.address(), b.address());
-    // Even where it is the one that others point to.
+    // That holds even if `useless` seems to be the member that hears b.
     a.mesh.heard_through(b.id, useless.id);
     soon(a.mesh.connect(b.id)).await.unwrap();
     assert_eq!(path(&a, &b), Some(Path::Through(useful.id)));
@@ -135,7 +135,7 @@ async fn one_that_does_not_reach_the_other_says_so_and_the_next_is_asked() {
 async fn nothing_is_carried_over_two_hops_or_for_those_who_are_no_members() {
     let world = World::default();
     let (a, b, c, d) = (world.member(1), world.member(2), world.member(3), world.member(4));
-    // a - c - d - b is a way, of two in between.
+    // a - c - d - b would be a way, with two nodes in between.
     meet(&c, &[&a, &d]).await;
     meet(&d, &[&b]).await;
     for (one, other) in [(&a, &b), (&a, &d), (&b, &c)] {
@@ -144,7 +144,7 @@ async fn nothing_is_carried_over_two_hops_or_for_those_who_are_no_members() {
     soon(a.mesh.connect(d.id)).await.unwrap();
     assert_eq!(path(&a, &d), Some(Path::Through(c.id)));
     assert!(matches!(soon(a.mesh.connect(b.id)).await, Err(DialError::Unreachable { .. })));
-    // What c may have found by now is a detour of its own, over which it carries nothing.
+    // c may have found a detour to b by now, but it carries nothing for others over a detour.
     assert!(!a.mesh.is_connected(b.id) && !b.mesh.is_connected(a.id));
 
     // c says that a packet is from a node that nobody knows.
@@ -172,7 +172,7 @@ async fn a_flood_over_a_detour_is_bounded_and_holds_up_nobody() {
         at_a.send_detour(carry.encode());
     }
     assert!(a.mesh.totals().carried_dropped > 10_000, "{:?}", a.mesh.totals());
-    // What a has to say to c itself passes, and so does what others say over the detour.
+    // A message from a to c itself passes, and so do frames from a to b over the detour.
     a.mesh.send_message(c.id, StreamKind::Chitchat, Bytes::from_static(b"mine"));
     assert_eq!(soon(c.messages.recv()).await.unwrap().bytes, "mine");
     frames_pass(&a, &mut b, 1, MOVED_WITHIN).await;
@@ -194,7 +194,7 @@ async fn one_of_a_version_without_detours_is_not_asked_to_carry() {
     assert_eq!(path(&a, &b), Some(Path::Through(new.id)));
 }
 
-/// What the one in between sees: here the test itself carries.
+/// The test itself is the member in between, and looks at the packets that it carries.
 #[tokio::test]
 async fn whoever_carries_sees_nothing_of_what_is_said() {
     let [mut a, mut b] = [1, 2].map(|number| {

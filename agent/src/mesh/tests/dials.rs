@@ -83,7 +83,7 @@ async fn a_node_that_fails_rests_longer_each_time_and_a_connection_ends_the_rest
     let _ = a.mesh.open(b.id, StreamKind::Sync).await;
     soon(a.mesh.connect(b.id)).await.unwrap();
 
-    // Nor does the node have to rest once it was dialled by the one that it could not reach.
+    // The rest also ends when the node that was not reached connects to a itself.
     let c = world.member(4);
     world.place(c.id, vec![other.address()]);
     soon(async {

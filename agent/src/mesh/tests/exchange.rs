@@ -63,7 +63,7 @@ async fn a_stream_of_an_unknown_kind_is_refused_and_nothing_else() {
     send.write_all(&[201]).await.unwrap();
     let error = soon(recv.read(&mut [0; 8])).await.unwrap_err();
     assert_eq!(error, quinn::ReadError::Reset(unknown));
-    // Known, but served by nobody here.
+    // This kind is known, but nobody serves it at b.
     let (_send, mut recv) = soon(a.mesh.open(b.id, StreamKind::InviteUses)).await.unwrap();
     let error = soon(recv.read(&mut [0; 8])).await.unwrap_err();
     assert_eq!(error, quinn::ReadError::Reset(unknown));

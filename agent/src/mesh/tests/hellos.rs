@@ -15,8 +15,8 @@ async fn a_clock_that_is_ahead_is_seen_from_both_sides() {
     assert!((-6000..=-4000).contains(&behind), "{behind}");
 }
 
-/// The one was just joining and kept the other waiting: its clock passed for one that is off by the
-/// length of the wait.
+/// A node that was just joining kept the hello of another waiting. The clock of one of them then
+/// seemed to be off by the length of the wait.
 #[tokio::test]
 async fn the_clocks_in_hellos_that_were_kept_waiting_are_not_compared() {
     let world = World::default();
@@ -42,13 +42,13 @@ async fn a_stranger_is_refused_with_the_cause_and_its_streams_reach_nobody() {
     assert_eq!(refusal.evidence, vec![ByteBuf::from(b"evidence".to_vec())]);
     assert_eq!(*stranger.gate.refused.lock().unwrap(), vec![(a.id, refusal)]);
 
-    // One that does not wait for the answer, nor for its turn.
+    // The stranger now sends at once, without waiting for an answer.
     let connection = stranger.raw(&a).await;
     connection.send_datagram(Bytes::from_static(b"early")).unwrap();
     let hello = stranger.gate.hello().unwrap().encode();
     let (mut send, _recv) = connection.open_bi().await.unwrap();
     write_frame(&mut send, &hello, usize::MAX).await.unwrap();
-    // It may open nothing more until it is welcome, and it never is.
+    // A caller may open no more streams until it is welcome, and the stranger never is.
     assert!(soon(connection.open_uni()).await.is_err());
     assert!(soon(connection.open_bi()).await.is_err());
     assert_eq!(closed_with(&connection).await, CloseCode::Refused);

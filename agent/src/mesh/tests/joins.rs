@@ -34,7 +34,7 @@ async fn joiners_reach_the_join_queue_and_nothing_else_within_bounds() {
 
     let many = soon(joiner.mesh.dial_join(seed.id, &at)).await.unwrap();
     assert_eq!(closed_with(&many).await, CloseCode::Busy);
-    // One that ends makes room; and a seed dials back the same way.
+    // A join that ends makes room for another. A seed dials back in the same way.
     held.pop().unwrap().1.connection.close(CloseCode::Done.number().into(), b"");
     soon(async {
         loop {

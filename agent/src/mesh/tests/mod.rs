@@ -1,5 +1,5 @@
-//! The mesh over real QUIC on loopback, with a gate in memory. Here is the world of the tests; each
-//! story of them has a file of its own.
+//! Tests of the mesh over real QUIC on loopback, with a gate in memory. This file holds the world
+//! that the tests share; each story has a file of its own.
 
 mod cuts;
 mod detours;
@@ -147,7 +147,7 @@ struct TestGate {
     members: Arc<Mutex<HashSet<NodeId>>>,
     refused: Mutex<Vec<(NodeId, Refusal)>>,
     settles_in: Mutex<Duration>,
-    /// From where each node spoke last.
+    /// The address from which each node spoke last.
     heard: Mutex<HashMap<NodeId, SocketAddr>>,
 }
 
@@ -164,7 +164,7 @@ impl Gate for TestGate {
     }
 
     fn hello(&self) -> Option<Hello> {
-        // In a test `wall_ms` is how far the clock is ahead.
+        // In these tests the stored `wall_ms` tells how far the clock of the node is ahead.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let mut hello = self.hello.lock().unwrap().clone()?;
         hello.wall_ms += now.as_millis() as u64;

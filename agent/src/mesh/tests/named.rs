@@ -1,4 +1,4 @@
-//! Nodes that are told of by a name, and hosts that have each other's addresses.
+//! Nodes whose address is a host name, and hosts that have each other's addresses.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn a_node_is_reached_where_its_name_leads_and_found_again_when_that_change
     soon(a.mesh.connect(b.id)).await.unwrap();
     assert_eq!(a.mesh.peer(b.id).unwrap().path, Path::Direct(b.address()));
 
-    // It comes back at another address, with the same port, and its name follows.
+    // b comes back at another address, with the same port, and its name then leads there.
     let port = b.address().port();
     b.mesh.shutdown(CloseCode::Shutdown, "").await;
     drop(b);
@@ -56,7 +56,7 @@ async fn a_name_that_does_not_resolve_is_said() {
     assert!(told.starts_with("b.lan does not resolve: Name or service not known"), "{told}");
     assert!(told.contains("/etc/hosts"), "{told}");
 
-    // Beside an address that is silent both are said.
+    // If there is a silent address as well, the error tells of both.
     let nowhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 9));
     world.cuts.cut_address(nowhere);
     world.tell(b.id, vec![named("b.lan", &b), nowhere.into()]);
@@ -71,14 +71,14 @@ async fn a_name_that_does_not_resolve_is_said() {
 async fn a_joiner_dials_its_seed_where_its_name_leads() {
     let world = World::default();
     let (seed, joiner) = (world.member(1), world.stranger(9));
-    // The first leads to a place where nobody is.
+    // Nobody is at the first address of the name.
     world.names.set("seed.lan", &["127.0.0.9", "127.0.0.1"]);
     let silent = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), seed.address().port()));
     world.cuts.cut_address(silent);
     let at = [named("seed.lan", &seed)];
     let connection = soon(joiner.mesh.dial_join(seed.id, &at)).await.unwrap();
     assert_eq!(connection.remote_address(), seed.address());
-    // And what became of each is said with the name that led there.
+    // The error tells with each address which name led to it.
     let error = soon(joiner.mesh.dial_join(NodeId([3; 32]), &at)).await.unwrap_err();
     assert!(matches!(error, DialError::WrongKey { is_self: false, .. }), "{error}");
     world.names.set("other.lan", &["127.0.0.9"]);
@@ -87,8 +87,9 @@ async fn a_joiner_dials_its_seed_where_its_name_leads() {
     assert!(error.contains(&format!("{silent} of other.lan (silent)")), "{error}");
 }
 
-/// A host with the same address on a bridge took the call; the member was held to have another
-/// identity now, and nobody called it any more.
+/// A host had the address of a member on a bridge of its own, so its dial of that address reached
+/// itself. It then believed that the member had another identity, and nobody dialled the member any
+/// more.
 #[tokio::test]
 async fn that_an_address_is_this_hosts_own_tells_nothing_of_the_node() {
     let world = World::default();
@@ -103,12 +104,12 @@ async fn that_an_address_is_this_hosts_own_tells_nothing_of_the_node() {
         assert!(told.contains(&format!("{} (that address is this very host's)", a.address())));
         assert!(told.contains("127.0.0.9:9 (silent)"), "{told}");
     }
-    // Where it is the only one, it is all that there is to say.
+    // If that is the only address, the error says only that.
     world.place(b.id, vec![a.address()]);
     let error = soon(a.mesh.connect(b.id)).await.unwrap_err();
     assert!(matches!(error, DialError::WrongKey { is_self: true, .. }), "{error:?}");
     assert_eq!(error.to_string(), "that address is this very host's");
-    // And another host at one of them is told, whatever the others are.
+    // If another host answers at one of the addresses, the error tells that.
     let c = world.member(3);
     world.place(b.id, vec![c.address(), a.address()]);
     let error = soon(a.mesh.connect(b.id)).await.unwrap_err();

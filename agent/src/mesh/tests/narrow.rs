@@ -4,7 +4,7 @@ use super::*;
 
 const NARROW_BYTES: usize = 1100;
 
-/// Two members, of which the first has found that nothing large gets through to the second.
+/// Two members. The first has found that nothing large gets through to the second.
 async fn held_back(world: &World) -> (Node, Node) {
     let (a, mut b) = (world.member(1), world.member(2));
     soon(a.mesh.connect(b.id)).await.unwrap();
@@ -13,7 +13,8 @@ async fn held_back(world: &World) -> (Node, Node) {
     let heard = async {
         while !is_held_back(&a.mesh, b.id) {
             a.mesh.send_datagram(b.id, Bytes::from_static(b"ping"));
-            // The other way takes all, as where both look at each other.
+            // b sends to a as well, as nodes do that probe each other. Packets of any size pass in
+            // this direction.
             b.mesh.send_datagram(a.id, Bytes::from_static(b"ping"));
             let _ = timeout(Duration::from_millis(50), b.datagrams.recv()).await;
         }
@@ -22,7 +23,8 @@ async fn held_back(world: &World) -> (Node, Node) {
     (a, b)
 }
 
-/// All frames were dropped, and so nobody heard that a write was on the disk here.
+/// All frames were dropped, even small receipts. So no other node heard that a write was on the
+/// disk of this node.
 #[tokio::test]
 async fn small_frames_arrive_in_order_where_nothing_large_does() {
     let world = World::default();
@@ -44,7 +46,7 @@ async fn small_frames_arrive_in_order_where_nothing_large_does() {
     assert_eq!(soon(b.frames.recv()).await.unwrap().bytes, large);
 }
 
-/// Those that were lost were sent again together, in a packet that is large.
+/// Small messages that were lost were sent again together, in one packet that was large.
 #[tokio::test]
 async fn one_small_message_at_a_time_is_on_its_way_where_nothing_large_arrives() {
     let world = World::default();
@@ -70,7 +72,7 @@ async fn one_small_message_at_a_time_is_on_its_way_where_nothing_large_arrives()
     assert_eq!(soon(arrives).await.bytes, vec![3; 300]);
 }
 
-/// Whether what is large is held back from a peer now.
+/// Whether large data is held back from a peer now.
 fn is_held_back(mesh: &Mesh, peer: NodeId) -> bool {
     mesh.pool.peer(peer).is_some_and(|peer| peer.bulk.is_held())
 }

@@ -98,7 +98,7 @@ async fn both_ends_that_dial_anew_at_once_end_on_one_connection() {
 async fn a_node_that_comes_back_elsewhere_is_found_where_it_said_in_its_hello() {
     let world = World::default();
     let (a, b) = (world.member(1), world.member(2));
-    // What the roster says of b leads nowhere; b knows where a is.
+    // The address of b in the roster leads nowhere, but b knows where a is.
     let nowhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 9));
     world.place(b.id, vec![nowhere]);
     world.cuts.cut_address(nowhere);
@@ -148,7 +148,7 @@ async fn one_that_is_held_to_be_dead_is_let_go_unless_it_answers() {
     })
     .await;
 
-    // It may be held to be dead before its connection is in doubt.
+    // b may be held to be dead before its connection is in doubt.
     a.mesh.abandon(b.id);
     world.cuts.cut_between(a.address(), b.address());
     until("it is let go when it does not answer", || {

@@ -1,4 +1,5 @@
-//! One connection that counts: where two dial each other, where one starts again, and how a connection ends.
+//! Which connection counts if two nodes dial each other or one starts again, and how a connection
+//! ends.
 
 use super::*;
 use crate::mesh::hello::greet;
@@ -21,7 +22,8 @@ async fn simultaneous_dials_end_in_one_connection_on_both_sides() {
         until("one connection is left", || open(&a) == 1 && open(&b) == 1).await;
         let (at_a, at_b) = (a.mesh.peer(b.id).unwrap(), b.mesh.peer(a.id).unwrap());
         assert_ne!(at_a.dialled, at_b.dialled, "they hold the same one");
-        // One that finds the other's connection there before it has said hello gives way.
+        // A node that finds the connection of the other before it has said hello gives up its own
+        // dial. Only four connections in all show that both dials met.
         if a.mesh.totals().connections + b.mesh.totals().connections == 4 {
             raced += 1;
             assert_eq!(at_a.dialled, a.id < b.id, "the lower key's dial is kept");
@@ -71,7 +73,7 @@ fn a_peer_that_was_killed_and_restarts_on_its_port_is_reached_again_at_once() {
     assert_eq!(first.from, a.id);
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(a.mesh.peer(id).unwrap().boot, 2);
-    // Its port may refuse while it is away.
+    // The port of b may refuse packets while b is away.
     let refused = |event: &Event| matches!(event, Event::Refused { .. });
     let seen = std::iter::from_fn(|| a.events.try_recv().ok());
     let seen: Vec<_> = seen.filter(|event| !refused(event)).collect();
@@ -142,7 +144,7 @@ async fn a_connection_that_is_given_up_is_no_goodbye() {
     let dial = greet(&connection, b.id, None, &*a.mesh.pool.gate);
     soon(dial).await.unwrap();
     assert!(matches!(soon(b.events.recv()).await.unwrap(), Event::Connected { .. }));
-    // As a dial does that is overtaken by another one.
+    // A dial drops its connection like this when another one was faster.
     drop(connection);
     let event = soon(b.events.recv()).await.unwrap();
     let Event::Disconnected { reason: DisconnectReason::ByPeer { code, .. }, .. } = event else {
