@@ -9,7 +9,8 @@ use crate::time::HowLong;
 /// What is believed of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The roster names it, and nothing was heard of it yet: for three seconds, longer among hundreds.
+    /// The roster names it, and it was not heard of yet. This lasts three seconds, or longer among
+    /// hundreds of members.
     Unknown,
     /// It answers, itself or through another member.
     Alive,

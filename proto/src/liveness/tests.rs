@@ -404,8 +404,8 @@ fn an_idle_network_says_little() {
     net.run(60 * SECOND);
     let per_node_and_second = net.sent as f64 / 32.0 / 60.0;
     println!("{per_node_and_second:.2} datagrams sent per node and second");
-    // A probe and an answer per period, half as many for the one that is watched, and hardly
-    // anything else.
+    // A probe and an answer per period, half as many for the watched member, and hardly anything
+    // else.
     assert!(per_node_and_second < 3.0 / 0.3 + 0.2, "{per_node_and_second}");
 }
 

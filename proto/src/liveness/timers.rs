@@ -36,9 +36,9 @@ pub(super) enum Alarm {
     Watch,
     /// Ask the watched member again, unless it was heard of.
     AskWatched { node: NodeId, since: Duration, asks_left: u8 },
-    /// Ask a member against whom something speaks.
+    /// Ask a member against which there is evidence.
     AskOutOfTurn(NodeId),
-    /// Suspect a member against whom something speaks, if it did not answer.
+    /// Suspect a member against which there is evidence, if it did not answer.
     Accuse(NodeId),
     /// Tell a suspect that it is suspected, and ask it to object.
     Insist { suspect: Life, incarnation: u16 },

@@ -47,7 +47,7 @@ pub enum Unaccepted {
     Through(NodeId),
 }
 
-/// Who accepted a member, if that was done for the invitation by which it came in.
+/// Who accepted a member, if the acceptance was for the invitation by which the member came in.
 pub(super) fn read(document: &Document, invite: Option<InviteId>) -> Option<Ending> {
     let value = document.value(ACCEPTED)?;
     let of = value.get("invite").and_then(Value::as_str).and_then(|text| text.parse().ok());

@@ -2,8 +2,8 @@
 //!
 //! A member is the document `@member/<node id>`. Its field `removed` is terminal (see
 //! [`crate::replica::document`]): once any node has set it, it holds on every node that hears of
-//! it, for ever. Names are labels: where a partition let two members take one name, the one that
-//! claimed it first shows it, on every node the same, and the other shows it with a suffix
+//! it, for ever. Names are labels: where a partition let two members take one name, the member that
+//! claimed it first shows it, on every node the same, and the other member shows it with a suffix
 //! ([`precedence`]). Where a partition let more nodes in by one invitation than that admits, the
 //! nodes beyond its uses may let nobody in until they are accepted ([`acceptance`]).
 
@@ -48,7 +48,7 @@ pub enum ResolveError {
     Ambiguous {
         /// What was asked.
         text: String,
-        /// The names of those whose ids start so.
+        /// The names of the nodes whose ids start so.
         candidates: Vec<String>,
     },
 }

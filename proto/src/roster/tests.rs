@@ -1,4 +1,4 @@
-//! Who belongs, as changes of member records come in.
+//! Which nodes belong, as changes of member records come in.
 
 use std::net::SocketAddr;
 use std::time::Duration;

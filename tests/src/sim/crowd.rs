@@ -133,7 +133,7 @@ impl Crowd {
         Some(self.now - started)
     }
 
-    /// Ends a node without a word.
+    /// Kills a node, which says no goodbye.
     pub fn kill(&mut self, at: usize) {
         self.nodes[at].up = false;
     }

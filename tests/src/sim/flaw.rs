@@ -14,7 +14,7 @@ pub enum Flaw {
     DiskLies,
     /// A node goes on under the incarnation that it had before it was started again.
     ReusesIncarnation,
-    /// A session of which parts were lost counts as one that ended well.
+    /// A session that lost parts counts as one that ended well.
     AbsorbsCutSessions,
     /// A node is let in, also when it is known to be removed.
     AdmitsTheRemoved,

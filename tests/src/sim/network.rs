@@ -26,9 +26,9 @@ impl fmt::Display for HostId {
 /// What is on its way from one host to another.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Who sent it.
+    /// The host that sent it.
     pub from: HostId,
-    /// Whom it is for.
+    /// The host that it is for.
     pub to: HostId,
     /// The changes that admitted the sender, for a receiver that has not heard of it.
     pub vouched: Vec<SignedChange>,

@@ -25,8 +25,8 @@ impl Process {
         effects
     }
 
-    /// Merges the admissions that a stranger shows, each of which must be written by a member, one
-    /// after the other; then hears what it says.
+    /// Merges the admissions that a stranger shows, one after the other; a member must have written
+    /// each. Then takes the stranger's message.
     pub(super) fn meet(
         &mut self,
         from: NodeId,

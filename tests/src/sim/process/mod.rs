@@ -30,14 +30,14 @@ const VOUCHED_MAX: usize = 8;
 pub enum Effect {
     /// To be carried to another node.
     Send {
-        /// Whom it is for.
+        /// The node that it is for.
         to: NodeId,
         /// The changes that admitted this node.
         vouched: Vec<SignedChange>,
         /// What it says.
         body: Body,
     },
-    /// The write of this change has returned to whoever asked for it.
+    /// The write of this change has returned to its caller.
     Acknowledge(Dot),
     /// A reader of the settings here was shown what these changes of this node say.
     Show(Vec<Dot>),
@@ -155,7 +155,7 @@ impl Process {
         self.replica().digest()
     }
 
-    /// The other members, as this node knows them; nobody for one that does not belong.
+    /// The other members, as this node knows them; none where this node does not belong.
     pub fn peers(&self) -> Vec<NodeId> {
         let me = self.replica().node_id();
         let others = self.roster.current().map(|m| m.id).filter(|id| *id != me);
