@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-/// How much there is.
+/// How many takings are allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowance {
-    /// In one second.
+    /// How many in one second.
     pub per_second: f64,
-    /// At once, after a calm.
+    /// How many at once, after a calm.
     pub burst: f64,
 }
 
@@ -21,7 +21,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Nothing was taken yet.
+    /// A bucket of which nothing was taken yet.
     pub fn full(of: Allowance, now: Duration) -> Self {
         Self { left: of.burst, at: now }
     }

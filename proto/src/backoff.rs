@@ -1,8 +1,9 @@
 //! Waits between attempts: each is twice as long as the one before it, up to a longest one.
 //!
-//! Whoever waits keeps the number of its waits, and asks how long the next one is. Where many may begin
-//! to wait at the same moment they draw their waits from a range, so that they do not come back in step
-//! (Metcalfe, Boggs: "Ethernet: Distributed Packet Switching for Local Computer Networks", 1976).
+//! The caller counts its waits, and asks how long the next one is. Where many nodes may begin to
+//! wait at the same moment, they draw their waits from a range, so that they do not come back in
+//! step (Metcalfe, Boggs: "Ethernet: Distributed Packet Switching for Local Computer Networks",
+//! 1976).
 
 use std::time::Duration;
 

@@ -1,16 +1,17 @@
-//! The opening of a string: its form, and how long what follows is.
+//! The opening of a string: its form, and the length of what follows.
 
 use super::TERMS_BYTES_MAX;
 
 /// How many bytes the opening has.
 pub(super) const OPENING_LEN: usize = 2;
 
-/// How a string is written, and how much of what follows its opening.
+/// How a string is written, and how long its content or its terms are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Without the names of fields: the bytes of the whole content.
+    /// The terms stand without the names of their fields; `content` is the length of the whole
+    /// content.
     Short { content: usize },
-    /// With the terms as they were signed: the bytes of them.
+    /// The terms stand as they were signed; `terms` is their length.
     Long { terms: usize },
 }
 
@@ -19,7 +20,7 @@ impl Form {
     pub(super) const BITS: u16 = 0xc000;
     pub(super) const SHORT: u16 = 0x8000;
 
-    /// Reads an opening; none of another version, or longer than any of this one.
+    /// Reads an opening; none where the form is of another version, or the length above its bound.
     pub(super) fn of(opening: [u8; OPENING_LEN]) -> Option<Self> {
         let opening = u16::from_be_bytes(opening);
         let length = usize::from(opening & !Self::BITS);
@@ -31,7 +32,7 @@ impl Form {
         }
     }
 
-    /// The opening of this form; none where it is too long for it.
+    /// The opening of this form; none where the length is above its bound.
     pub(super) fn opening(self) -> Option<[u8; OPENING_LEN]> {
         let (form, length) = match self {
             Self::Short { content } => (Self::SHORT, content),

@@ -3,14 +3,14 @@
 //! `peerage1-` and base64url (RFC 4648 section 5) of `opening (2 bytes) | content | check (4)`. The
 //! terms in it are signed by the node that issued them, so any member can check them with no
 //! registration. The secret makes an Ed25519 key whose public half stands in the terms: a joiner
-//! proves that it holds it and never sends it.
+//! proves that it holds that key, and never sends the secret.
 //!
 //! The opening is a number, the highest byte first. Its upper two bits tell the form: `10` is the
-//! short one ([`short`]), and the other bits are the length of the content. A string of it has at
-//! most 300 characters for one seed with one IPv4 address, names of up to 16 bytes and no pattern,
-//! and 60 more for each further such seed. `00` is the long one, `terms (MessagePack) | signature
-//! (64) | secret (16 bytes or none)`, where the bits are the length of the terms; it is read, and
-//! written where the terms were signed in another spelling than this version's.
+//! short one ([`short`]), and the other bits are the length of the content. A string of this form
+//! has at most 300 characters for one seed with one IPv4 address, names of up to 16 bytes and no
+//! pattern, and 60 more for each further such seed. `00` is the long one, `terms (MessagePack) |
+//! signature (64) | secret (16 bytes or none)`, where the bits are the length of the terms; this
+//! version reads it, and writes it where the terms were signed in another spelling than its own.
 
 mod error;
 mod form;
@@ -35,10 +35,10 @@ pub use self::progress::{Progress, progress};
 pub use self::secret::Secret;
 pub use self::terms::{Invitation, SEEDS_MAX, Seed, TERMS_BYTES_MAX, Terms};
 
-/// What opens every string of this version.
+/// The beginning of every string of this version.
 const PREFIX: &str = "peerage1-";
 
-/// What opens the strings of all versions.
+/// The beginning of the strings of all versions.
 const ANY_PREFIX: &str = "peerage";
 
 /// How long the string may be.
@@ -50,9 +50,9 @@ const CHECK_LEN: usize = 4;
 /// The whole string: an invitation, with its secret or without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinInformation {
-    /// What is shown to the member that is asked.
+    /// The part that a joiner shows to the member that it asks.
     pub invitation: Invitation,
-    /// What is proved to be held; none where the string was made without.
+    /// The secret that a joiner proves to hold; none where the string was made without it.
     pub secret: Option<Secret>,
 }
 
@@ -104,7 +104,8 @@ impl JoinInformation {
 impl fmt::Display for JoinInformation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Invitation { terms, body, signature } = &self.invitation;
-        // Who reads the short form spells the signed one out again.
+        // A reader of the short form encodes the terms again, as this version does, and checks the
+        // signature.
         let is_ours = codec::encode(terms)[..] == body[..];
         let content = short::write(terms, signature, self.secret.as_ref());
         let short = Form::Short { content: content.len() }.opening().filter(|_| is_ours);
@@ -135,7 +136,7 @@ fn read_long(content: &[u8], terms: usize) -> Result<(Invitation, Option<Secret>
     Ok((Invitation::verify(body, signature)?, secret))
 }
 
-/// What the checksum behind it covers; `None` where it is another's.
+/// The bytes that the checksum at their end covers; `None` where the checksum does not fit them.
 fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (content, check) = bytes.split_last_chunk()?;
     (*check == checksum(content)).then_some(content)

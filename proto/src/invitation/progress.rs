@@ -1,4 +1,5 @@
-//! How much of a string a text is: where it comes line by line, this tells when all of it is there.
+//! How much of a string a text holds: where the string comes line by line, this tells when all of
+//! it is there.
 
 use data_encoding::BASE64URL_NOPAD;
 
@@ -19,7 +20,7 @@ pub enum Progress {
     Wrong,
 }
 
-/// How much of a string of this version a text is.
+/// How much of a string of this version a text holds.
 pub fn progress(text: &str) -> Progress {
     let text = text::one_word(text);
     let Some(encoded) = text.strip_prefix(PREFIX) else {

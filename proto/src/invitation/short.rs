@@ -1,16 +1,16 @@
 //! The short form of the string: the terms without the names of their fields.
 //!
-//! What is signed, kept on record and shown to members is the binary form of [`Terms`], with named
-//! fields. The string says the same in fewer bytes, and whoever reads it spells the signed form out
-//! again: the issuer's signature tells whether the two agree. So the short form is a matter of the
-//! string alone, and a member of another version sees what it always saw.
+//! The issuer signs, the Data Center records and a joiner shows the binary form of [`Terms`], with
+//! named fields. The string says the same in fewer bytes. Its reader encodes the terms with named
+//! fields again, and the issuer's signature tells whether the two agree. So only the string is in
+//! the short form, and a member of another version sees what it always saw.
 //!
 //! `marks | Data Center (16) | its name | issuer (32) | its name | secret (16) or invitation (32) |
-//! issued | for how long | uses? | pattern? | seeds | signature (64)`. A text and a list stand
-//! behind their length, lengths and other numbers in groups of seven bits, the lowest first
-//! (LEB128), and 0 is the seed that is the issuer. An address is its family and its bytes, or a mark
-//! and a name, and then its port. The secret names the invitation, as the public
-//! half of the key that it makes.
+//! issued | for how long | uses? | pattern? | seeds | signature (64)`. The length of a text or a
+//! list stands before it. Lengths and other numbers are written in groups of seven bits, the lowest
+//! first (LEB128). A seed that is the issuer is written as 0. An address is its family and its
+//! bytes, or a mark and a name, and then its port. Where the secret is there, it stands for the
+//! invitation, which is the public half of the key that the secret makes.
 
 use std::net::SocketAddr;
 
@@ -19,30 +19,30 @@ use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::SIGNATURE_LEN;
 use crate::invitation::{SEEDS_MAX, Secret, Seed, Terms, TokenError};
 
-/// The marks: what is there, and what holds.
+/// The marks: which optional parts are there, and whether the invitation is strict.
 const WITH_SECRET: u8 = 0x01;
 const BOUNDED: u8 = 0x02;
 const WITH_PATTERN: u8 = 0x04;
 const STRICT: u8 = 0x08;
 const MARKS: u8 = WITH_SECRET | BOUNDED | WITH_PATTERN | STRICT;
 
-/// What opens a seed: the issuer itself, or another member, whose id follows.
+/// The first byte of a seed: the issuer itself, or another member, whose id follows.
 const ISSUER: u8 = 0;
 const OTHER: u8 = 1;
 
-/// What opens an address: its family, or that it is a name.
+/// The first byte of an address: its family, or the mark of a name.
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 const NAME: u8 = 10;
 
-/// What the string says beside its checksum.
+/// What the content of a string says.
 #[derive(Debug)]
 pub(super) struct Content {
     /// The terms.
     pub(super) terms: Terms,
     /// The issuer's signature over their binary form.
     pub(super) signature: [u8; SIGNATURE_LEN],
-    /// The secret, where it is inside.
+    /// The secret, where the string holds it.
     pub(super) secret: Option<Secret>,
 }
 
@@ -202,7 +202,7 @@ impl Reader<'_> {
             [OTHER] => NodeId(self.array()?),
             _ => return Err(TokenError::Version),
         };
-        // Each takes bytes that are there, so no count makes room for what is not.
+        // Each address takes bytes that are there, so a false count cannot make this allocate more.
         let addresses = (0..self.number()?).map(|_| self.address()).collect::<Result<_, _>>()?;
         Ok(Seed { node, addresses })
     }

@@ -38,7 +38,7 @@ pub struct Terms {
     pub issuer_name: String,
     /// The invitation: the public half of the key that its secret makes.
     pub invite: InviteId,
-    /// Whom to ask.
+    /// The members that a joiner may ask.
     pub seeds: Vec<Seed>,
     /// From when it holds, in milliseconds since 1970.
     pub issued_ms: u64,
@@ -50,13 +50,13 @@ pub struct Terms {
     /// A pattern with `*` and `?` that the name of an admitted node matches.
     #[serde(default)]
     pub node_name: Option<String>,
-    /// Whether only the issuer's own word admits.
+    /// Whether a member must have the issuer's answer before it admits a node by the invitation.
     #[serde(default)]
     pub strict: bool,
 }
 
 impl Terms {
-    /// Whether their binary form is within [`TERMS_BYTES_MAX`]: longer ones are read by nobody.
+    /// Whether their binary form is within [`TERMS_BYTES_MAX`]: no node reads longer ones.
     pub fn fit(&self) -> bool {
         codec::encode(self).len() <= TERMS_BYTES_MAX
     }
@@ -94,7 +94,7 @@ impl Invitation {
         Ok(Self { terms, body: body.into(), signature: *signature })
     }
 
-    /// What it promises.
+    /// The terms.
     pub fn terms(&self) -> &Terms {
         &self.terms
     }

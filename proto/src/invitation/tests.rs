@@ -1,5 +1,5 @@
-//! The string is read back in every form, and what is damaged, forged or of another version is told
-//! apart.
+//! The string is read back in every form, and a damaged or forged string, or one of another
+//! version, is told apart.
 
 use proptest::prelude::*;
 
@@ -127,7 +127,8 @@ fn strings_of_the_long_form_are_still_read() {
     }
 }
 
-/// A version that adds to the terms signs what this one does not know.
+/// A newer version adds a field to the terms, and its issuers sign a field that this version does
+/// not know.
 #[test]
 fn terms_in_another_spelling_keep_it() {
     #[derive(Serialize)]
@@ -169,7 +170,8 @@ fn a_name_in_a_string_takes_its_letters_and_one_byte_more() {
     assert_eq!(bytes(&text).len(), bytes(&sample().to_string()).len() + instead_of_ipv4);
 }
 
-/// As many seeds as there may be, each with as many names as it may have, of the longest.
+/// The terms name as many seeds as there may be, each with as many of the longest host names as it
+/// may have.
 #[test]
 fn terms_with_many_long_names_do_not_fit_and_those_of_one_seed_do() {
     let JoinInformation { invitation, .. } = sample();
@@ -199,7 +201,7 @@ fn a_name_that_is_none_is_damage() {
     assert_eq!(JoinInformation::parse(&text).unwrap_err(), TokenError::Damaged);
 }
 
-/// One that was put together by somebody who does not have the issuer's key.
+/// Somebody who does not have the issuer's key put this string together.
 #[test]
 fn terms_that_nobody_signed_are_forged_in_the_short_form_too() {
     let JoinInformation { invitation, secret } = sample();

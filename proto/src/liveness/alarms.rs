@@ -1,5 +1,5 @@
-//! What is done when an alarm is due: probes go out, suspicions become verdicts, and who was never met
-//! is given up.
+//! What is done when an alarm is due: probes go out, suspicions become verdicts, and members that
+//! were never met are given up.
 
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ impl Liveness {
                         }
                         self.touched.insert(member_id.node);
                     }
-                    // It begins with what became of the probe before.
+                    // foca begins a new probe by judging the one before, so it is judged here, too.
                     Timer::ProbeRandomMember(token) if self.outside.is_of_this_round(*token) => {
                         self.touched.extend(self.outside.probed());
                         self.outside.judge_probe();
                     }
                     _ => {}
                 }
-                // It fails for alarms of a time before this node was alone; they are over.
+                // foca refuses an alarm that was set before this node was alone: it is out of date.
                 let _ = self.foca.handle_timer(timer, &mut self.outside);
             }
             Alarm::Gossip => {
@@ -84,7 +84,8 @@ impl Liveness {
         }
     }
 
-    /// Nobody met it in time; where this host is late, it has more.
+    /// Declares a member down that nobody met in time. Where this host is late, the member has more
+    /// time.
     fn give_up(&mut self, node: NodeId) {
         let Some(entry) = self.members.get(&node) else { return };
         if entry.standing.state != State::Unknown {
@@ -120,12 +121,13 @@ impl Liveness {
         })
     }
 
-    /// The member that accused another passes the verdict. Where it does not, because it stopped
-    /// or its change of mind got lost, this node looks into it itself: no suspicion lasts.
+    /// The member that accused another passes the verdict. Where it does not, because it stopped or
+    /// its change of mind got lost, this node looks into it itself, so that no suspicion lasts for
+    /// ever.
     pub(super) fn expect_verdict(&mut self, suspect: Life, incarnation: Incarnation) {
         let suspicion = pace::config(self.members.len() + 1).suspect_to_down_after;
         let apart = pace::LOOKERS_APART * u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        // It is no verdict but a question, so it may be too early.
+        // At the deadline this node only asks a question, so it may come too early.
         let wait = suspicion * pace::VERDICT_BY_OTHERS + apart.mul_f64(self.rng.random());
         let deadline = self.outside.now + wait;
         let looks = |alarm: &Alarm| matches!(alarm, Alarm::LookInto { .. });

@@ -62,7 +62,7 @@ impl<'a> Opened<'a> {
         Ok(Self { header, header_bytes, members })
     }
 
-    /// The datagram as foca reads it, without what `keep` refuses to hear of.
+    /// The datagram as foca reads it, without the members that `keep` refuses.
     pub(super) fn filtered(&self, keep: impl Fn(&Member<Life>) -> bool) -> Vec<u8> {
         let kept: Vec<_> = self.members.iter().filter(|(member, _)| keep(member)).collect();
         let mut bytes =
@@ -78,8 +78,8 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Whether a datagram of ours looks for company or spreads news: it is as good for another member,
-/// or a moment later. A probe or an answer is not.
+/// Whether a datagram of ours looks for members or spreads news. Such a datagram serves as well if
+/// it goes to another member, or a moment later; a probe or an answer does not.
 pub fn can_wait(datagram: &[u8]) -> bool {
     const KIND_AT: usize = 1 + LIFE_LEN + 2 + LIFE_LEN;
     matches!(datagram.get(KIND_AT), Some(6..=8))
@@ -93,7 +93,7 @@ pub(super) fn sealed(foca_bytes: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// A datagram that foca did not compose: it tells one thing of one node, or nothing.
+/// A datagram that foca did not compose: it tells the state of one node, or nothing.
 pub(super) fn composed(header: &Header<Life>, tells: Option<&Member<Life>>) -> Vec<u8> {
     let mut datagram = vec![VERSION];
     Wire.encode_header(header, &mut datagram).expect("a Vec has room");
@@ -266,7 +266,7 @@ mod tests {
         let header =
             Header { src: life(1), src_incarnation: 0, dst: life(2), message: Message::Ping(1) };
         let datagram = composed(&header, Some(&Member::alive(life(3))));
-        // Without all that follows the header a datagram is whole, too.
+        // A datagram that ends after the header is whole, too.
         let bare = datagram.len() - COUNT_LEN - MEMBER_LEN;
         for len in (0..datagram.len()).filter(|len| *len != bare) {
             assert!(Opened::parse(&datagram[..len]).is_err(), "{len} bytes");

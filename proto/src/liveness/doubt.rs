@@ -1,11 +1,11 @@
-//! What is done when something speaks for a member's death before it was missed.
+//! What this node does about evidence that a member died, before a probe of that member failed.
 //!
-//! A refused port may be the truth: the process died and its host says so. It may also come of an
-//! agent that starts anew, of a firewall between two hosts, or of a forger. So it is looked into in
-//! private first: the member is asked directly, more than once, and through others. Only one that
-//! gives no answer is suspected, told so like any suspect, and declared down after a time that is
-//! shorter than for silence alone. One that answers is not doubted again for a while, so nobody can
-//! make this node do more than ask.
+//! A refused port may be the truth: the process died and its host says so. It may also come from an
+//! agent that starts anew, from a firewall between two hosts, or from a forger. So this node first
+//! checks in private: it asks the member directly, more than once, and through others. Only a
+//! member that gives no answer is suspected. It is told so like any suspect, and after a refusal it
+//! is declared down sooner than for silence alone. A member that answers is not doubted again for a
+//! while, so nobody can make this node do more than ask.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use super::{Liveness, Outputs, State, codec, pace};
 use crate::id::NodeId;
 use crate::time::Now;
 
-/// What speaks for a member's death, besides that it does not answer.
+/// Evidence of a member's death, besides a probe of foca's without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
     /// It did not answer the member that watches it.
     Missed,
-    /// It was dialled and did not answer, or its connection broke. Silence by another name, so it
-    /// has as much time to object as one that missed a probe.
+    /// It was dialled and did not answer, or its connection broke. This is a kind of silence, so it
+    /// has as much time to object as a member that missed a probe.
     Unreachable,
     /// Its host answered that nobody listens at its port.
     Refused,
@@ -41,8 +41,8 @@ impl Evidence {
         }
     }
 
-    /// For how long no more of it is listened to when the member answered all the same. What this
-    /// node found by its own question nobody can forge.
+    /// For how long further evidence is ignored after the member answered. [`Evidence::Missed`] is
+    /// never ignored: this node found it by its own question, so nobody can forge it.
     pub(super) fn rest(self) -> Duration {
         match self {
             Self::Missed => Duration::ZERO,
@@ -90,7 +90,7 @@ impl Liveness {
         }
     }
 
-    /// It answered: whatever spoke against it, it lives.
+    /// The member answered, so it lives: drops the evidence against it.
     pub(super) fn vindicate(&mut self, node: NodeId) {
         let now = self.outside.now;
         self.outside.timers.retain(|alarm| !alarm.watches(node));
@@ -105,7 +105,7 @@ impl Liveness {
         let Some(entry) = self.members.get(&node).filter(|entry| entry.doubt.is_some()) else {
             return;
         };
-        // Others may suspect it already: then it hears so, and can object.
+        // Other members may suspect it already. Then this question tells it so, and it can object.
         let state = match entry.standing.state {
             State::Suspect => foca::State::Suspect,
             _ => foca::State::Alive,
@@ -140,7 +140,7 @@ impl Liveness {
         let Some(target) = self.members.get(&node).and_then(|entry| entry.life) else { return };
         let mut helpers: Vec<Life> = Vec::with_capacity(pace::FANOUT);
         let mut seen = 0;
-        // Each of those alive is drawn with the same chance, in one pass.
+        // Each member that is alive is drawn with the same chance, in one pass.
         for (other, entry) in &self.members {
             let Some(life) = entry.life.filter(|_| entry.standing.state == State::Alive) else {
                 continue;

@@ -64,8 +64,8 @@ impl Liveness {
         let entry = self.members.get_mut(&from).expect("it is known, as checked above");
         entry.standing.heard = Some(now);
         entry.standing.through = None;
-        // Who takes this node for lost says so, or seeks it; and one that has just started asks
-        // around, but that one has a life that is new.
+        // A peer that believed us down sends Announce or TurnUndead. A freshly started one
+        // announces too; its new `Life` tells it apart.
         entry.missed_us |=
             entry.is_away() && matches!(message, Message::Announce | Message::TurnUndead);
         self.touch(&Member::new(*src, *src_incarnation, foca::State::Alive));
@@ -79,8 +79,8 @@ impl Liveness {
         Ok(self.outputs())
     }
 
-    /// Takes up a later life if others speak of one of this node's that is later than the present:
-    /// its disk and its boot number were rolled back, and nobody would listen to it.
+    /// Takes up a later life if a peer speaks of a life of this node that is later than the present
+    /// one: this node's disk and boot number were rolled back, and nobody would listen to it.
     fn outlive(&mut self, opened: &Opened<'_>) {
         let told = opened.members.iter().map(|(member, _)| *member.id());
         let latest = told.filter(|life| life.node == self.me).chain([opened.header.dst]).max();

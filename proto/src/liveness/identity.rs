@@ -1,15 +1,15 @@
-//! Whom SWIM talks about: a node in one of its lives.
+//! What SWIM takes for a member: a node in one of its lives.
 
 use foca::Identity;
 
 use crate::id::NodeId;
 
-/// The boot of a node that is taught by the roster and was not met yet. No agent starts with it, so
-/// the real one always wins; it is used to address a node, and never spread.
+/// The boot number of a node that the roster names and that was not met yet. No agent starts with
+/// it, so the node's real life always wins. It is used to address a node, and never spread.
 pub(super) const BOOT_UNMET: u64 = 0;
 
-/// Boots from here on are taken for nonsense: nobody counts so far, and a node that is told of one
-/// must not adopt it.
+/// Boot numbers from here on are taken for nonsense: no agent starts so often, and a node that is
+/// told of one must not adopt it.
 const BOOT_MAX: u64 = u64::MAX >> 1;
 
 /// A node in one of its lives. Down is terminal for a life and never for a node: the life with the
@@ -30,15 +30,17 @@ impl Life {
         Self { node, boot: BOOT_UNMET, renewal: 0 }
     }
 
-    /// The life to take up by a node that hears others speak of its `other`, later one: its disk
-    /// was rolled back, and its boot number with it. `None` where `other` is not later.
+    /// The life that a node takes up when it hears others speak of `other`, a later life of its
+    /// own: its disk was rolled back, and its boot number with it. `None` where `other` is not
+    /// later.
     pub(super) fn beyond(&self, other: &Self) -> Option<Self> {
         let later = (other.boot, other.renewal) > (self.boot, self.renewal);
         (later && other.boot < BOOT_MAX).then(|| other.successor()).flatten()
     }
 
-    /// Whether an agent may live it: nobody lives a boot that none counts up to, or a renewal that
-    /// nothing can follow. A member that spread such a life as down would keep the node down.
+    /// Whether an agent can have this life: no agent reaches a boot number from [`BOOT_MAX`] on, or
+    /// takes up the last renewal. A member that spread such a life as down would keep the node
+    /// down.
     pub(super) fn is_credible(&self) -> bool {
         self.boot != BOOT_UNMET && self.boot < BOOT_MAX && self.renewal < u32::MAX
     }

@@ -1,19 +1,22 @@
-//! Who is alive: SWIM over datagrams, by the crate `foca`, taught by the roster.
+//! Which members are alive: SWIM over datagrams, by the crate `foca`, among the members that the
+//! roster names.
 //!
 //! What this module promises beyond foca:
 //! - Only members that the roster names are heard, asked or spoken of. A removed node stays out,
 //!   whatever others gossip, and every datagram names the peer that it came from as its sender.
-//! - A member that the roster names is sought until it is met, and one that is away is sought for
-//!   ever, at a bounded rate: any partition heals by itself.
+//! - A member that the roster names is sought until it is met, and a member that is away is sought
+//!   for ever, at a bounded rate: any partition heals by itself.
 //! - A node that was declared down wrongly, or whose disk and boot number were rolled back, comes
 //!   back by itself under a later life.
 //! - A host that stood still does not hold its own deafness against others (see [`timers`]).
-//! - What speaks for a death, such as a refused port, hastens the question and never is the answer.
-//! - Whoever falls silent is asked by another member within a bounded time (see [`watch`]).
+//! - Evidence of a death, such as a refused port, makes this node ask sooner, and is never a
+//!   verdict by itself.
+//! - A member that falls silent is asked by another member within a bounded time (see [`watch`]).
 //! - An idle Data Center sends two probes and two answers per node and period, and nothing
 //!   else.
-//! - An input costs what it touches. What grows with the number of members is foca's own search by
-//!   address, once for each news, and asking around while members are not met yet.
+//! - An input costs what it touches. Only this grows with the number of members: foca's own search
+//!   by address, once for each piece of news, the draw of helpers when a member is doubted, and
+//!   asking around while members are not met yet.
 //!
 //! The core holds no clock: every input says what time it is, and [`Liveness::next_deadline`] when
 //! [`Liveness::expired`] is to be called. A later call does no harm.
@@ -53,7 +56,7 @@ pub use self::codec::{DATAGRAM_MAX, can_wait};
 pub use self::doubt::Evidence;
 pub use self::standing::{LivenessEvent, Return, Standing, State, Tried, Why};
 
-/// The incarnation under which a node is spread as down when it left on its own accord: nobody
+/// The incarnation under which a node is spread as down when it left on its own accord: no node
 /// reaches it by objecting to suspicions.
 const INCARNATION_LEFT: Incarnation = Incarnation::MAX;
 
@@ -117,9 +120,9 @@ struct Entry {
     standing: Standing,
     life: Option<Life>,
     incarnation: Incarnation,
-    /// What speaks against it, while that is looked into or until it is alive again.
+    /// The evidence against it, while this node looks into it or until the member is alive again.
     doubt: Option<Doubt>,
-    /// Until when nothing that speaks against it is listened to: it answered in spite of such.
+    /// Until when evidence against it is ignored, because it answered in spite of earlier evidence.
     trusted_until: Duration,
     /// Whether it took this node for lost while it was away.
     missed_us: bool,
@@ -129,7 +132,8 @@ struct Entry {
 }
 
 impl Liveness {
-    /// The detector of node `me` in its `boot`, which is larger than any before and not zero.
+    /// The detector of node `me` in its start number `boot`, which is larger than any before and
+    /// not zero.
     pub fn new(me: NodeId, boot: u64, mut rng: StdRng) -> Self {
         let life = Life { node: me, boot: boot.max(BOOT_UNMET + 1), renewal: 0 };
         Self {
@@ -165,7 +169,7 @@ impl Liveness {
     }
 
     /// By how much this host is slower than it should be, from 1 to 9: Lifeguard's local health
-    /// multiplier. What can wait should, by as much.
+    /// multiplier. Work that can wait should wait as many times longer.
     pub fn local_health_multiplier(&self) -> u32 {
         self.outside.timers.multiplier()
     }
@@ -220,7 +224,7 @@ impl Liveness {
         self.wake(now);
         while let Some(alarm) = self.outside.timers.due(self.outside.now) {
             self.serve(alarm);
-            // The next one may be about what this one brought.
+            // The next alarm may depend on what this one changed.
             self.settle(Cause::Silence);
         }
         self.outputs()
@@ -268,7 +272,8 @@ impl Entry {
         matches!(self.standing.state, State::Unknown | State::Down | State::Left)
     }
 
-    /// It answered in spite of what spoke against it: more of that is not listened to for a while.
+    /// The member answered in spite of evidence against it: further evidence is ignored for a
+    /// while.
     fn trust(&mut self, doubt: Doubt, now: Duration) {
         self.trusted_until = self.trusted_until.max(now + doubt.evidence.rest());
     }

@@ -12,8 +12,8 @@ use super::standing::Tried;
 use super::timers::{Alarm, Timers};
 use crate::id::NodeId;
 
-/// The number of probes that foca did not send. foca comes to it as well, once in 256 probes: no
-/// round trip is measured by it.
+/// The number in the probes that this node sends without foca. foca uses it, too, once in 256
+/// probes, so no round trip is measured by it.
 pub(super) const OUT_OF_TURN: u8 = 0;
 
 /// The probe that waits for an answer.
@@ -54,7 +54,7 @@ pub(super) struct Outside {
     /// The members that foca told of. Emptied with every input.
     pub(super) touched: BTreeSet<NodeId>,
     probed: Option<Probed>,
-    /// What the alarms of the probes that go on carry.
+    /// The token in the alarms of foca's present series of probes.
     round: Option<TimerToken>,
     /// What was tried since a member was last heard of. Bounded by the roster.
     tried: BTreeMap<NodeId, Try>,
@@ -77,7 +77,8 @@ impl Outside {
         self.probed.as_ref().map(|probed| probed.node)
     }
 
-    /// Whether an alarm of foca's probes is of those that go on: they begin anew with a new life.
+    /// Whether an alarm belongs to foca's present series of probes. With a new life, a new series
+    /// begins.
     pub(super) fn is_of_this_round(&self, token: TimerToken) -> bool {
         self.round == Some(token)
     }
@@ -120,13 +121,14 @@ impl Outside {
         self.tried.entry(node).or_insert_with(|| Try { since, probes: 0, through: Vec::new() })
     }
 
-    /// Takes note that a member answered another one that was asked to try.
+    /// Takes note that a member answered through another one that was asked to try.
     pub(super) fn answered_through(&mut self, node: NodeId, number: u8) {
         self.answered_somehow(node, number);
         self.heard_of(node);
     }
 
-    /// A member has answered: if it was to its probe, the next one has time until the period ends.
+    /// A member has answered, directly or through another one. If it answered foca's latest probe,
+    /// the next probe waits until the period ends.
     fn answered_somehow(&mut self, node: NodeId, number: u8) {
         let Some(probed) = self.probed.as_mut().filter(|probed| probed.node == node) else {
             return;
@@ -161,9 +163,10 @@ impl Outside {
         if self.asked.get(&node).is_some_and(|(asked, _)| *asked == number)
             && let Some((_, sent)) = self.asked.remove(&node)
         {
-            // Nobody can tell which of the copies it answers. The latest one, unless that would be
-            // quicker by far than ever: to count from the first would add what loss took to the
-            // round trip, and the longer wait for the next copy again to that.
+            // Nobody can tell which copy of the probe the answer is for. Count from the latest
+            // copy, unless the round trip would then be far shorter than ever. Counting from the
+            // first copy would add the waits after lost copies to the round trip, and so make the
+            // next waits longer still.
             let known = self.rtts.get(&node).copied();
             let ages = sent.iter().rev().map(|sent| self.now.saturating_sub(*sent));
             let credible = |age: &Duration| *age >= known.unwrap_or_default() / 4;

@@ -3,9 +3,9 @@
 //! SWIM (Das, Gupta, Motivala: "SWIM: Scalable Weakly-consistent Infection-style Process Group
 //! Membership Protocol", 2002) probes one random member per period, asks others to try when it does
 //! not answer, and suspects before it declares; the time for suspicion grows with log N, as news
-//! spread in log N rounds. A node that falls silent is picked after 0.2 s in the mean, by chance or
-//! by who watches it, suspected 0.3 s later, declared after 0.9 s of suspicion, and known to all
-//! 0.1 s after that.
+//! spread in log N rounds. A node that falls silent is asked after 0.2 s in the mean, by a random
+//! probe or by the member that watches it. It is suspected 0.3 s later and declared down after 0.9
+//! s of suspicion, and all know of it 0.1 s after that.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -17,33 +17,33 @@ use super::codec::DATAGRAM_MAX;
 /// One member is probed per period.
 pub(super) const PROBE_PERIOD: Duration = Duration::from_millis(600);
 
-/// One that did not answer by then, itself or through others, is suspect, and the next is probed at
-/// once.
+/// A member that did not answer its probe by then, directly or through others, is suspect, and the
+/// next member is probed at once.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The longest round trip that is believed. Waiting grows with it, so that a member that answers
-/// late, for whatever reason, must not hold up the judgement on others.
+/// The longest round trip that is believed. Waits grow with the round trip, and a member that
+/// answers late, for whatever reason, must not delay the judgement on others.
 pub(super) const RTT_MAX: Duration = Duration::from_millis(600);
 
-/// How far away a member is taken to be that was never measured, where it is judged on evidence:
-/// one that lives beyond a long line must have the time to object.
+/// The round trip that is assumed where none was measured and a member is judged on evidence: a
+/// member that is far away must have the time to object.
 pub(super) const RTT_UNMEASURED: Duration = Duration::from_millis(100);
 
-/// After this time without an answer others are asked to try.
+/// After this time without an answer, other members are asked to try.
 pub(super) const PROBE_DIRECT: Duration = Duration::from_millis(130);
 
 /// A probe that is not answered is sent again after this time.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How often a probe is sent again at most. With 10 % of datagrams lost, two in ten probes would
-/// fail on the direct way if they were sent once; of five not one in a thousand does.
+/// fail on the direct way if they were sent once; sent five times, not one in a thousand fails.
 pub(super) const ASK_AGAIN_MAX: u8 = 4;
 
-/// The member that comes next by id is asked this often besides.
+/// Each member asks the next member by id this often, besides its probes.
 pub(super) const WATCH_PERIOD: Duration = Duration::from_millis(600);
 
-/// How often it is asked each time, and how long it may take for each answer: together as long as
-/// others wait before they ask for help.
+/// How often the watched member is asked each time, and how long each answer may take: together as
+/// long as a probe waits before other members are asked to try.
 pub(super) const WATCH_ASKS: u8 = 2;
 pub(super) const ASK_WATCHED: Duration = Duration::from_millis(65);
 
@@ -51,12 +51,12 @@ pub(super) const ASK_WATCHED: Duration = Duration::from_millis(65);
 /// IV-C), but from the suspecting member and until it answers.
 pub(super) const INSIST: Duration = Duration::from_millis(70);
 
-/// A member whose port refused is asked in private for this long, and then has so long to object:
-/// 0.3 s in all. A death is noticed by the first packet that refuses, about 0.2 s after it, so all
-/// know of it in half a second; an agent that is started again at once is back before.
+/// A member whose port refused is asked in private for the first of these times, and then has the
+/// second to object: 0.3 s in all. The first refused packet shows the death about 0.2 s after it,
+/// so all know of it in half a second; an agent that is started again at once is back before.
 ///
-/// It is short for a silence, and may be: a busy host does not refuse, it is late. Who lives and is
-/// accused gets five direct questions and six through others in this time.
+/// For silence alone this would be too short, but a busy host does not refuse, it is late. A member
+/// that lives and is accused gets five direct questions and six through others in this time.
 pub(super) const EVIDENCE_PROBE: Duration = Duration::from_millis(100);
 pub(super) const EVIDENCE_SUSPICION: Duration = Duration::from_millis(200);
 
@@ -71,18 +71,20 @@ pub(super) const EVIDENCE_REST: Duration = Duration::from_secs(10);
 /// objection is on the way.
 pub(super) const REPRIEVES_MAX: u8 = 3;
 
-/// How many times the time of a suspicion its verdict by others may take: they may have put it off.
+/// How many times the time of a suspicion another member's verdict may take: that member may have
+/// put it off.
 pub(super) const VERDICT_BY_OTHERS: u32 = 3;
 
-/// By how much those who wait for a verdict differ, per member: of many, few look into it at the
-/// same time, and the others hear what became of it.
+/// How far apart the members that wait for a verdict look into it, per member: few look at the same
+/// time, and the others hear the result.
 pub(super) const LOOKERS_APART: Duration = Duration::from_millis(50);
 
 /// News are passed on to three members at once, and then this often until they were passed on often
 /// enough.
 pub(super) const GOSSIP: Duration = Duration::from_millis(50);
 
-/// A member that the roster names and that is not met within this time is down, among few.
+/// A member that the roster names and that is not met within this time is down, where members are
+/// few.
 pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many members are met in that time, and how much longer each further one may take: after a
@@ -96,8 +98,8 @@ pub(super) fn unknown_patience(members: usize) -> Duration {
     UNKNOWN_PATIENCE + MET_LATER.saturating_mul(later)
 }
 
-/// How late a host is taken to be that starts among so many, as the multiplier's excess over 1: it
-/// may be that all of them start, and each has a handshake with many others.
+/// How late a host is assumed to be when it starts among so many members, as the multiplier's
+/// excess over 1: perhaps all of them start, and each has a handshake with many others.
 pub(super) fn health_at_start(members: usize) -> u32 {
     u32::try_from(members.saturating_sub(MET_IN_TIME) / MEMBERS_PER_HEALTH).unwrap_or(u32::MAX)
 }
@@ -110,13 +112,13 @@ pub(super) const SEEK_UNKNOWN: Duration = Duration::from_millis(100);
 /// Members that are away are asked this often, in turn, so that any partition heals by itself.
 pub(super) const SEEK_AWAY: Duration = Duration::from_secs(1);
 
-/// The same when nobody went away lately.
+/// How often they are asked when no member went away lately.
 pub(super) const SEEK_LONG_AWAY: Duration = Duration::from_secs(5);
 
 /// After this time without a change members that are away count as long away.
 pub(super) const LONG_AWAY: Duration = Duration::from_secs(60);
 
-/// How many are asked each time.
+/// How many members that are away are asked each time.
 pub(super) const SEEK_FANOUT: usize = 3;
 
 /// How many members are asked to try, and how many are told news at once.

@@ -21,8 +21,8 @@ impl Liveness {
         }
     }
 
-    /// Asks one that answered before who else is there: it names some twenty, while one that was
-    /// not met yet takes a handshake for itself alone.
+    /// Asks a member that answered before which other members there are. It names about twenty,
+    /// while asking a member that was not met yet costs a handshake and finds only that member.
     fn ask_around(&mut self) {
         let met = self
             .members

@@ -1,4 +1,5 @@
-//! Settling: what foca believes after an input becomes how members stand, with the reason why.
+//! Settling: after an input, what foca believes is taken over into the members' standings, with the
+//! reason why.
 
 #[cfg(test)]
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ impl Liveness {
         if self.gone {
             return;
         }
-        // foca takes note of having company, or none, only here.
+        // Only in this call does foca notice whether it has other members.
         let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.outside);
         let mut touched = std::mem::take(&mut self.touched);
         touched.append(&mut self.outside.touched);
@@ -109,7 +110,7 @@ impl Liveness {
         entry.standing.boot = Some(life.boot);
         if to == State::Suspect && matches!(cause, Cause::Told(_)) && (renewed || from != to) {
             if from == to {
-                // It objected to what was found against it before.
+                // The member objected to the suspicion before.
                 entry.doubt = None;
             }
             self.expect_verdict(life, member.incarnation());

@@ -9,13 +9,14 @@ use crate::time::HowLong;
 /// What is believed of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The roster names it, and nothing was heard of it yet: for three seconds, longer among hundreds.
+    /// The roster names it, and it was not heard of yet. This lasts three seconds, or longer among
+    /// hundreds of members.
     Unknown,
     /// It answers, itself or through another member.
     Alive,
     /// It did not answer; it has a moment left to object before it is down.
     Suspect,
-    /// It does not answer, nor to others.
+    /// It answers neither this node nor others.
     Down,
     /// It said goodbye: its agent was stopped.
     Left,
@@ -38,7 +39,7 @@ impl fmt::Display for State {
 pub struct Tried {
     /// How often it was asked directly.
     pub probes: u32,
-    /// Since how long.
+    /// Over how long a time.
     pub over: Duration,
     /// Members that were asked to try, at most six.
     pub through: Vec<NodeId>,
@@ -77,11 +78,11 @@ pub enum Why {
         /// What was tried.
         tried: Tried,
     },
-    /// Another member says so.
+    /// Another member says that it is suspect or down.
     Told {
         /// The member that told this node; perhaps it was told, too.
         by: NodeId,
-        /// How long nothing was heard of it here, where it ever was.
+        /// How long this node has heard nothing from it; none where it never did.
         silent: Option<Duration>,
     },
     /// Its host answered that nobody listens at its port, and it did not answer.
@@ -96,7 +97,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// The same in words, with what `name` makes of the nodes in it.
+    /// The reason in words; `name` gives the name of each node in it.
     pub fn in_words(&self, name: impl Fn(&NodeId) -> String) -> String {
         match self {
             Self::Taught => "newly in the roster".into(),
@@ -160,7 +161,7 @@ pub struct Standing {
     pub since: Duration,
     /// Why.
     pub why: Why,
-    /// The boot number under which it was met, where it was.
+    /// The boot number of its latest known life; none where it was not met yet.
     pub boot: Option<u64>,
     /// When it was heard from directly, on the clock of [`crate::time::Now::mono`].
     pub heard: Option<Duration>,

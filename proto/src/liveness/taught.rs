@@ -1,4 +1,5 @@
-//! Whom the roster names: they are taught to the detector, and forgotten when it names them no more.
+//! The detector is taught the members that the roster names, and forgets those that it names no
+//! more.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::id::NodeId;
 use crate::time::Now;
 
 impl Liveness {
-    /// The roster's members are these; this node among them or not.
+    /// The roster names these members; this node may be among them or not.
     pub fn members(&mut self, now: Now, members: &BTreeSet<NodeId>) -> Outputs {
         self.wake(now);
         if self.gone {

@@ -24,7 +24,7 @@ fn a_killed_node_is_down_on_all_survivors_in_time() {
         let mut times = Vec::new();
         for seed in 0..40 {
             let mut net = Network::settled(seed, nodes);
-            // At any moment between two probes.
+            // The node dies at any moment between two probes.
             net.run(u32::try_from(seed).expect("small") * 17 * MS);
             net.kill(0);
             let took = net.until(6 * SECOND, |net| net.survivors_say(0, State::Down));
@@ -55,7 +55,7 @@ fn two_neighbours_that_die_at_once_are_both_down_in_time() {
 fn a_refused_port_makes_it_faster() {
     for seed in 0..20 {
         let mut net = Network::settled(seed, 10);
-        // Until each has measured its way to each.
+        // Until each node has measured its round trip to each other.
         net.run(6 * SECOND);
         net.kill(0);
         for node in 1..10 {
@@ -263,7 +263,7 @@ fn a_node_cut_off_from_all_heals_by_itself() {
     }
     net.cut = None;
     net.until(30 * SECOND, |net| net.all(State::Alive)).expect("heals");
-    // Who hears it from itself knows that it was up.
+    // A member that hears from the node itself knows that it was up.
     let how = |net: &Network, of| match net.standing(of, 0).why {
         Why::Back { how, .. } => how,
         other => panic!("{other:?}"),
@@ -367,7 +367,8 @@ fn a_removed_node_stays_out() {
         let outputs = net.core(node).members(now, &without);
         net.take(node, outputs);
     }
-    // It goes on to talk, and one that was not told of the removal gossips about it.
+    // The removed node goes on to talk, and a member that was not told of the removal gossips about
+    // it.
     let all: BTreeSet<NodeId> = (0..5).map(id).collect();
     let now = net.now();
     let outputs = net.core(4).members(now, &all);
@@ -403,8 +404,8 @@ fn an_idle_network_says_little() {
     net.run(60 * SECOND);
     let per_node_and_second = net.sent as f64 / 32.0 / 60.0;
     println!("{per_node_and_second:.2} datagrams sent per node and second");
-    // A probe and an answer per period, half as many for the one that is watched, and hardly
-    // anything else.
+    // A probe and an answer per period, half as many for the watched member, and hardly anything
+    // else.
     assert!(per_node_and_second < 3.0 / 0.3 + 0.2, "{per_node_and_second}");
 }
 
@@ -424,9 +425,9 @@ fn the_same_seed_makes_the_same_events() {
 
 #[test]
 fn a_suspicion_that_was_refuted_costs_nobody_its_life() {
-    // foca told a member that it was down when the time of a suspicion was over that the member
-    // had refuted long before; each time the member took up a new life, and was deaf meanwhile to
-    // all who knew only the old one.
+    // A member had refuted a suspicion long before its time was over, and still foca told the
+    // member then that it was down. Each time the member took up a new life, and was deaf meanwhile
+    // to all members that knew only the old one.
     let mut net = Network::settled(19, 5);
     let lives = |net: &mut Network| -> Vec<Life> {
         (0..5).map(|node| *net.core(node).foca.identity()).collect()
@@ -439,10 +440,10 @@ fn a_suspicion_that_was_refuted_costs_nobody_its_life() {
     assert_eq!(lives(&mut net), before);
 }
 
-/// A node that takes up a new life, since it was called down, begins its probes anew. An alarm of
-/// the probes before was taken for one of these: what became of the probe went unheard, and foca
-/// suspected a member without this node's knowing, which nothing ended. A world of whole agents
-/// found it.
+/// A node that was called down takes up a new life and begins its probes anew. An alarm of the old
+/// probes was taken for one of the new ones. So the result of a probe was overlooked: foca
+/// suspected a member, the node did not know it, and nothing ended the suspicion. A simulation of
+/// whole agents found this.
 #[test]
 fn nodes_that_come_back_again_and_again_suspect_nobody_for_ever() {
     for seed in 0..150 {
@@ -486,9 +487,9 @@ fn a_suspicion_whose_accuser_is_gone_ends() {
 
 #[test]
 fn the_answer_of_a_suspect_is_not_taken_for_a_round_trip() {
-    // A suspect is asked with probe number 0, which foca comes to as well after 256 probes: the
-    // answer to the one was taken for a late answer to the other, a round trip of seconds, and all
-    // patience grew by it until this node as good as stopped probing.
+    // A suspect is asked with probe number 0, which foca uses as well, once in 256 probes. The
+    // answer of a suspect was taken for a late answer to foca's probe, with a round trip of
+    // seconds. All waits grew by that, until this node nearly stopped probing.
     let mut net = Network::settled(20, 4);
     net.loss_percent = 25;
     for _ in 0..20 {
@@ -519,7 +520,7 @@ proptest! {
         seed in any::<u64>(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        // Real datagrams, of which some bytes changed on the way, but not who sent them.
+        // Real datagrams in which some bytes changed on the way; their sender stays the same.
         let mut net = Network::settled(18, 3);
         let mut rng = StdRng::seed_from_u64(seed);
         for _ in 0..200 {
@@ -565,14 +566,14 @@ struct Network {
     rng: StdRng,
     delay: Duration,
     loss_percent: u32,
-    /// These are cut off from the others.
+    /// The nodes that are cut off from the others.
     cut: Option<Vec<usize>>,
     /// Whether hosts of killed nodes refuse what is sent to them.
     refusing: bool,
-    /// What one of these sends does not reach the other.
+    /// Pairs of nodes: what the first sends does not reach the second.
     broken: Vec<(usize, usize)>,
     events: Vec<(Duration, usize, LivenessEvent)>,
-    /// How often someone was called down.
+    /// How often a node was called down.
     downs: usize,
     sent: usize,
 }
@@ -601,7 +602,7 @@ impl Network {
         net
     }
 
-    /// Where all have met all.
+    /// A network in which all nodes have met all others.
     fn settled(seed: u64, nodes: usize) -> Self {
         let mut net = Self::new(seed, nodes);
         net.run(3 * SECOND);
@@ -631,7 +632,7 @@ impl Network {
         self.cores[node] = None;
     }
 
-    /// One hears that something speaks for the death of another.
+    /// The node `at` gets evidence that the node `about` died.
     fn evidence(&mut self, at: usize, about: usize, evidence: Evidence) {
         let now = self.now();
         if let Some(core) = self.cores[at].as_mut() {

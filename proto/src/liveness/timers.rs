@@ -14,17 +14,17 @@ const STALL: Duration = Duration::from_millis(60);
 /// The worst local health, as the multiplier's excess over 1 (Lifeguard's saturation value).
 const HEALTH_WORST: u32 = 8;
 
-/// How often a host that probes nobody is taken to be less late, if it seeks in time.
+/// How often a host that probes nobody counts as one step less late, if it seeks in time.
 const FORGIVEN_BY_SEEKING: Duration = Duration::from_secs(3);
 
-/// The worst that probes without an answer do to it: a node that is cut off from all others still
-/// says so in 4.5 s after it asked the last of them.
+/// The most that probes without an answer add to the multiplier of verdicts: a node that is cut off
+/// from all others still declares the last of them down 4.5 s after it asked.
 const DEAFNESS_WORST: u32 = 4;
 
 /// What is to be done at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Alarm {
-    /// One of foca's.
+    /// An alarm that foca set.
     Foca(Timer<Life>),
     /// Spread the news, while there are any.
     Gossip,
@@ -34,11 +34,11 @@ pub(super) enum Alarm {
     AskAgain { number: u8 },
     /// Ask the member that this node watches.
     Watch,
-    /// Ask it again, unless it was heard of.
+    /// Ask the watched member again, unless it was heard of.
     AskWatched { node: NodeId, since: Duration, asks_left: u8 },
-    /// Ask a member against whom something speaks.
+    /// Ask a member against which there is evidence.
     AskOutOfTurn(NodeId),
-    /// Suspect a member against whom something speaks, if it did not answer.
+    /// Suspect a member against which there is evidence, if it did not answer.
     Accuse(NodeId),
     /// Tell a suspect that it is suspected, and ask it to object.
     Insist { suspect: Life, incarnation: u16 },
@@ -51,7 +51,8 @@ pub(super) enum Alarm {
 }
 
 impl Alarm {
-    /// Whether it is of what this node itself does about a member; foca's own are not.
+    /// Whether the alarm is for something that this node itself does about a member; foca's own
+    /// alarms are not.
     pub(super) fn is_about(&self, node: NodeId) -> bool {
         match self {
             Self::Insist { suspect, .. }
@@ -67,12 +68,12 @@ impl Alarm {
         }
     }
 
-    /// Whether it looks in private into what speaks against a member.
+    /// Whether the alarm belongs to this node's private check of the evidence against a member.
     pub(super) fn doubts(&self, node: NodeId) -> bool {
         matches!(self, Self::AskOutOfTurn(_) | Self::Accuse(_)) && self.is_about(node)
     }
 
-    /// Whether it asks a member again that this node watches.
+    /// Whether the alarm is for asking a watched member again.
     pub(super) fn watches(&self, node: NodeId) -> bool {
         matches!(self, Self::AskWatched { .. }) && self.is_about(node)
     }
@@ -85,9 +86,9 @@ pub(super) struct Timers {
     queue: BTreeMap<(Duration, u64), Alarm>,
     next_seq: u64,
     health: u32,
-    /// When something was taken off it last.
+    /// When `health` was lowered last.
     forgiven: Duration,
-    /// How many probes of different members in a row had no answer.
+    /// The members whose probes had no answer since a probe was answered last.
     missed: BTreeSet<NodeId>,
     deafness: u32,
 }
@@ -110,7 +111,7 @@ impl Timers {
         let (_, alarm) = self.queue.pop_first()?;
         let forgives = match alarm {
             Alarm::Foca(Timer::ProbeRandomMember(_)) => true,
-            // Who has nobody to probe still seeks.
+            // A host that has nobody to probe still seeks.
             Alarm::Seek => now >= self.forgiven + FORGIVEN_BY_SEEKING,
             _ => false,
         };
@@ -155,9 +156,9 @@ impl Timers {
         self.queue.retain(|_, alarm| keep(alarm));
     }
 
-    /// Notices that this host stood still: an alarm waits since longer than [`STALL`]. For the time
-    /// of the stall nothing was heard because nobody listened, so it counts against nobody: all
-    /// alarms move by it. A host that stalls again and again judges slower, up to ninefold: the
+    /// Notices that this host stood still: an alarm waits since longer than [`STALL`]. During the
+    /// stall this host did not listen, so the silence counts against nobody: all alarms move by the
+    /// length of the stall. A host that stalls again and again judges slower, up to ninefold: the
     /// Local Health Multiplier of Dadgar et al., "Lifeguard: Local Health Awareness for More
     /// Accurate Failure Detection" (2018), section IV-A.
     pub(super) fn notice_stall(&mut self, now: Duration) {
@@ -167,23 +168,23 @@ impl Timers {
         if late < STALL {
             return;
         }
-        // One more than the probe that is due will forgive.
+        // One step more than the probe that is due will take off.
         self.health = (self.health + 2).min(HEALTH_WORST);
         let stale = std::mem::take(&mut self.queue);
         self.queue =
             stale.into_iter().map(|((due, seq), alarm)| ((due + late, seq), alarm)).collect();
     }
 
-    /// Takes the host to be late by so much, until it shows otherwise.
+    /// Assumes that this host is late by so many steps, until it shows otherwise.
     pub(super) fn presume_late(&mut self, health: u32) {
         self.health = self.health.max(health.min(HEALTH_WORST));
     }
 
-    /// Takes note of what became of a probe. One member that does not answer is its own affair. If
-    /// several in a row do not, this host may be the one that is cut off or deaf, so each further
-    /// one makes it slower to condemn, and each answer quicker: Lifeguard's failed probes, counted
-    /// only where they cannot be the fault of one member. Questions go on at their pace, so that a
-    /// host that is truly alone finds out in bounded time.
+    /// Takes note of what became of a probe. If one member does not answer, the fault may be its
+    /// own. If several members in a row do not answer, this host may be cut off or deaf, so each
+    /// further one makes its verdicts slower, and each answer makes them quicker: Lifeguard's
+    /// failed probes, counted only where they cannot be the fault of one member. Questions go on at
+    /// their pace, so that a host that is truly alone finds out in bounded time.
     pub(super) fn judge_probe(&mut self, node: NodeId, answered: bool) {
         if answered {
             self.missed.clear();
@@ -197,12 +198,12 @@ impl Timers {
         self.missed.remove(&node);
     }
 
-    /// By how much a verdict takes longer than it should.
+    /// How many times as long as usual this host waits before a verdict.
     pub(super) fn verdict_multiplier(&self) -> u32 {
         1 + (self.health + self.deafness).min(HEALTH_WORST)
     }
 
-    /// By how much judgements on others take longer than they should.
+    /// How many times as long as usual this host waits for others.
     pub(super) fn multiplier(&self) -> u32 {
         1 + self.health
     }

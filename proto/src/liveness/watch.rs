@@ -1,10 +1,11 @@
-//! Each member watches the one that comes after it by id, besides those that chance gives it.
+//! Each member watches the member that comes next by id, besides those that SWIM probes at random.
 //!
-//! SWIM draws whom it probes, so a member that falls silent may be drawn by nobody for many periods:
-//! among 32, one in 400 for six of them. A ring has no such tail: whoever dies is asked within
-//! [`pace::WATCH_PERIOD`] by the one before it. Where that one died as well, chance finds both, and
-//! then the next one watches. Suresh et al., "Stable and Consistent Membership at Scale with
-//! Rapid" (2018), section 4.1, watch on rings alone; here the ring only bounds what chance leaves.
+//! SWIM draws the members that it probes, so perhaps nobody draws a silent member for many periods:
+//! among 32 nodes, one silent member in 400 is not drawn for six periods. On a ring this cannot
+//! happen: the member before a dead one asks it within [`pace::WATCH_PERIOD`]. Where that member
+//! died as well, random probes find both, and then the next member before them watches. Suresh et
+//! al., "Stable and Consistent Membership at Scale with Rapid" (2018), section 4.1, watch on rings
+//! alone; here the ring only bounds what chance leaves.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use super::{Liveness, State, pace};
 use crate::id::NodeId;
 
 impl Liveness {
-    /// Begins to watch, where there are more members than probes alone look at all the time.
+    /// Begins to watch, where there is more than one other member: a single one is probed all the
+    /// time.
     pub(super) fn keep_watch(&mut self) {
         if !self.watching && self.foca.num_members() > 1 {
             self.watching = true;
@@ -47,7 +49,8 @@ impl Liveness {
             return self.doubt(node, Evidence::Missed);
         };
         self.ask(life, Member::new(life, entry.incarnation, foca::State::Alive));
-        // One that was never measured may be far away; its answer here measures nothing.
+        // A member whose round trip was never measured may be far away, and its answer to this
+        // question does not measure it.
         let wait = match self.outside.rtt(node) {
             Some(_) => pace::ASK_WATCHED,
             None => pace::RTT_MAX / u32::from(pace::WATCH_ASKS),
@@ -57,7 +60,7 @@ impl Liveness {
         self.outside.timers.set(self.outside.now + wait, again);
     }
 
-    /// The next one by id that is alive; after the last comes the first.
+    /// The next member by id that is alive; after the last comes the first.
     fn watched(&self) -> Option<NodeId> {
         let after = self.members.range((Bound::Excluded(self.me), Bound::Unbounded));
         let mut ring = after.chain(self.members.range(..self.me));

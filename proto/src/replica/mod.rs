@@ -176,11 +176,11 @@ pub struct Replica {
     stored_seen: Vector,
     /// The changes that are merged and not yet on disk.
     undurable: BTreeSet<Dot>,
-    /// Those of them that are changes of the Data Center's own records.
+    /// The changes in `undurable` that are of the Data Center's own records.
     undurable_records: BTreeSet<Dot>,
     /// The changes that are merged and not yet told, because their commits are not complete here.
     held: Held,
-    /// Those of them that are changes of the Data Center's own records.
+    /// The changes in `held` that are of the Data Center's own records.
     held_records: BTreeSet<Dot>,
 }
 

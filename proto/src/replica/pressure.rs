@@ -159,7 +159,7 @@ fn what_was_superseded_gives_its_room_back_when_room_is_needed() {
     assert!(room.settings.live > 980_000 && room.settings.total() <= 1_000_000, "{room:?}");
 }
 
-/// `revert` took a field away of which only the latest value was kept.
+/// Only the latest value of a field was kept, and `revert` took the field away.
 #[test]
 fn what_history_let_go_is_not_taken_for_what_was_not_there() {
     let mut node = small(0);

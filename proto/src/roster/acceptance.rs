@@ -1,18 +1,20 @@
-//! Who came in beyond what an invitation allows, and may let nobody in until it is accepted.
+//! Members that came in beyond the uses of an invitation: they may let nobody in until they are
+//! accepted.
 //!
 //! Two members that do not hear each other may each admit a node by an invitation that admits one.
-//! Neither is wrong, and neither newcomer is put out; but one of them may have come by a string
-//! that somebody else found. So, by one rule on all nodes:
+//! Neither admitter is wrong, and neither newcomer is removed; but one newcomer may have used Join
+//! Information that it found. So all nodes follow one rule:
 //!
-//! - Of the nodes that came by one invitation, in the order of their memberships' beginning and then
-//!   of their ids, those behind the number that its issuer signed are *unaccepted*. Who left or was
-//!   removed since counts, for it used the invitation.
-//! - So is who was let in by one that is unaccepted, or by an invitation that such a one made, since
-//!   that one's membership began.
-//! - Who was accepted is not, and then neither are those that came in by it.
+//! - The nodes that came by one invitation are ordered by the beginning of their memberships, then
+//!   by their ids. Those beyond the number of uses that the issuer signed are *unaccepted*. A node
+//!   that left or was removed since still counts, for it used the invitation.
+//! - A node is unaccepted, too, if an unaccepted member let it in, or made its invitation, and that
+//!   member's own membership had begun before.
+//! - A member that was accepted is not unaccepted any more, and then neither are those that came in
+//!   by it.
 //!
-//! An unaccepted member reads and writes like any other. It makes no invitation, what it signed as
-//! one is not honoured, and it admits nobody; joiners that ask it go on to the next seed.
+//! An unaccepted member reads and writes like any other. It makes no invitation, no member honours
+//! one that it signed, and it admits nobody; joiners that ask it go on to the next seed.
 
 use std::collections::BTreeMap;
 
@@ -28,24 +30,24 @@ use crate::time::Hlc;
 /// The field of a member's record.
 const ACCEPTED: &str = "accepted";
 
-/// How many of those that came before are named.
+/// How many of the nodes that used the invitation before are named.
 const NAMED_MAX: usize = 3;
 
 /// Why a member may let nobody in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unaccepted {
-    /// As many had come by its invitation as that admits.
+    /// Before it, as many nodes had come by its invitation as that admits.
     Beyond {
         /// The invitation.
         invite: InviteId,
         /// How many it admits.
         uses: u32,
     },
-    /// This one let it in, or made its invitation, and is unaccepted itself.
+    /// This member let it in, or made its invitation, and is unaccepted itself.
     Through(NodeId),
 }
 
-/// Who accepted a member, if that was done for the invitation by which it came in.
+/// Who accepted a member, if the acceptance was for the invitation by which the member came in.
 pub(super) fn read(document: &Document, invite: Option<InviteId>) -> Option<Ending> {
     let value = document.value(ACCEPTED)?;
     let of = value.get("invite").and_then(Value::as_str).and_then(|text| text.parse().ok());
@@ -60,8 +62,8 @@ impl Roster {
         setting([(ACCEPTED, accepted)])
     }
 
-    /// Whether a member may accept others: one that is not unaccepted itself. Where no such member
-    /// belongs any more, any may, for the Data Center must not be left without.
+    /// Whether a member may accept others: a member that is not unaccepted itself may. Where no
+    /// such member belongs any more, every member may, or nobody could be accepted ever again.
     pub fn may_accept(&self, id: &NodeId) -> bool {
         let is_accepted = |member: &Member| member.unaccepted.is_none();
         self.member(id).is_some_and(is_accepted) || !self.current().any(is_accepted)
@@ -89,7 +91,7 @@ impl Roster {
     }
 
     /// The nodes that came by an invitation, in the order in which they used it; also those that
-    /// belong by another one since.
+    /// have come by another invitation since.
     fn came_by(&self, invite: &InviteId) -> impl Iterator<Item = (Hlc, NodeId)> {
         let came = self.all().filter_map(|m| Some((m.came_by(invite)?, m.id)));
         let mut came: Vec<_> = came.collect();
@@ -97,7 +99,7 @@ impl Roster {
         came.into_iter()
     }
 
-    /// Finds who is unaccepted.
+    /// Notes at each member whether it is unaccepted.
     pub(super) fn settle_acceptance(&mut self) {
         let found = self.find_unaccepted();
         let altered: Vec<_> = self
@@ -121,12 +123,13 @@ impl Roster {
             let uses = self.invite(&invite).and_then(|record| record.uses());
             let Some(uses) = uses.filter(|uses| used > *uses) else { continue };
             let beyond = self.came_by(&invite).skip(uses as usize).map(|(_, id)| id);
-            // Who was let in since by another one is judged by that.
+            // A node that has come by another invitation since is judged by that one.
             let counts = |m: &Member| m.invite == Some(invite) && m.accepted.is_none();
             let beyond = beyond.filter(|id| self.member(id).is_some_and(counts));
             found.extend(beyond.map(|id| (id, Unaccepted::Beyond { invite, uses })));
         }
-        // Whom these let in, whom those let in, and so on. Each round finds one more, or is the last.
+        // Then come the nodes that unaccepted members let in, the nodes that those let in, and so
+        // on. Each round finds one more, or is the last.
         while !found.is_empty() {
             let more = self.all().filter(|m| m.accepted.is_none() && !found.contains_key(&m.id));
             let more: Vec<_> =
@@ -146,7 +149,7 @@ impl Roster {
     ) -> Option<NodeId> {
         let issuer = member.invite.and_then(|invite| self.invite(&invite)?.issuer());
         let by = [Some(member.admitted_by), issuer].into_iter().flatten();
-        // Whom it let in before it left and came back as it did is not affected.
+        // A node is not affected if it was let in before the unaccepted member left and came back.
         let was_so = |id: &NodeId| self.member(id).is_some_and(|by| by.since <= member.since);
         by.into_iter().find(|id| *id != member.id && unaccepted.contains_key(id) && was_so(id))
     }
@@ -201,7 +204,7 @@ mod tests {
         (1..20).filter(|n| roster.member(&id(*n)).is_some_and(|m| m.unaccepted.is_some())).collect()
     }
 
-    /// The founder, and an invitation of its for one.
+    /// The founder, and its invitation for one node.
     fn founded() -> Replica {
         let mut a = replica(1);
         admit(&mut a, 1, 1, None, 1);
@@ -242,7 +245,8 @@ mod tests {
         assert_eq!(unaccepted(&a), [4]);
     }
 
-    /// It had let one in and made an invitation for another before anyone could know.
+    /// A member let a node in, and made an invitation, before anyone could know that it is
+    /// unaccepted.
     #[test]
     fn whom_an_unaccepted_member_brought_is_unaccepted_with_it_and_accepted_with_it() {
         let mut a = founded();
@@ -259,8 +263,8 @@ mod tests {
         assert_eq!(unaccepted(&a), [] as [u8; 0]);
     }
 
-    /// The founder left, came back by a used invitation, and with it all whom it had ever let in could
-    /// let nobody in any more.
+    /// The founder left, and came back by an invitation that was used already. Then every node that
+    /// it had ever let in could let nobody in any more.
     #[test]
     fn whom_a_member_let_in_before_it_came_back_beyond_the_uses_is_not_affected() {
         let mut a = founded();
@@ -273,8 +277,8 @@ mod tests {
         assert_eq!(unaccepted(&a), [1, 5]);
     }
 
-    /// The first to come by it left and came back by another one: then the one behind it was in rightly,
-    /// and the invitation had a use left.
+    /// The first node that used an invitation left, and came back by another one. Then the second
+    /// node counted as rightly admitted, and the first invitation had a use left.
     #[test]
     fn an_invitation_stays_used_by_who_comes_back_by_another_one() {
         let mut a = founded();
@@ -330,8 +334,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order in which nodes hear of it, as many are unaccepted as came beyond the
-        /// uses, and the same.
+        /// In whatever order nodes hear the changes, they find the same members unaccepted: as many
+        /// as came beyond the uses.
         #[test]
         fn all_agree_on_who_came_beyond_the_uses(
             times in prop::collection::vec(100..105u64, 1..8),

@@ -13,14 +13,14 @@ pub enum RosterEvent {
     Removed(Member, Ending),
     /// A node shows another name; the earlier one comes with it.
     Renamed(Member, String),
-    /// A node came in beyond the uses of an invitation, or by one that did.
+    /// A node came in beyond the uses of an invitation, or through a member that did.
     Unaccepted(Member),
-    /// A node that had is accepted.
+    /// A node that came in so is accepted.
     Accepted(Member),
 }
 
 impl Roster {
-    /// What people want to hear of the way from an earlier roster to this.
+    /// The changes from an earlier roster to this one that people want to hear of.
     pub fn events_since(&self, earlier: &Self) -> Vec<RosterEvent> {
         let mut events = Vec::new();
         for member in self.all() {

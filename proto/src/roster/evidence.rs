@@ -5,7 +5,7 @@ use super::{Member, Standing, member_path};
 use crate::id::NodeId;
 use crate::replica::{Replica, SignedChange};
 
-/// The changes that vouch for a node to one that has not heard of it: its admission, that of the
+/// The changes that vouch for a node to a peer that has not heard of it: its admission, that of the
 /// node which admitted it, and so on towards the founder, at most `links` of them, nearest last.
 pub fn admission_chain(replica: &Replica, node: &NodeId, links: usize) -> Vec<SignedChange> {
     let mut chain = Vec::new();

@@ -22,7 +22,7 @@ const REVOKED: &str = "revoked";
 pub struct InviteRecord {
     /// The invitation.
     pub id: InviteId,
-    /// What its issuer signed; none where that is not on record, or not what was signed.
+    /// What its issuer signed; none where no terms are on record, or not those that were signed.
     pub terms: Option<Terms>,
     /// Whether it was called back.
     pub revoked: bool,
@@ -57,8 +57,8 @@ fn signed(document: &Document) -> Option<Invitation> {
 }
 
 impl Roster {
-    /// An invitation, by its issuer or by a member that admits by it and finds it not on record: for
-    /// [`invite_path`](super::invite_path).
+    /// The record of an invitation. Its issuer writes it, or a member that admits a node by it and
+    /// finds no record: for [`invite_path`](super::invite_path).
     pub fn inviting(invitation: &Invitation) -> Edit {
         setting([
             (TERMS, json!(BASE64URL_NOPAD.encode(invitation.body()))),

@@ -14,10 +14,10 @@ use crate::links::{ADDRESSES_MAX, canonical};
 use crate::replica::{Document, Stamp};
 use crate::time::Hlc;
 
-/// At how many addresses beside those that it told a member was seen.
+/// How many addresses are kept at which a member was seen, beside those that it told.
 pub const SEEN_MAX: usize = 2;
 
-/// How many invitations that it used before are kept of a node that leaves and comes back.
+/// How many invitations of earlier memberships are kept of a node that leaves and comes back.
 pub const USED_MAX: usize = 16;
 
 /// How a member's membership ended.
@@ -38,7 +38,7 @@ pub enum Standing {
     Member,
     /// It went by itself; it may come back with Join Information.
     Left(Ending),
-    /// It was put out, and this key stays out.
+    /// It was removed, and its key stays out.
     Removed(Ending),
 }
 
@@ -47,7 +47,7 @@ pub enum Standing {
 pub struct Member {
     /// The node.
     pub id: NodeId,
-    /// The name that it shows: its own, or with a suffix where an earlier member has it.
+    /// The name that it shows: its given one, with a suffix where another member shows that.
     pub name: String,
     /// The name that it was given.
     pub given_name: String,
@@ -55,16 +55,17 @@ pub struct Member {
     pub standing: Standing,
     /// Where it says that it is reached, the best address first; at most [`ADDRESSES_MAX`].
     pub addresses: Vec<Address>,
-    /// Where it answered the member that admitted it, beside what it said: the address from which its
-    /// packets came there. It is tried after all others, since it may have been somebody's translation
-    /// of the node's address. Only the next admission writes it anew; at most [`SEEN_MAX`].
+    /// The addresses from which its packets came to the member that admitted it, beside those that
+    /// it told. They are tried after all others, since a router may have translated the node's
+    /// address. Only the next admission replaces them; at most [`SEEN_MAX`].
     pub seen: Vec<SocketAddr>,
     /// When it was admitted; the latest time, if several members admitted it.
     pub admitted: Stamp,
-    /// Since when it has belonged without a break: one that is admitted again while it belongs, such
-    /// as after a crash, keeps its place. It decides who used an invitation first.
+    /// Since when it has belonged without a break: a node that is admitted again while it belongs,
+    /// such as after a crash, keeps its place. This time decides which node used an invitation
+    /// first.
     pub since: Hlc,
-    /// Since when it claims its name, which decides between those that were given the same.
+    /// Since when it claims its name, which decides between members that were given the same name.
     pub claim: Hlc,
     /// The node that admitted it; itself for the founder.
     pub admitted_by: NodeId,
@@ -77,13 +78,13 @@ pub struct Member {
     pub accepted: Option<Ending>,
     /// Why it may let nobody in until it is accepted; none where it may.
     pub unaccepted: Option<Unaccepted>,
-    /// What its next admission says of before.
+    /// What its next admission says of its past.
     pub(super) past: Past,
 }
 
 impl Member {
-    /// Reads a member's record. One without an admission (its change is still on its way) is nobody,
-    /// unless it is known to be removed.
+    /// Reads a member's record. A record without an admission (that change is still on its way)
+    /// names no member, unless it says that the node was removed.
     pub(super) fn read(id: NodeId, document: &Document) -> Option<Self> {
         let removed = document.value("removed").map(read_ending);
         let said = |name: &str| document.fields().find(|(field, _, _)| field.as_str() == name);
@@ -93,7 +94,8 @@ impl Member {
             (None, Some(_)) => (Value::Null, document.stamp()?),
             (None, None) => return None,
         };
-        // Who admitted it again need not have heard yet that it left: the later of the two holds.
+        // The member that admitted it again may not have heard that it left: the later of the two
+        // changes holds.
         let left = left.filter(|(_, _, change)| change.stamp() > stamp);
         let left = left.map(|(_, value, _)| read_ending(value));
         let given_name = match document.value("name").and_then(Value::as_str) {
@@ -174,7 +176,7 @@ impl Member {
     }
 }
 
-/// Reads how a membership ended; what does not read is left empty.
+/// Reads how a membership ended; a part that does not read is left empty.
 pub(super) fn read_ending(value: &Value) -> Ending {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     Ending {

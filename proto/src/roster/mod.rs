@@ -1,11 +1,11 @@
 //! Who belongs to the Data Center: a view of the replica's member records.
 //!
 //! A member is the document `@member/<node id>`. Its field `removed` is terminal (see
-//! [`crate::replica::document`]): once any node has said it, it holds on every node that hears it,
-//! for ever. Names are labels: where a partition let two members take one name, the one that claimed
-//! it first shows it, on every node the same, and the other shows it with a suffix
-//! ([`precedence`]). Where it let more in by one invitation than that admits, those who came beyond
-//! let nobody in until they are accepted ([`acceptance`]).
+//! [`crate::replica::document`]): once any node has set it, it holds on every node that hears of
+//! it, for ever. Names are labels: where a partition let two members take one name, the member that
+//! claimed it first shows it, on every node the same, and the other member shows it with a suffix
+//! ([`precedence`]). Where a partition let more nodes in by one invitation than that admits, the
+//! nodes beyond its uses may let nobody in until they are accepted ([`acceptance`]).
 
 mod acceptance;
 mod events;
@@ -48,7 +48,7 @@ pub enum ResolveError {
     Ambiguous {
         /// What was asked.
         text: String,
-        /// The names of those whose ids start so.
+        /// The names of the nodes whose ids start so.
         candidates: Vec<String>,
     },
 }
@@ -58,7 +58,7 @@ pub enum ResolveError {
 pub struct Roster {
     /// The Data Center's name; empty where it is not known yet.
     pub datacenter_name: String,
-    /// Shared with the rosters before and after: most of them are the same.
+    /// Each member is shared with earlier and later rosters, for most members do not change.
     members: BTreeMap<NodeId, Arc<Member>>,
     invites: BTreeMap<InviteId, InviteRecord>,
 }
@@ -72,7 +72,7 @@ impl Roster {
     }
 
     /// The roster after the documents at these paths have changed, as [`Roster::of`] would read it,
-    /// at the cost of those and of a glance at the others.
+    /// at the cost of reading those, and of one pass over the other members.
     pub fn after<'p>(
         &self,
         replica: &Replica,
@@ -137,14 +137,14 @@ impl Roster {
         self.members.get(id).map_or_else(|| id.short(), |member| member.name.clone())
     }
 
-    /// The current member that has a name, or else one that was given it.
+    /// The current member that shows a name, or else one that was given it.
     pub fn holder_of(&self, name: &str) -> Option<&Member> {
         let given = || self.current().find(|m| one_name(&m.given_name, name));
         self.current().find(|m| one_name(&m.name, name)).or_else(given)
     }
 
-    /// The member that shows the name which this one was given, too; `None` where it shows it
-    /// itself, or does not belong.
+    /// The member that shows the name which `member` was given, too; `None` where `member` shows
+    /// the name itself, or does not belong.
     pub fn holder_above(&self, member: &Member) -> Option<&Member> {
         let clashes = member.is_current() && member.name != member.given_name;
         clashes
@@ -152,8 +152,8 @@ impl Roster {
             .flatten()
     }
 
-    /// The member that a person means by a name, an id, or the beginning of an id. Of those that
-    /// share a name, the current one.
+    /// The member that a person means by a name, an id, or the beginning of an id. Of members that
+    /// share a name, it is the current one.
     ///
     /// # Errors
     /// [`ResolveError`].

@@ -21,7 +21,7 @@ pub enum NameError {
          letter or digit, without a '.' at the end or two in a row"
     )]
     Node(String),
-    /// What every host calls itself.
+    /// A name by which every host calls itself.
     #[error(
         "{0:?} cannot name a node: every host calls itself so; take a name that is this one's alone"
     )]
@@ -36,13 +36,15 @@ pub enum NameError {
     DataCenter(String),
 }
 
-/// What every host calls itself, up to the first dot and in lower case: `localhost.localdomain`, too.
+/// The names by which every host calls itself, compared up to the first dot and without case: so
+/// `localhost.localdomain` is one, too.
 const OF_EVERY_HOST: [&str; 5] =
     ["localhost", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 
 /// A node's name: unique in its Data Center, and changeable. It shows as it was given; `Web1` and
 /// `web1` are one name ([`one_name`]), as they are to DNS (RFC 4343). It may be a name of several
-/// labels (`web1.example.org`), and have an underscore, which hosts have though RFC 1123 does not.
+/// labels (`web1.example.org`), and may have underscores, which hosts use though RFC 1123 does not
+/// allow them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(String);
@@ -77,8 +79,8 @@ impl FromStr for NodeName {
     }
 }
 
-/// Whether a text is nothing but a number, or several with dots: `ping 10` asks 0.0.0.10, and a
-/// browser reads a URL's host so.
+/// Whether a text is only numbers and dots: `ping 10` asks 0.0.0.10, and a browser reads the host
+/// of a URL in the same way.
 fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_digit() || c == '.')

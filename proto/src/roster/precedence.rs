@@ -1,26 +1,30 @@
-//! Who has a name that several members were given.
+//! Which member shows a name that several members were given.
 //!
 //! # The law
 //!
 //! A name belongs to the member with the earliest claim to it; of two claims of one moment, to the
-//! lower id. All others show it with a suffix.
+//! lower id. All other members show it with a suffix.
 //!
 //! - A *membership* begins with an admission of a node that is out, and ends when the node leaves
 //!   or is removed. An admission of a node that belongs already (its first answer was lost, and it
-//!   asked again) begins nothing. Of admissions that did not know of each other the earliest counts.
+//!   asked again) begins no new one. Of admissions that did not know of each other the earliest
+//!   counts.
 //! - A *claim* begins when the node gets the name: with the admission that begins its membership,
 //!   or with the last renaming since. Being admitted again changes nothing about it.
-//! - Who leaves gives its name free. Who comes back claims it anew, behind those who took it.
-//! - Who takes the place of a member that is removed for it (`join --replace`) takes over the claim
-//!   of that one.
+//! - A node that leaves gives up its name. When it comes back, it claims the name anew, behind the
+//!   members that took it meanwhile.
+//! - A node that takes the place of a member which is removed for it (`join --replace`) takes over
+//!   that member's claim.
 //!
-//! Where two sides admit, rename or let go of one node without hearing of each other, all nodes agree
-//! on one reading of it once they hold the same, which need not be that of its whole history.
+//! Two sides of a partition may both admit, rename or let go of one node. Then all nodes agree on
+//! one result once they hold the same changes, but it need not be what the node's whole history
+//! gives.
 //!
-//! So that this can be told without history, an admission of a member says when that member was
-//! admitted before, since when it claims its name, and when it was renamed last; an admission of one
-//! that left says when it did, and an admission in another's place says since when that one claimed
-//! the name. A leaving that the admitter had not heard of voids what it said of the membership before.
+//! Nodes must decide this without history. So the admission of a present member says when the
+//! member was admitted before, since when it claims its name, and when it was renamed last. The
+//! admission of a node that left says when it left, and an admission in another member's place says
+//! since when that member claimed the name. If the node had left and its admitter had not heard of
+//! it, what the admission says of the earlier membership is void.
 //!
 //! Names are compared without their case.
 
@@ -33,14 +37,14 @@ use crate::id::NodeId;
 use crate::replica::{Document, Edit, SignedChange, Stamp};
 use crate::time::Hlc;
 
-/// What an admission says of before: when the node was admitted to the membership that goes on, since
-/// when which name is claimed, when the node was renamed last, and when it left last.
+/// The fields in which an admission tells of the past: when the node was admitted to the membership
+/// that goes on, since when it claims which name, when it was renamed last, and when it left last.
 const BEFORE: &str = "before";
 const CLAIM: &str = "claim";
 const RENAMED: &str = "renamed";
 const LEFT: &str = "after";
 
-/// How many earlier admissions are said: the first, and the latest.
+/// How many earlier admissions an admission names: the first, and the latest of the others.
 const BEFORE_MAX: usize = 4;
 
 /// Since when a node has its membership and its name.
@@ -51,19 +55,19 @@ pub(super) struct Place {
     pub(super) past: Past,
 }
 
-/// What the next admission of a node says of before.
+/// What the next admission of a node says of the past.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Past {
-    /// When it was admitted to the membership that goes on, earliest first.
+    /// The times at which it was admitted to the membership that goes on, earliest first.
     admissions: Vec<Hlc>,
-    /// When it was given its name by a renaming; none where that was by an admission.
+    /// When it was given its name by a renaming; none where an admission gave it the name.
     renamed: Option<Hlc>,
     /// When it left last, if it ever did.
     left: Option<Hlc>,
 }
 
 impl Place {
-    /// Reads it from a member's record, for the name that the record gives.
+    /// Reads the place of a member from its record, which gives it the name `given`.
     pub(super) fn read(document: &Document, given: &str) -> Self {
         let admissions = || setting(document, "admitted");
         let left = setting(document, "left").map(|(change, _)| change.at);
@@ -95,7 +99,7 @@ impl Place {
         Self { since, claim, past: Past { admissions: times, renamed, left } }
     }
 
-    /// What another admission of a node says of its place.
+    /// The fields by which another admission of a node keeps the node's place.
     fn kept(member: &Member) -> Vec<(&'static str, Value)> {
         let Past { admissions, renamed, left } = &member.past;
         let left = left.map(|left| (LEFT, json!(left)));
@@ -115,7 +119,7 @@ fn claim(name: &str, at: Hlc) -> (&'static str, Value) {
     (CLAIM, json!({"name": name, "at": at}))
 }
 
-/// The changes that set a field, of those that no other had seen, earliest first.
+/// The siblings of a field that set a value, earliest first.
 fn setting<'a>(
     document: &'a Document,
     field: &'static str,
@@ -126,12 +130,14 @@ fn setting<'a>(
 /// One admission, as it counts after the latest leaving.
 struct Admission<'a> {
     at: Stamp,
-    /// When the node was admitted to the same membership, as it says, and by itself.
+    /// When the node was admitted to the same membership: the times that the admission names, and
+    /// its own.
     times: Vec<Hlc>,
-    /// The name that is claimed with it, and from when on; none where it says nothing of before.
+    /// The name that the admission says the node claims, and since when; none where it does not say
+    /// so.
     said: Option<(&'a str, Hlc)>,
     renamed: Option<Hlc>,
-    /// Whether the name that shows is by this very change.
+    /// Whether this very change gave the name of the record.
     names: bool,
     /// Whether the membership that it belongs to has ended.
     is_over: bool,
@@ -149,7 +155,7 @@ impl<'a> Admission<'a> {
         let is_before = |time: &Hlc| left.is_some_and(|left| *time <= left);
         let earlier = value.get(BEFORE).and_then(Value::as_array).into_iter().flatten();
         let earlier: Vec<Hlc> = earlier.take(BEFORE_MAX).filter_map(before).collect();
-        // What it says of a membership that had ended, it could not know better.
+        // Its admitter did not know that the membership had ended, so what it says of that is void.
         let is_void = earlier.iter().any(is_before);
         let said = value.get(CLAIM).filter(|_| !is_void).and_then(|claim| {
             let name = claim.get("name")?.as_str()?;
@@ -166,16 +172,16 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// From when on this admission claims the name that shows, given by these changes.
+    /// Since when this admission claims the name `given`, which the changes in `names` gave.
     fn claim(&self, given: &str, names: &[(Stamp, bool)]) -> Hlc {
-        // It says nothing of the name where the record gave it already.
+        // An admission does not set the name where the record gave it already.
         let before = names.iter().rfind(|(named, _)| *named <= self.at).or(names.last());
         let named = before.map_or(self.at.at, |(named, _)| named.at);
         let since = self.times.iter().min().copied().unwrap_or(self.at.at);
 
         match self.said {
             Some((name, at)) if one_name(name, given) => at,
-            // It belongs already, under another name.
+            // The node belongs already, under another name.
             Some(_) if self.names => self.at.at,
             None if self.names => since,
             _ => named.max(since),
@@ -184,9 +190,9 @@ impl<'a> Admission<'a> {
 }
 
 impl Roster {
-    /// Gives every name to the one with the earliest claim.
+    /// Gives every name to the member with the earliest claim.
     pub(super) fn settle_names(&mut self) {
-        // Without their case: these are one name.
+        // Names that differ only in case are one name.
         let folded = |member: &Member| member.given_name.to_ascii_lowercase();
         let mut holders: BTreeMap<String, (Hlc, NodeId)> = BTreeMap::new();
         for member in self.current() {
@@ -212,12 +218,13 @@ impl Roster {
         }
     }
 
-    /// What the admission of a node says of before, if it belongs already.
+    /// The fields by which the admission of a known node tells of its past.
     pub(super) fn place_kept(&self, id: &NodeId) -> Vec<(&'static str, Value)> {
         self.member(id).map(Place::kept).unwrap_or_default()
     }
 
-    /// This admission, where the node takes its name over from a member that is removed for it.
+    /// The admission with the claim of the member `replaced`, if the node takes over that member's
+    /// name.
     pub fn in_place_of(&self, replaced: &NodeId, mut admission: Edit) -> Edit {
         let Some(member) = self.member(replaced).filter(|member| member.is_current()) else {
             return admission;
@@ -272,7 +279,8 @@ mod tests {
         Roster::of(replica).holder_of(name).map(|member| member.id)
     }
 
-    /// Its first answer was lost, and the seed that it asked next had heard nothing of it.
+    /// A joiner's first answer was lost, and the seed that it asked next had not heard of its
+    /// admission.
     #[test]
     fn one_admitted_again_by_a_seed_that_had_not_heard_of_it_keeps_its_place() {
         let (mut a, mut b, mut c) = (replica(1), replica(2), replica(9));
@@ -285,7 +293,8 @@ mod tests {
         assert_eq!(holder(&c, "web"), Some(id(3)));
     }
 
-    /// It was admitted again by one that had not heard that it left. Its name had been taken since.
+    /// A node left, and another node took its name. Then a member that had not heard of the leaving
+    /// admitted the first node again.
     #[test]
     fn one_that_left_gave_its_name_free_whatever_its_next_admitter_knew() {
         let (mut a, mut b) = (replica(1), replica(2));
@@ -298,7 +307,8 @@ mod tests {
         assert_eq!(holder(&a, "web"), Some(id(4)));
     }
 
-    /// The oldest member took a name that had been given on the other side before, and had it.
+    /// The oldest member was renamed to a name that the other side had given to a newcomer before,
+    /// and showed it.
     #[test]
     fn who_is_renamed_claims_its_name_from_then_on_however_old_a_member_it_is() {
         let (mut a, mut b) = (replica(1), replica(2));
@@ -313,8 +323,8 @@ mod tests {
         assert_eq!(holder(&a, "web"), Some(id(4)), "being admitted again changes nothing");
     }
 
-    /// A host that was installed anew took its name over, and lost it to one that had always had to
-    /// show it with a suffix.
+    /// A host that was installed anew took over its old name, and lost it to a member that had
+    /// always had to show it with a suffix.
     #[test]
     fn who_takes_the_place_of_a_removed_member_takes_over_its_claim() {
         let mut a = replica(1);
@@ -370,7 +380,7 @@ mod tests {
                 let knows = known.is_some();
 
                 let edit = match what {
-                    // Who belongs already keeps its name.
+                    // A node that belongs already keeps its name.
                     0 | 1 => {
                         let asks = if n == 5 { "db" } else { "web" };
                         let name = known.map_or(asks, |member| member.given_name.as_str());
@@ -382,7 +392,8 @@ mod tests {
                         Roster::renaming(&name.parse().unwrap())
                     }
                     _ => {
-                        // One way, so that what a side does not know stays so for a while.
+                        // Only this side hears the changes, so that the other side does not know
+                        // them for a while.
                         for change in &all[told[side]..] {
                             merge(&mut sides[side], change.clone());
                         }

@@ -1,4 +1,4 @@
-//! The records that the roster is made of: where each stands, and what is written to it.
+//! The records that the roster is made of: the path of each, and what is written to it.
 
 use std::net::SocketAddr;
 
@@ -25,14 +25,14 @@ pub fn invite_path(id: &InviteId) -> Path {
     format!("@invite/{id}").parse().expect("an id in hex is a well-formed part of a path")
 }
 
-/// The writes that the roster is made of, each for the path that is named above.
+/// The writes that the roster is made of, each for the path that its comment names.
 impl Roster {
     /// The founding of a Data Center: for [`datacenter_path`].
     pub fn founding(name: &str, at_ms: u64) -> Edit {
         setting([("name", json!(name)), ("founded_ms", json!(at_ms))])
     }
 
-    /// The admission of a node: for [`member_path`]. One that left before comes back by it.
+    /// The admission of a node: for [`member_path`]. A node that left before comes back by it.
     pub fn admission(
         &self,
         id: &NodeId,
@@ -61,8 +61,8 @@ impl Roster {
         edit
     }
 
-    /// With the addresses at which the node answered beside those that it told, in an admission of it;
-    /// what an earlier admission said of that is gone.
+    /// Adds to an admission the addresses at which the node answered, beside those that it told.
+    /// They replace those of an earlier admission.
     pub fn seen_at(&self, id: &NodeId, seen: &[SocketAddr], mut admission: Edit) -> Edit {
         let seen: Vec<String> = seen.iter().take(SEEN_MAX).map(SocketAddr::to_string).collect();
         if !seen.is_empty() {
@@ -73,12 +73,12 @@ impl Roster {
         admission
     }
 
-    /// The going of a node by its own will: for [`member_path`].
+    /// The leaving of a node by its own will: for [`member_path`].
     pub fn leaving(by: NodeId, who: &str, at_ms: u64) -> Edit {
         setting([("left", ending(by, who, at_ms))])
     }
 
-    /// The putting out of a node: for [`member_path`].
+    /// The removal of a node: for [`member_path`].
     pub fn removal(by: NodeId, who: &str, at_ms: u64) -> Edit {
         setting([("removed", ending(by, who, at_ms))])
     }
@@ -107,7 +107,8 @@ pub(super) fn ending(by: NodeId, who: &str, at_ms: u64) -> Value {
     json!({"by": by, "who": who, "at_ms": at_ms})
 }
 
-/// The node whose record is at a path; an id may be written in several ways, and one counts.
+/// The node whose record is at a path; an id can be written in several ways, and only one of them
+/// counts.
 pub(super) fn member_at(path: &Path) -> Option<NodeId> {
     let id = path.as_str().strip_prefix("@member/")?.parse().ok()?;
     (*path == member_path(&id)).then_some(id)

@@ -1,4 +1,4 @@
-//! Who belongs, as changes of member records come in.
+//! Which nodes belong, as changes of member records come in.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -73,7 +73,7 @@ fn of_two_admitted_under_one_name_the_earlier_keeps_it_everywhere() {
     assert_eq!(roster.current().filter(|m| m.name.starts_with("pve-3~")).count(), 1);
 }
 
-/// What a joiner says of itself must not take away where others found it.
+/// What a joiner says of itself must not erase the addresses at which others found it.
 #[test]
 fn where_a_member_was_seen_stays_until_it_is_admitted_again() {
     let mut a = replica(1);
@@ -160,7 +160,7 @@ proptest! {
             };
             let actor = Actor { who: "root".into(), via: "test".into() };
             let now = Now { mono: Duration::ZERO, wall_ms };
-            // What is removed stays so.
+            // A removed node stays removed, whatever is written to its record.
             if a.write(&path, edit, actor, 1, now).is_ok() {
                 roster = roster.after(&a, [&path]);
             }
@@ -169,7 +169,7 @@ proptest! {
     }
 }
 
-/// The seed's answer was lost, and the joiner asked again: that must not cost it its name.
+/// The seed's answer was lost, and the joiner asked again: that must not cost the joiner its name.
 #[test]
 fn a_member_that_is_admitted_again_keeps_its_place_among_those_of_its_name() {
     let mut a = replica(1);
@@ -186,7 +186,7 @@ fn a_member_that_is_admitted_again_keeps_its_place_among_those_of_its_name() {
     assert_eq!(roster.holder_above(roster.member(&first).unwrap()), None);
 }
 
-/// Its name was free while it was away: whoever took it then keeps it.
+/// A node's name was free while the node was away: a member that took it then keeps it.
 #[test]
 fn a_node_that_left_and_came_back_takes_its_place_behind_those_who_stayed() {
     let mut a = replica(1);

@@ -13,12 +13,12 @@ const UNITS: [(u64, &str, &str); 5] = [
     (1, "s", "s"),
 ];
 
-/// Where the largest unit counts to this, the next smaller one says nothing more.
+/// From this count of the largest unit on, the next smaller unit is left out.
 const COARSE_FROM: u64 = 10;
 
-/// A length of time as a person reads it, as exact as it is of interest: `40 ms`, `2.1 s`, `41 s`,
-/// `1 min 30 s`, `12 min`, `3 h 5 min`, `1 day 2 h`, `56 years`. Every message that tells a length
-/// of time tells it so; what is cut is never rounded up.
+/// A length of time as a person reads it, only as exact as a person needs it: `40 ms`, `2.1 s`, `41
+/// s`, `1 min 30 s`, `12 min`, `3 h 5 min`, `1 day 2 h`, `56 years`. Every message tells lengths of
+/// time in this form. The rest is cut and never rounded up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HowLong(pub Duration);
 

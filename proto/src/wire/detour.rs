@@ -1,14 +1,15 @@
-//! A detour: what two nodes that cannot reach each other send through a third that reaches both.
+//! A detour: two nodes that cannot reach each other send packets through a third node that reaches
+//! both.
 //!
-//! What is carried is a packet of QUIC between the two, so the third reads nothing of it and can
-//! change nothing in it. It carries over one hop only, between peers that it is directly connected
-//! with, so that no packet goes round in circles. Each message is one byte that says which it is,
-//! the id of a node, and the packet as it is.
+//! The third node carries packets of a QUIC connection of the two, so it can neither read nor
+//! change what they say. It carries them only between peers that it is directly connected with, so
+//! that no packet goes round in circles. Each message is one byte that tells its kind, the id of a
+//! node, and the packet as it is.
 
 use crate::codec::DecodeError;
 use crate::id::NodeId;
 
-/// How long a packet on a detour may be: what QUIC asks of any path, and no more.
+/// How long a packet on a detour may be: the size that QUIC requires of every path, and no more.
 pub const DETOUR_PACKET_BYTES_MAX: usize = 1200;
 
 /// How long a message about a detour may be.
@@ -23,23 +24,23 @@ const CANNOT: u8 = 3;
 /// A message about a detour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detour<'a> {
-    /// To the third: carry this on.
+    /// The sender asks the third node to carry a packet on.
     Carry {
-        /// To whom.
+        /// The node that the packet is for.
         to: NodeId,
-        /// What; at most [`DETOUR_PACKET_BYTES_MAX`].
+        /// The packet; at most [`DETOUR_PACKET_BYTES_MAX`].
         packet: &'a [u8],
     },
-    /// From the third: this was to be carried to you.
+    /// The third node delivers a packet that it was asked to carry.
     Carried {
-        /// From whom, as the third knows by its connection with that node.
+        /// The node that sent the packet, as the third node knows by its connection with that node.
         from: NodeId,
-        /// What; at most [`DETOUR_PACKET_BYTES_MAX`].
+        /// The packet; at most [`DETOUR_PACKET_BYTES_MAX`].
         packet: &'a [u8],
     },
-    /// From the third: there is no direct connection with that node here.
+    /// The third node says that it has no direct connection with the node that a packet is for.
     Cannot {
-        /// With whom.
+        /// The node that the packet is for.
         to: NodeId,
     },
 }
@@ -73,7 +74,7 @@ impl<'a> Detour<'a> {
         match *kind {
             CARRY => Ok(Self::Carry { to: node, packet }),
             CARRIED => Ok(Self::Carried { from: node, packet }),
-            // What a newer version may add to it is not for us.
+            // A newer version may add to this message; this version ignores that.
             CANNOT => Ok(Self::Cannot { to: node }),
             _ => Err(malformed("of an unknown kind")),
         }

@@ -55,13 +55,13 @@ pub struct Crowd {
     rng: StdRng,
     loss: f64,
     sent: Sent,
-    /// What nodes took each other for that were up.
+    /// How often a node that was up was called down.
     false_downs: u64,
 }
 
 impl Crowd {
-    /// So many nodes, each with all others in its roster, that start within a second. Of the
-    /// datagrams this share is lost.
+    /// A crowd of `nodes` nodes that start within a second, each with all others in its roster. The
+    /// network loses the share `loss` of the datagrams.
     pub fn new(nodes: usize, loss: f64, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let ids: BTreeSet<NodeId> = (0..nodes).map(|_| NodeId(rng.random())).collect();
@@ -91,7 +91,7 @@ impl Crowd {
         crowd
     }
 
-    /// The time since the first could start.
+    /// The time since the first node could start.
     pub fn now(&self) -> Duration {
         self.now
     }
@@ -122,7 +122,7 @@ impl Crowd {
         while self.nodes.iter().any(|node| node.up && node.alive != alive)
             || self.nodes.iter().all(|node| !node.up)
         {
-            // Looking at all after each event would take longer than the events.
+            // Checking all nodes after each event would take longer than the events.
             for _ in 0..self.nodes.len() {
                 if self.now > started + bound {
                     return None;
@@ -133,7 +133,7 @@ impl Crowd {
         Some(self.now - started)
     }
 
-    /// Ends a node without a word.
+    /// Kills a node, which says no goodbye.
     pub fn kill(&mut self, at: usize) {
         self.nodes[at].up = false;
     }
@@ -151,7 +151,7 @@ impl Crowd {
             }
             Event::Alarm(at) => {
                 let node = &mut self.nodes[at];
-                // One that was queued for a time that the core has thought better of since.
+                // Skips an alarm if the core has changed its deadline since the alarm was queued.
                 if node.up && node.alarm == Some(self.now) {
                     node.alarm = None;
                     let outputs = node.core.expired(now);

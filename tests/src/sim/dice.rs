@@ -38,7 +38,7 @@ impl Dice {
         self.below(100) < percent
     }
 
-    /// One of the given; none of nothing.
+    /// One item of a slice; none of an empty slice.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         match from.len() {
             0 => None,

@@ -61,7 +61,7 @@ impl Disk {
         self.covered.covers(dot) || self.changes.contains_key(dot)
     }
 
-    /// How many commits made it what it is.
+    /// How many commits were applied to it.
     pub fn commits(&self) -> u64 {
         self.commits
     }
@@ -71,7 +71,7 @@ impl Disk {
         &self.covered
     }
 
-    /// The changes that are held above that, in order.
+    /// The changes that are held above [`Disk::covered`], in order.
     pub fn scattered(&self) -> impl Iterator<Item = &Dot> {
         self.changes.keys().filter(|dot| !self.covered.covers(dot))
     }
@@ -90,7 +90,7 @@ impl Disk {
     }
 }
 
-/// Whom the change removes, if that is what it says.
+/// The node that a change removes, if it removes one.
 fn removed_by(bytes: &Arc<[u8]>) -> Option<NodeId> {
     let change = SignedChange::trust(bytes.clone()).expect("what is stored was verified before");
     let id = change.path.as_str().strip_prefix("@member/")?.parse().ok()?;

@@ -8,14 +8,14 @@ pub enum Flaw {
     SpeaksBeforeCommit,
     /// Writes are acknowledged when they are made, not when they are stored.
     AcknowledgesBeforeCommit,
-    /// Whoever looks is shown a write before it is stored.
+    /// A reader is shown a write before it is stored.
     ShowsBeforeCommit,
     /// The disk loses the last step of a commit now and then, and says nothing.
     DiskLies,
     /// A node goes on under the incarnation that it had before it was started again.
     ReusesIncarnation,
-    /// A session of which parts were lost counts as one that ended well.
+    /// A session that lost parts counts as one that ended well.
     AbsorbsCutSessions,
-    /// Whoever knocks is let in, removed or not.
+    /// A node is let in, also when it is known to be removed.
     AdmitsTheRemoved,
 }

@@ -35,7 +35,7 @@ pub enum Fate {
 /// What a host must not lose while nobody rolls its disk back.
 #[derive(Debug, Clone, Default)]
 struct Held {
-    /// Of how many commits this was the outcome.
+    /// How many commits had been applied to the disk.
     commits: u64,
     covered: Vector,
     scattered: BTreeSet<Dot>,
@@ -113,8 +113,8 @@ impl Host {
         }
     }
 
-    /// Puts an earlier image on the disk, while the agent does not run: what came since is not
-    /// expected to be there any more.
+    /// Puts an earlier image on the disk, while the agent does not run: what was stored since is
+    /// not expected to be there any more.
     pub fn roll_back(&mut self, image: Disk) {
         self.disk = image;
         self.held = Held::default();
@@ -156,7 +156,7 @@ impl Host {
         Ok(())
     }
 
-    /// Checks that what a commit left holds all that the disk held before it.
+    /// Checks that after a commit the disk still holds all that it held before.
     fn check_disk(&mut self) -> Result<(), Broken> {
         let (disk, held) = (&self.disk, &self.held);
         let covered = disk.covered().dominates(&held.covered);
@@ -176,8 +176,8 @@ impl Host {
         Ok(())
     }
 
-    /// Checks that what leaves the agent is on the disk. (The admissions that vouch for it are
-    /// left out: they are other nodes' words, and stored there.)
+    /// Checks that what leaves the agent is on the disk. (The admissions that vouch for the agent
+    /// are left out: other nodes wrote them and stored them.)
     pub fn check_speech(&self, effect: &Effect) -> Result<(), Broken> {
         let missing = match effect {
             Effect::Acknowledge(dot) if !self.disk.holds(dot) => {

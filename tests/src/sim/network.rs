@@ -10,7 +10,7 @@ use super::dice::Dice;
 /// How long a message is on its way at most while the network is calm, in milliseconds.
 const CALM_DELAY_MS_MAX: u64 = 3;
 
-/// How long one is held back when it is overtaken by others.
+/// How long a message is held back at most, so that others overtake it.
 const HELD_BACK_MS_MAX: u64 = 400;
 
 /// A host, by its number in the world.
@@ -26,11 +26,11 @@ impl fmt::Display for HostId {
 /// What is on its way from one host to another.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Who sent it.
+    /// The host that sent it.
     pub from: HostId,
-    /// Whom it is for.
+    /// The host that it is for.
     pub to: HostId,
-    /// The changes that admitted the sender, for one that has not heard of it.
+    /// The changes that admitted the sender, for a receiver that has not heard of it.
     pub vouched: Vec<SignedChange>,
     /// What it says.
     pub body: Body,
@@ -48,14 +48,15 @@ pub enum Body {
         session: u64,
         /// The run of the process that sends it.
         from_run: u64,
-        /// The run that it is for; none for the first part of all, which any may answer.
+        /// The run of the process that it is for; none for the first part of a session, which any
+        /// run may answer.
         to_run: Option<u64>,
         /// The number of this part on its side, from 0.
         index: usize,
         /// What it carries.
         part: Part,
     },
-    /// The sender was removed: by this change.
+    /// The receiver was removed, by this change.
     Refusal(SignedChange),
 }
 
@@ -66,7 +67,7 @@ pub enum Part {
     Open(Vector),
     /// Changes that the other lacks.
     Changes(Vec<SignedChange>),
-    /// What the other holds once it has stored them.
+    /// What the other side holds once it has stored the changes.
     End(Vector),
 }
 
@@ -125,8 +126,9 @@ impl Network {
         self.cut.contains(&(from, to))
     }
 
-    /// When each copy of a message that leaves now arrives; never where it is lost. The parts of a
-    /// session stay in order, as on a stream: one that is lost leaves a gap, which ends it.
+    /// When each copy of a message that leaves now arrives; none where the message is lost. The
+    /// parts of a session stay in order, as on a stream: a lost part leaves a gap, which ends the
+    /// session.
     pub fn arrivals(&mut self, dice: &mut Dice, now_ms: u64, message: &Message) -> Vec<u64> {
         if self.is_cut(message.from, message.to) || dice.chance(self.loss) {
             return Vec::new();

@@ -5,25 +5,26 @@ use std::fmt;
 /// What peerage promises (the first five to its users).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
-    /// With two nodes in, any node can be destroyed and nothing is lost but that node.
+    /// With two members, any node can be destroyed and nothing is lost but that node.
     Equality,
     /// A write that returned is on its node's disk, and reaches every node that it can.
     AcknowledgedMeansKept,
-    /// A node alone reads and writes; after a heal all show the same, and nothing went silently.
+    /// A node alone reads and writes; after a heal all nodes show the same, and no write was lost
+    /// silently.
     AlwaysWritable,
     /// A removed node is refused by every node that knows, and nothing brings it back.
     RemovedStaysRemoved,
-    /// No two members show one name; the earlier admission keeps it.
+    /// No two members show one name; the member with the earlier claim keeps it.
     NamesAreUnique,
     /// Nothing is told to anyone before it is on disk.
     CommitBeforeSpeech,
     /// No two changes have one number, whatever became of the disk of their writer.
     OneNumberOneChange,
-    /// Who was not invited is in nobody's roster, and an invitation called back lets nobody in.
+    /// A node that was not invited is in no roster, and an invitation called back lets nobody in.
     NobodyElse,
     /// An agent at rest writes nothing to disk.
     Quiet,
-    /// Whoever asks an agent gets an answer in time.
+    /// A caller that asks an agent gets an answer in time.
     NobodyWaits,
 }
 

@@ -2,10 +2,10 @@
 //! each change, at every other one.
 //!
 //! A change to a field *stands* if no other change of that field, and no removal of the document,
-//! was made with knowledge of it. The latest that stands is what the field shows, unless a removal
-//! is later still; whatever else stands is a conflict, if it says something else. Knowledge passes
-//! on: who knew a change of the field knew what that one's writer had known, also where the change in
-//! between is lost.
+//! was made with knowledge of it. The field shows the latest change that stands, unless a removal
+//! is later still. Every other change that stands is a conflict, if it says something else.
+//! Knowledge passes on: a writer that knew a change of the field knew what that change's writer had
+//! known, also where the change in between is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,8 +101,8 @@ impl Shown {
     }
 }
 
-/// Whether a change was made with knowledge of another, be it by way of changes in between of which
-/// `passes` holds.
+/// Whether a change was made with knowledge of another, directly or by way of changes in between
+/// that `passes` accepts.
 fn knew(
     change: &Entry,
     dot: &Dot,

@@ -1,8 +1,8 @@
 //! One write among many replicas on one simulated network: how far a push gets, how soon, and how
 //! soon the rest is repaired where nodes compare what they hold, one with one other at a time.
 //!
-//! The replicas, the frames and the choice of whom to tell are the real ones. A session is taken for
-//! done in a moment: what it does is proved elsewhere.
+//! The replicas, the frames and the choice of whom to tell are the real ones. A session takes no
+//! time here: other tests prove what it does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Spread {
     pub all_within: Duration,
 }
 
-/// Writes once on one of so many nodes. Of the frames this share comes to nothing.
+/// Writes once on one of `nodes` nodes. The network loses the share `loss` of the frames.
 pub fn spread(nodes: usize, loss: f64, seed: u64) -> Spread {
     let mut rng = StdRng::seed_from_u64(seed);
     let keys: Vec<Keypair> = (0..nodes).map(|_| Keypair::from_seed(rng.random())).collect();
@@ -87,7 +87,7 @@ pub fn spread(nodes: usize, loss: f64, seed: u64) -> Spread {
     spread.all_within = spread.pushed_within;
     let mut have: Vec<bool> = replicas.iter().map(|r| r.document(&path).is_some()).collect();
     while have.iter().any(|have| !have) {
-        // Each tells one other in this time; a difference that stands is ended by a session.
+        // In this time each node tells one other node what it holds; a session ends a difference.
         spread.all_within += COMPARE_EVERY;
         for node in 0..nodes {
             let other = rng.random_range(0..nodes);

@@ -1,4 +1,4 @@
-//! Who is let in, and what becomes of what they bring.
+//! Which nodes a process lets in, and what it does with what they send.
 
 use peerage_proto::id::NodeId;
 use peerage_proto::replica::SignedChange;
@@ -11,7 +11,7 @@ use crate::sim::flaw::Flaw;
 use crate::sim::network::Body;
 
 impl Process {
-    /// Takes what came over the wires. The sender is authenticated, as QUIC does it.
+    /// Takes a message that came over the wires. The sender is authenticated, as QUIC does it.
     pub fn receive(
         &mut self,
         from: NodeId,
@@ -25,8 +25,8 @@ impl Process {
         effects
     }
 
-    /// Merges the admissions that a stranger shows, each of which must be written by a member, one
-    /// after the other; then hears what it says.
+    /// Merges the admissions that a stranger shows, one after the other; a member must have written
+    /// each. Then takes the stranger's message.
     pub(super) fn meet(
         &mut self,
         from: NodeId,
@@ -75,8 +75,8 @@ impl Process {
         }
     }
 
-    /// Whether another's word counts here: a member's. One that has not joined yet knows no
-    /// members, but the seed that it dialled itself.
+    /// Whether this node believes another one: a member. A node that has not joined yet believes a
+    /// stranger, too, for it knows no members and dialled the seed itself.
     fn trusts(&self, node: NodeId) -> bool {
         self.roster.member(&node).map_or(!self.joined, Member::is_current)
     }
@@ -98,7 +98,7 @@ impl Process {
     }
 }
 
-/// No host of a simulated world forges: what does not verify is our own mistake.
+/// No host of a simulated world forges: a change that does not verify is our own mistake.
 fn verified(sent: &SignedChange) -> SignedChange {
     SignedChange::verify(sent.bytes().clone()).expect("what a host sends is signed by its writer")
 }

@@ -2,8 +2,8 @@
 //! the little around it that stands for the agent's door, its sessions and its operators' requests,
 //! without threads and without waiting.
 //!
-//! What must wait for a commit is given to the desk as an answer ([`Then`]), and goes on from there
-//! once the desk gives it back.
+//! An action that must wait for a commit is given to the desk as an answer ([`Then`]), and is
+//! carried out once the desk gives it back.
 
 mod door;
 mod session;
@@ -30,18 +30,18 @@ const VOUCHED_MAX: usize = 8;
 pub enum Effect {
     /// To be carried to another node.
     Send {
-        /// Whom it is for.
+        /// The node that it is for.
         to: NodeId,
         /// The changes that admitted this node.
         vouched: Vec<SignedChange>,
         /// What it says.
         body: Body,
     },
-    /// The write of this change has returned to whoever asked for it.
+    /// The write of this change has returned to its caller.
     Acknowledge(Dot),
-    /// Someone who looked at the settings here was shown what these changes of this node say.
+    /// A reader of the settings here was shown what these changes of this node say.
     Show(Vec<Dot>),
-    /// Something of this node was let in.
+    /// This process took a message of that node.
     LetIn(NodeId),
     /// A session has ended: if it was the first, this node has joined.
     Joined,
@@ -72,7 +72,8 @@ enum Then {
         to: NodeId,
         body: Body,
     },
-    /// An admission that a stranger showed is stored: the others follow, and then what it says.
+    /// An admission that a stranger showed is stored. The process takes its other admissions next,
+    /// and then what it says.
     Meet {
         from: NodeId,
         vouched: Vec<SignedChange>,
@@ -88,19 +89,21 @@ pub struct Process {
     incarnation: u64,
     flaw: Option<Flaw>,
     desk: Desk<Then>,
-    /// Whether one session with a member has ended: joining is that, or nothing.
+    /// Whether a session with a member has ended well: this makes a node joined, and nothing else
+    /// does.
     joined: bool,
     /// The members, as of what was told here last.
     roster: Roster,
     sessions: BTreeMap<u64, Stream>,
-    /// What was told to those who watch here.
+    /// The changes that were told to watchers on this node.
     told: BTreeSet<Dot>,
-    /// What was shown to it as a proof, and so told whatever was here of its commit.
+    /// The changes that a peer showed as a proof: they are told also where their commits are not
+    /// complete here.
     shown: BTreeSet<Dot>,
 }
 
 impl Process {
-    /// An agent that has just read its disk, on which it stands whether it had joined.
+    /// An agent that has just read its disk, which says whether it had joined.
     pub fn new(
         run: u64,
         incarnation: u64,
@@ -152,7 +155,7 @@ impl Process {
         self.replica().digest()
     }
 
-    /// The other members, as this node knows them; nobody for one that does not belong.
+    /// The other members, as this node knows them; none where this node does not belong.
     pub fn peers(&self) -> Vec<NodeId> {
         let me = self.replica().node_id();
         let others = self.roster.current().map(|m| m.id).filter(|id| *id != me);
@@ -160,8 +163,8 @@ impl Process {
     }
 
     /// Writes as one commit, and has it acknowledged when it is stored. Answers with the changes;
-    /// there is none where a document says all of it already. That too is acknowledged only when
-    /// what says it is stored.
+    /// there is none where a document says all of it already. Such a write, too, is acknowledged
+    /// only when the change that says it is stored.
     ///
     /// # Errors
     /// Those of [`Replica::write_all`].
@@ -198,7 +201,7 @@ impl Process {
         Some(self.replica().document(path)?.history().last()?.0.dot)
     }
 
-    /// Someone looks at these documents. What they say by other nodes may be shown at once.
+    /// A reader looks at these documents. What other nodes wrote in them may be shown at once.
     fn look(&mut self, paths: &[Path], effects: &mut Vec<Effect>) {
         let me = self.replica().node_id();
         let documents = paths.iter().filter_map(|path| self.replica().document(path));
@@ -243,8 +246,8 @@ impl Process {
         effects
     }
 
-    /// The disk refused the commit: goes on from what that holds, under another incarnation. Whoever
-    /// waited is told that it failed, and a session of which something was lost ends.
+    /// The disk refused the commit: the process goes on from what the disk holds, under another
+    /// incarnation. The writes that waited have failed, and a session that lost changes ends.
     pub fn failed(&mut self, stored: Replica, incarnation: u64) {
         for then in self.desk.failed() {
             if let Then::Merged { session } | Then::Absorb { session, .. } = then {
@@ -287,7 +290,8 @@ impl Process {
         }
     }
 
-    /// What was written together is told together: of a commit that is told, all that is kept is.
+    /// Checks that changes of one commit are told together: when one is told, all changes of its
+    /// commit that are kept here must have been told.
     fn check_told(&mut self, news: &[SignedChange]) {
         self.told.extend(news.iter().map(|change| change.dot));
         let replica = self.desk.replica();

@@ -1,5 +1,6 @@
-//! One anti-entropy session, the same on both sides: each says what it holds, sends what the other
-//! lacks, and ends with the vector that holds once that is stored.
+//! One anti-entropy session, the same on both sides: each side sends the vector of what it holds,
+//! then the changes that the other side lacks, and then the vector of what the other side holds
+//! once it has stored them.
 
 use peerage_proto::id::NodeId;
 use peerage_proto::replica::Vector;
@@ -12,7 +13,8 @@ use crate::sim::network::{Body, Part};
 /// How many changes one part of a session carries.
 const CHANGES_PER_PART: usize = 4;
 
-/// What has come of one session. It stays after its end, so that a late part opens no new one.
+/// The state of one session. It is kept after the session's end, so that a late part opens no new
+/// session.
 #[derive(Debug)]
 pub(super) struct Stream {
     peer: NodeId,
@@ -93,7 +95,7 @@ impl Process {
         }
     }
 
-    /// Ends a session of which something was lost here.
+    /// Ends a session of which changes were lost here.
     pub(super) fn end_session(&mut self, session: u64) {
         if let Some(stream) = self.sessions.get_mut(&session) {
             stream.ended = true;

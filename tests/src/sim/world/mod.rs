@@ -73,9 +73,9 @@ pub struct World {
     dice: Dice,
     /// By when they happen, then by when they were scheduled.
     queue: BTreeMap<(u64, u64), Event>,
-    /// How many were scheduled ever.
+    /// How many events were scheduled so far.
     events: u64,
-    /// How many sessions were opened ever: the number of the next.
+    /// How many sessions were opened so far, which numbers the next one.
     sessions: u64,
     network: Network,
     budget: Budget,
@@ -184,8 +184,8 @@ impl World {
         self.host_ids().find(|id| self.hosts[id.0].node_id() == node)
     }
 
-    /// The pairs of running nodes of which the first has the second in its roster, and that do not
-    /// hold the same.
+    /// The pairs of running nodes that do not hold the same, where the first has the second in its
+    /// roster.
     fn differing(&self) -> Vec<(HostId, HostId)> {
         let mut pairs = Vec::new();
         for a in self.host_ids() {
@@ -242,13 +242,14 @@ impl World {
         self.hosts[host.0].process.as_ref().map(|p| p.run)
     }
 
-    /// Has an event happen; of those of one millisecond, the one scheduled first is first.
+    /// Schedules an event. Of the events of one millisecond, the one that was scheduled first
+    /// happens first.
     fn schedule(&mut self, after_ms: u64, event: Event) {
         self.events += 1;
         self.queue.insert((self.time_ms + after_ms, self.events), event);
     }
 
-    /// Has an event happen again while there is trouble.
+    /// Schedules an event again while there is trouble.
     fn again(&mut self, low_ms: u64, high_ms: u64, event: Event) {
         let after_ms = self.dice.between(low_ms, high_ms);
         if self.time_ms + after_ms < TROUBLED_MS {
@@ -285,8 +286,8 @@ impl World {
         self.apply(message.to, effects)
     }
 
-    /// A commit ends: on the disk, or refused by it; then the agent goes on from what the disk holds,
-    /// and the writes that waited have failed.
+    /// A commit ends: it is on the disk, or the disk refuses it. After a refusal the agent goes on
+    /// from what the disk holds, and the writes that waited have failed.
     fn stored(&mut self, id: HostId, run: u64) -> Result<(), Broken> {
         if self.run_of(id) != Some(run) {
             return Ok(());
@@ -349,7 +350,8 @@ impl World {
 }
 
 /// A third of the worlds keep next to no history, so that it is forgotten all the time; in another
-/// third there is so little room that history yields to what lives, and writes are refused.
+/// third there is so little room that history is forgotten for live changes, and writes are
+/// refused.
 fn limits(dice: &mut Dice) -> Limits {
     match dice.below(3) {
         0 => return Limits::default(),

@@ -24,8 +24,8 @@ const FIELDS: [&str; 3] = ["server", "size", "enabled"];
 const NAMES: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "A", "B"];
 
 impl World {
-    /// Writes on a node, as one commit. It may be refused for what the write asks, never for want of
-    /// others.
+    /// Writes on a node, as one commit. The write may be refused for what it asks, never because
+    /// other nodes are away.
     pub(super) fn write(&mut self, id: HostId, edits: Vec<(Path, Edit)>) -> Result<(), Broken> {
         let host = &mut self.hosts[id.0];
         let now = host.now(self.time_ms);
@@ -101,7 +101,8 @@ impl World {
                 (roster::member_path(&node), Roster::removal(own, "root", now.wall_ms))
             }
             (Deed::Meddle, Some(Standing::Removed(_))) => meddling(&mut self.dice, node),
-            // Also one that was removed: by a node that has not heard of it, or that has.
+            // A removed node is admitted, too, by a node that has not heard of the removal, or that
+            // has.
             (Deed::Admit, None | Some(Standing::Removed(_)))
                 if self.hosts[other.0].fate == Fate::There =>
             {
@@ -123,8 +124,9 @@ impl World {
     }
 }
 
-/// A write is refused for want of room only where what lives takes it: history has gone by itself,
-/// and what takes away, or is the Data Center's own, always has room.
+/// Checks that a write is refused for lack of room only where live changes take the room: history
+/// is forgotten by itself, and a write that only takes away, or is to the Data Center's own
+/// records, always has room.
 fn is_full(replica: &Replica, full: &Full, edits: &[(Path, Edit)]) -> Result<(), Broken> {
     let (shows, stands) = rest::live_bytes(replica);
     let counted = shows <= full.live && full.live <= stands;
@@ -135,10 +137,11 @@ fn is_full(replica: &Replica, full: &Full, edits: &[(Path, Edit)]) -> Result<(),
     })
 }
 
-/// Whoever writes on a node reads it there, whatever the node knew and whatever its clock says.
+/// Checks that a write shows at once on the node that wrote it, whatever the node knew and whatever
+/// its clock says.
 fn shows_at_once(replica: &Replica, change: &SignedChange) -> Result<(), Broken> {
     if change.path.is_reserved() {
-        // What is decided for ever does not yield to a later write.
+        // A terminal field does not yield to a later write.
         return Ok(());
     }
     let shown =
@@ -247,7 +250,7 @@ fn renaming(dice: &mut Dice, roster: &Roster, id: NodeId) -> (Path, Edit) {
     (roster::member_path(&id), Roster::renaming(&free_name(dice, roster)))
 }
 
-/// What would bring a removed member back if its removal were a write like any other.
+/// A write that would bring a removed member back if its removal were a write like any other.
 fn meddling(dice: &mut Dice, id: NodeId) -> (Path, Edit) {
     let removed: Field = "removed".parse().expect("the field is well-formed");
     let edit = match dice.chance(50) {

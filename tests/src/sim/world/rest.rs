@@ -29,10 +29,10 @@ pub(super) fn check(world: &World) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The running members that know of each other: all but those that were removed, and those of whose
-/// admission nobody else heard. It was lost with the disk of the only node that knew of it, or it was
-/// written by a node that had been put out by then and did not know: whoever that one let in is taken
-/// in by nobody else, be it one or several.
+/// The largest group of running members that know of each other. It leaves out removed nodes, and
+/// nodes of whose admission no other member heard. Such an admission was lost with the disk of the
+/// only node that knew of it, or a node wrote it that had been removed before and did not know
+/// that: no other member takes in the nodes that it let in, be it one or several.
 fn members(world: &World) -> Vec<(HostId, &Process)> {
     let running = world.host_ids().filter_map(|id| Some((id, world.hosts[id.0].member()?)));
     let mut rest: Vec<(HostId, &Process)> = running.collect();
@@ -57,7 +57,7 @@ fn members(world: &World) -> Vec<(HostId, &Process)> {
     largest
 }
 
-/// All that any member holds is held by every member. Answers with it.
+/// Checks that every member holds each change that any member holds. Answers with these changes.
 fn everywhere(world: &World, members: &[(HostId, &Process)]) -> Result<BTreeSet<Dot>, Broken> {
     let mut known = BTreeSet::new();
     for (dot, entry) in world.ledger.entries() {
@@ -104,8 +104,8 @@ fn shows_what_was_written(
     Ok(())
 }
 
-/// What is kept of the settings keeps to the limit, but for what stands, and for what lies above a
-/// gap: that would be taken for new if it came again.
+/// Checks that the settings keep to the limit while there is history to forget. A change above a
+/// gap does not count, for it must stay: it would be taken for new if it came again.
 fn history_has_yielded(id: HostId, process: &Process) -> Result<(), Broken> {
     let replica = process.replica();
     let room = replica.room();
@@ -117,8 +117,9 @@ fn history_has_yielded(id: HostId, process: &Process) -> Result<(), Broken> {
     })
 }
 
-/// The bytes of the changes to settings of which a value shows, without the values that could be left
-/// out, and of all of which anything stands, worked out the slow way: what lives lies between.
+/// Two sizes of the changes to settings, worked out the slow way; what lives lies between them. The
+/// first is of the changes of which a value shows, without the values that could be left out. The
+/// second is of all changes that are not wholly superseded.
 pub(super) fn live_bytes(replica: &Replica) -> (usize, usize) {
     let (mut shows, mut stands) = (0, 0);
     for path in operators::PATHS {
@@ -138,7 +139,8 @@ pub(super) fn live_bytes(replica: &Replica) -> (usize, usize) {
     (shows, stands)
 }
 
-/// Who is removed in one roster neither belongs nor goes on as if it did, if it can hear of it.
+/// Checks that a node does not go on as a member if this roster says that it was removed and it can
+/// hear of that; and that the roster shows each removal that the disk holds.
 fn the_removed_are_out(world: &World, id: HostId, process: &Process) -> Result<(), Broken> {
     let removed = process.roster().all().filter(|m| matches!(m.standing, Standing::Removed(_)));
     let removed: BTreeSet<_> = removed.map(|m| m.id).collect();

@@ -134,7 +134,8 @@ impl World {
     }
 }
 
-/// Parts some hosts from the others; in a third of all cases these still hear those.
+/// Cuts some hosts off from the others. In a third of all cases the cut is one way: the hosts that
+/// are cut off still hear the others.
 fn partition(dice: &mut Dice, network: &mut Network, hosts: &[Host]) -> String {
     let (left, right): (Vec<HostId>, Vec<HostId>) =
         (0..hosts.len()).map(HostId).partition(|_| dice.chance(40));
