@@ -153,7 +153,7 @@ fn on_the_way(path: &Path) -> Option<Obstacle> {
     })
 }
 
-/// How this user gets access to a path that is closed to it: as root, or by the group of the file,
+/// How this user gets access to a path that is closed to it: as root, and by the group of the file,
 /// if the group's bit in the mode would help.
 fn way_in(path: &Path, group_bit: u32) -> String {
     let found = fs::metadata(path).ok().filter(|found| found.mode() & group_bit != 0);

@@ -16,7 +16,7 @@ const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// terminal. A terminal may have broken it into lines; it contains no white space of its own.
 ///
 /// # Errors
-/// There is no Join Information, also because nobody can be asked.
+/// No Join Information was given, or nobody can be asked for it.
 pub(super) fn token_of(
     argument: Option<&str>,
     file: Option<&Path>,
