@@ -120,7 +120,7 @@ fn agent(flags: &Flags, environment: &Environment) -> Result<(), ApiError> {
     daemon::run(config, Box::new(reload)).map_err(failed)
 }
 
-/// The environment variables that are text; the agent has no others.
+/// The environment variables that are text; a variable of peerage always is.
 fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,5 +1,5 @@
 //! In words, how much of the Data Center this node reaches: where it may itself be cut off, it does
-//! not say which members are gone, and removes a member only by force.
+//! not say which members are gone, and removes a member only if the caller insists.
 
 use peerage_proto::api::{ApiError, ErrorCode};
 use peerage_proto::isolation::{MEET, Sight};

@@ -1,4 +1,5 @@
-//! Who answers on the agent's socket, and what is said of one that hangs or is not understood.
+//! Which process answers on the agent's socket, and what a command says of an agent that hangs or
+//! is not understood.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use tokio::net::UnixStream;
 pub(super) const HANGING_HINT: &str = "it may be stopped (`kill -CONT`), or wait for its disk; its unit starts \
      it anew after a minute, `systemctl restart peerage` at once";
 
-/// Who answers on the socket.
+/// The agent that answers on the socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answerer {
     /// The process that listens, where the kernel tells.
     pid: Option<i32>,
-    /// Whether it was asked to change something.
+    /// Whether the agent was asked to change something.
     writes: bool,
 }
 
@@ -24,7 +25,7 @@ impl Answerer {
         Self { pid: pid.filter(|pid| *pid > 0), writes }
     }
 
-    /// What is said of it where nothing came from it for so long.
+    /// What a command says if nothing came from the agent for so long.
     pub(super) fn hangs(&self, silence: Duration) -> ApiError {
         let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let seconds = silence.as_secs();
@@ -43,7 +44,7 @@ impl Answerer {
     }
 }
 
-/// What is said of an answer that makes no sense.
+/// What a command says of an answer that makes no sense.
 pub(super) fn not_understood(error: &serde_json::Error) -> ApiError {
     ApiError::new(ErrorCode::Failed, format!("the agent's answer is not understood: {error}"))
         .hint("is it of another version? `peerage status` and `peerage --version` tell")

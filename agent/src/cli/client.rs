@@ -26,11 +26,11 @@ use super::sse::Subscription;
 /// The longest answer: far above all settings of a Data Center, and a bound all the same.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
-/// How long a connection may take to be taken in, and how often that is tried.
+/// How long the agent may take to accept a connection, and how often the client tries.
 const CONNECTING_MAX: Duration = LOOKING_MAX;
 const CONNECT_EVERY: Duration = Duration::from_millis(50);
 
-/// How long an answer may pause that has begun.
+/// How long an answer may pause after it has begun.
 const PAUSE_MAX: Duration = LOOKING_MAX;
 
 /// Asks the agent on one socket, by a new connection for each operation.
@@ -40,7 +40,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the agent on this socket. It is not tried yet.
+    /// A client of the agent on this socket. It does not connect yet.
     pub fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
@@ -48,8 +48,7 @@ impl Client {
     /// Asks, and waits for the answer as long as the operation may take.
     ///
     /// # Errors
-    /// What the agent refused it with; [`ErrorCode::Unreachable`] where no agent answers, or it
-    /// hangs.
+    /// The agent's refusal; [`ErrorCode::Unreachable`] where no agent answers, or the agent hangs.
     pub async fn call<O: Operation<Answer: Ends>>(
         &self,
         operation: &O,
@@ -71,7 +70,7 @@ impl Client {
         Ok(Subscription::new(answer.into_body(), agent))
     }
 
-    /// The agent's answer, if it is not a refusal, and who gave it.
+    /// The agent's answer, if it is not a refusal, and the agent that gave it.
     async fn answer<O: Operation>(
         &self,
         operation: &O,
@@ -82,7 +81,7 @@ impl Client {
         let agent = Answerer::of(&stream, patience > LOOKING_MAX);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
-        // It drives the connection until the answer has been read, and ends with it.
+        // This task drives the connection until the answer has been read, and ends with it.
         tokio::spawn(connection);
         let response = timeout(patience, sender.send_request(request)).await;
         let response = response.map_err(|_| agent.hangs(patience))?.map_err(|e| self.broken(&e))?;
@@ -96,7 +95,7 @@ impl Client {
         }))
     }
 
-    /// Connects. An agent that takes in nobody, until its queue is full, hangs.
+    /// Connects. An agent that accepts nobody, so that its queue is full, is taken to hang.
     async fn connect(&self) -> Result<UnixStream, ApiError> {
         let deadline = Instant::now() + CONNECTING_MAX;
         loop {
@@ -185,7 +184,7 @@ fn request<O: Operation>(operation: &O) -> Result<Request<Full<Bytes>>, ApiError
     request.uri(uri).body(Full::new(body)).map_err(|e| unfit(&e))
 }
 
-/// Fills the fields that the path names into it, and takes them out of `fields`.
+/// Writes the fields that the path names into the path, and takes them out of `fields`.
 fn path<O: Operation>(fields: &mut Map<String, Value>) -> Result<String, ApiError> {
     let mut path = ROOT.trim_end_matches('/').to_owned();
     for segment in O::PATH.split('/') {

@@ -15,36 +15,36 @@ use super::qr::Picture;
 use super::table::Table;
 use super::text::printable;
 
-/// For how long a command waits silently; after that it tells that it is waiting.
+/// For how long a command waits silently; after that it says that it is waiting.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often the time that passed is told anew.
+/// How often the waiting time is shown anew.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// Back to the start of the line, and clear it.
+/// Moves the cursor to the start of the line, and clears the line.
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// How a process ends that Ctrl-C ended, as shells tell it.
+/// The exit code of a process that Ctrl-C ended, as shells tell it.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Where a command's words come from and go to.
+/// Where a command reads its input and writes its output.
 pub struct Console {
     json: bool,
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     input: Box<dyn BufRead>,
-    /// Which of them is a terminal, with a person before it.
+    /// Which of the three streams is a terminal, with a person in front of it.
     terminal: Terminal,
 }
 
-/// Which of a command's ends is a terminal.
+/// Which of a command's three streams is a terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terminal {
-    /// Stdout is.
+    /// Whether stdout is a terminal.
     pub out: bool,
-    /// Stderr is.
+    /// Whether stderr is a terminal.
     pub err: bool,
-    /// Stdin is.
+    /// Whether stdin is a terminal.
     pub input: bool,
 }
 
@@ -101,13 +101,13 @@ impl Console {
         self.line(&text.expect("what the api answers are maps with text keys"))
     }
 
-    /// Prints data as indented JSON, whoever reads it: a text that is kept and compared.
+    /// Prints data as indented JSON, also for programs: a text that is kept and compared.
     pub(super) fn json_text(&mut self, data: &impl Serialize) -> Result<(), Stop> {
         let text = serde_json::to_string_pretty(data);
         self.line(&text.expect("what the api answers are maps with text keys"))
     }
 
-    /// Prints data as JSON in one line, whoever reads it: one item of a stream.
+    /// Prints data as JSON in one line, also for people: one item of a stream.
     pub(super) fn json_line(&mut self, data: &impl Serialize) -> Result<(), Stop> {
         self.line(&serde_json::to_string(data).expect("what the api tells are maps with text keys"))
     }
@@ -129,7 +129,7 @@ impl Console {
     /// Says something to a person. With `--json` nobody is there to hear it.
     pub(super) fn say(&mut self, words: impl Display) {
         if !self.json {
-            // Data may be read where words are not; a command does not fail for that.
+            // Data may be read while stderr is closed; a command does not fail for that.
             let _ = writeln!(self.err, "{}", printable(&words.to_string()));
         }
     }
@@ -139,12 +139,12 @@ impl Console {
         let _ = writeln!(self.err, "peerage: {}", printable(&words.to_string()));
     }
 
-    /// Shows a picture beside the data, with `--json` too, and says where the terminal has no room
+    /// Shows a picture beside the data, with `--json` too, and says so if the terminal has no room
     /// for it.
     pub(super) fn show(&mut self, picture: &Picture) {
         let _ = writeln!(self.err, "{picture}");
         let size = self.terminal.err.then(|| tcgetwinsize(io::stderr()).ok()).flatten();
-        // A terminal that does not know says 0.
+        // A terminal that does not know its size says 0.
         let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
         let size = size.filter(|(columns, rows)| *columns > 0 && *rows > 0);
         let (columns, rows) = (picture.columns(), picture.rows());
@@ -156,7 +156,7 @@ impl Console {
         }
     }
 
-    /// Shows what it is about and asks a question; anything but `y` or `yes` is no.
+    /// Shows what the question is about and asks it; any answer but `y` or `yes` is no.
     pub(super) fn confirm(&mut self, about: &Table, question: &str) -> Result<bool, Stop> {
         write!(self.err, "{about}{question} [y/N] ")?;
         self.err.flush()?;
@@ -164,7 +164,7 @@ impl Console {
         Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Shows what would be lost and asks for it by its name: nobody types that by habit.
+    /// Shows what would be lost, and asks the person to type its name: nobody types that by habit.
     pub(super) fn confirm_by_name(&mut self, loss: &ApiError, name: &str) -> Result<bool, Stop> {
         let (message, name) = (printable(&loss.message), printable(name));
         writeln!(self.err, "{message}")?;
@@ -187,7 +187,8 @@ impl Console {
         hidden.local_modes.remove(LocalModes::ECHO);
         restore_on_interrupt(before.clone());
         tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(io::Error::from)?;
-        // Only now: an answer that came before would have been shown, and thrown away.
+        // The question is asked only now: an answer typed before would have been shown, and thrown
+        // away.
         write!(self.err, "{question}: ")?;
         self.err.flush()?;
         let answer = self.read_line();
@@ -212,8 +213,8 @@ impl Console {
         Ok(text)
     }
 
-    /// Waits for work to end. Where someone looks on, it tells after a second what it waits for,
-    /// and for how long it has.
+    /// Waits for work to end. If a person looks on, it says after a second what it waits for, and
+    /// for how long already.
     pub(super) async fn attend<T>(&mut self, doing: &str, work: impl Future<Output = T>) -> T {
         if self.json || !self.terminal.err {
             return work.await;
@@ -267,8 +268,8 @@ impl Console {
     }
 }
 
-/// Makes Ctrl-C leave the terminal as it was, before it ends the process as it always does. The
-/// one who waits for it has a thread of its own, since reading the answer blocks this one.
+/// Makes Ctrl-C set the terminal back as it was, before it ends the process as it always does. A
+/// thread of its own waits for Ctrl-C, since reading the answer blocks this one.
 fn restore_on_interrupt(before: Termios) {
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {

@@ -1,4 +1,5 @@
-//! How a command that goes on and on gets over an agent that is away for a while, and over a gap.
+//! How a command that follows a stream goes on after the agent was away for a while, and after a
+//! gap.
 
 use std::time::Duration;
 
@@ -66,8 +67,8 @@ pub(super) async fn print_all<T: Item>(
     Ok(())
 }
 
-/// Follows a stream for as long as there is an agent: where it breaks off, it goes on behind the
-/// place to which it had come.
+/// Follows a stream for as long as there is an agent: where the stream breaks off, a new one goes
+/// on behind the place to which the first had come.
 pub(super) async fn follow<T: Item, O: Operation<Answer = Streamed<T>>>(
     from: impl Fn(Option<String>) -> O,
     print: impl Fn(&T, &mut Console) -> Result<(), Stop>,
@@ -89,7 +90,8 @@ pub(super) async fn follow<T: Item, O: Operation<Answer = Streamed<T>>>(
     }
 }
 
-/// Asks again what failed because the agent is away, until it answers or a minute has passed.
+/// Repeats a question that failed because the agent is away, until the agent answers or a minute
+/// has passed.
 pub(super) async fn again<T>(
     ask: impl AsyncFn() -> Result<T, ApiError>,
     console: &mut Console,
@@ -107,7 +109,7 @@ pub(super) async fn again<T>(
     console.attend("waiting for the agent", asking).await
 }
 
-/// Whether a failure is one that asking again may get over.
+/// Whether asking again may succeed after this failure.
 pub(super) fn may_pass(error: &ApiError) -> bool {
     matches!(error.code, ErrorCode::Unreachable | ErrorCode::Busy)
 }

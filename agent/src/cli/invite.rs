@@ -98,7 +98,7 @@ async fn create(
     Ok(())
 }
 
-/// For which hosts it is.
+/// For which hosts the invitation is.
 fn whom(invite: &CreatedInvite) -> String {
     match invite.uses {
         Some(1) => "the new node".to_owned(),

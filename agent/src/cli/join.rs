@@ -37,7 +37,8 @@ pub struct JoinArgs {
 pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console) -> Outcome {
     let token = token_of(args.token.as_deref(), args.file.as_deref(), console)?;
     let inspection = client.call(&Inspect { token: token.clone() }).await?;
-    // What cannot be used is refused by the agent in full words; no need to ask before.
+    // If the Join Information cannot be used, the agent refuses it in full words, so there is no
+    // need to ask before.
     if inspection.valid
         && !args.yes
         && console.can_ask()
@@ -45,7 +46,7 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
     {
         return Err(ApiError::new(ErrorCode::Refused, "not joined: you said no").into());
     }
-    // To meet members takes no secret.
+    // Meeting members takes no secret.
     let password = match inspection.secret || inspection.already {
         true => None,
         false => Some(password(console)?),
@@ -66,7 +67,7 @@ pub(super) async fn join(args: JoinArgs, client: &Client, console: &mut Console)
     Ok(())
 }
 
-/// The secret that the token is without.
+/// The secret that the token does not hold.
 fn password(console: &mut Console) -> Result<String, Stop> {
     let mut password = console.secret("Password that `peerage invite` printed")?;
     while !console.can_ask() && password.as_deref().is_some_and(text::says_nothing) {

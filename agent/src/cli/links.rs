@@ -93,7 +93,7 @@ fn show_node(links: &PeerLinks, console: &mut Console) -> Outcome {
         return console.json(links);
     }
     console.table(&of_node(links))?;
-    // One who dialled from behind NAT, or from a port of its own, is seen at none of its links.
+    // A peer that dialled from behind NAT, or from a port of its own, is seen at none of its links.
     // A name is reached at the address to which it leads.
     let listed =
         |used: &&String| links.addresses.iter().chain(&links.seen_at).any(|at| at == *used);

@@ -16,18 +16,20 @@ use super::table::Table;
 use super::text::{UNKNOWN, age, or_unknown, short};
 use super::{Client, Console, Outcome};
 
-/// How often `--watch` looks without an event: for a person, who sees ages and round trips; and for a
-/// program, which is told of what no event tells, such as a member's own word of its clock.
+/// How often `--watch` looks without an event: for a person, who sees ages and round trips; and for
+/// a program, since no event tells some changes, such as what a member says of its own clock.
 const REFRESH_SHOWN: Duration = Duration::from_secs(2);
 const REFRESH_UNSEEN: Duration = Duration::from_secs(10);
 
-/// How long a stream of events is left closed that ended, or could not be opened.
+/// How long the command waits before it opens the stream of events again, after the stream ended or
+/// could not be opened.
 const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
-/// For how long further events are waited for after one, so that those of one moment are one look.
+/// For how long the command waits for further events after one, so that events of one moment cause
+/// one look.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How much of an id names a member.
+/// How many characters of an id are enough to name a member.
 const ID_MIN: usize = 4;
 
 /// List the members of the Data Center.
@@ -98,7 +100,7 @@ fn table(members: &[Member]) -> Table {
     table
 }
 
-/// How it is reached, with the link in use and the round trip where they are known.
+/// How a member is reached, with the link in use and the round trip where they are known.
 fn path(member: &Member) -> String {
     let mut words = vec![or_unknown(Some(&member.path)).to_owned()];
     words.extend(member.link.clone());
@@ -109,7 +111,7 @@ fn path(member: &Member) -> String {
 /// Prints the list anew whenever something in it changes that does not change by itself.
 async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console) -> Outcome {
     let mut shown = None;
-    // To a person the ages are shown as they grow; a program is told of changes only.
+    // A person is shown the ages as they grow; a program is told of changes only.
     let ages_too = console.shows_to_a_person() && !console.wants_json();
     let refresh = if ages_too { REFRESH_SHOWN } else { REFRESH_UNSEEN };
     let mut news = News::default();
@@ -124,7 +126,7 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
             }
             shown = Some(fresh);
         }
-        // What ends the waiting is of no interest: after each the list is asked for.
+        // It does not matter what ends the waiting: the list is asked for in any case.
         let _ = timeout(refresh, news.come(client)).await;
         let ask = async || client.call(&ListMembers {}).await;
         members = match ask().await {
@@ -138,7 +140,7 @@ async fn watch(mut members: Vec<Member>, client: &Client, console: &mut Console)
 #[derive(Default)]
 struct News {
     events: Option<Subscription<Event>>,
-    /// The last that came: a stream that broke off goes on behind it.
+    /// The place of the last event: a new stream goes on behind it.
     last: Option<String>,
     /// Whether a stream has ended that is not opened anew yet.
     ended: bool,
@@ -152,12 +154,13 @@ impl News {
             sleep(REOPEN_AFTER).await;
         }
         if self.next().await {
-            // Whoever looks at each of a thousand events looks too often.
+            // One look serves all events of a moment: a look at each of a thousand would be too
+            // many.
             let _ = timeout(SETTLE, async { while self.next().await {} }).await;
         }
     }
 
-    /// Opens the stream, if it is not; `false` where that fails.
+    /// Opens the stream, if it is not open; `false` where that fails.
     async fn open(&mut self, client: &Client) -> bool {
         if self.events.is_none() {
             if self.ended {
@@ -168,7 +171,8 @@ impl News {
             match client.follow(&from).await {
                 Ok(events) => self.events = Some(events),
                 Err(_) => {
-                    // Another start of the agent knows no such place; the list tells how things stand.
+                    // After a new start the agent does not know such a place; the list tells how
+                    // things stand.
                     self.last = None;
                     return false;
                 }
@@ -177,11 +181,11 @@ impl News {
         true
     }
 
-    /// Whether another event came; where not, the stream has ended.
+    /// Waits for another event; `false` where the stream has ended.
     async fn next(&mut self) -> bool {
         let Some(events) = &mut self.events else { return false };
         match events.next().await {
-            // A gap is a reason to look like any other.
+            // A gap is a reason to look, as any event.
             Ok(Some(_)) => {
                 self.last = events.place().map(str::to_owned);
                 true
@@ -252,16 +256,18 @@ pub(super) async fn remove(args: RemoveArgs, client: &Client, console: &mut Cons
     Ok(())
 }
 
-/// Asks whether a member that is alive shall go. One that is down is what the command is for.
+/// Asks whether a member that is alive shall be removed. For a member that is down there is no
+/// question: removing it is what the command is for.
 async fn confirm_removal(node: &str, client: &Client, console: &mut Console) -> Outcome {
     let members = client.call(&ListMembers {}).await?;
-    // As the agent finds it: the case does not count.
+    // The member is found as the agent finds it: upper and lower case are the same.
     let start = node.to_ascii_lowercase();
     let is_meant = |m: &&Member| {
         m.name.eq_ignore_ascii_case(node) || (node.len() >= ID_MIN && m.id.starts_with(&start))
     };
     let lives = |m: &&Member| matches!(m.state, MemberState::Alive | MemberState::Suspect);
-    // One that this does not find the agent refuses in full words.
+    // If no live member is found here, there is no question; the agent refuses an unknown one in
+    // full words.
     let Some(member) = members.iter().filter(is_meant).find(lives) else { return Ok(()) };
     let mut about = Table::default();
     about.row(["Node", &format!("{} ({})", member.name, short(&member.id))]);

@@ -1,8 +1,8 @@
 //! The command line: words in, requests to the agent, words out.
 //!
 //! It knows the agent's api and the agent's socket, and nothing of the agent's insides. Data goes
-//! to stdout, words to stderr; with `--json` data is what the agent answered and a failure is one
-//! JSON object on stderr. How a command ends is told by [`Exit`].
+//! to stdout, words to stderr; with `--json` the data is what the agent answered, and a failure is
+//! one JSON object on stderr. [`Exit`] tells how a command ended.
 
 mod agent;
 mod answerer;
@@ -139,7 +139,8 @@ impl CommandLine {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         Self::try_parse_from(&arguments).map_err(|error| {
             if !error.use_stderr() {
-                // Help and the version are what was asked for; a closed pipe has read enough.
+                // Help and the version were asked for, so this is no failure; if the pipe is
+                // closed, its reader has read enough.
                 let _ = error.print();
                 return Exit::Done;
             }
@@ -156,8 +157,8 @@ impl CommandLine {
     }
 }
 
-/// Does what the command says by asking the agent on this socket. Commands that need no agent
-/// (`agent`, `demo`, `config`) are none of its business and are refused as such.
+/// Carries out a command by asking the agent on this socket. Commands that need no agent (`agent`,
+/// `demo`, `config`) do not belong here and are refused.
 pub async fn run(command: Command, socket: &Path, console: &mut Console) -> Exit {
     let client = Client::new(socket);
     let outcome = match command {
@@ -191,9 +192,9 @@ pub fn show_way_in(console: &mut Console) -> Exit {
 /// Why a command ends before its end.
 #[derive(Debug)]
 pub enum Stop {
-    /// It failed, for a reason that its user must hear.
+    /// The command failed, for a reason that its user must hear.
     Failed(ApiError),
-    /// Whoever read its output has read enough (`| head`).
+    /// The reader of its output has read enough (`| head`).
     PipeClosed,
 }
 

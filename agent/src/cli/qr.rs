@@ -1,8 +1,8 @@
 //! A QR code (ISO/IEC 18004) in the characters of a terminal, for a camera before the screen.
 //!
 //! Two rows of modules are one line of half blocks, so that a module is about as high as it is wide
-//! where a character is twice as high. A screen has no stains, so the lowest level of error correction
-//! does, with the largest modules.
+//! if a character is twice as high as wide. A screen has no stains, so the lowest level of error
+//! correction is enough, and it gives the largest modules.
 
 use std::fmt;
 

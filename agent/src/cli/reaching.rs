@@ -1,5 +1,5 @@
-//! Why nobody could be reached on a socket, and what to do: `connect` alone tells four different
-//! things apart, and a person has to do eight.
+//! Why no agent could be reached on a socket, and what to do: `connect` alone tells only four
+//! different errors apart, and a person has to do eight different things.
 
 use std::fs;
 use std::io;
@@ -23,29 +23,29 @@ const NAME_ANOTHER: &str = "name the agent's socket with --socket or PEERAGE_SOC
 enum Obstacle {
     /// The path is longer than the kernel takes.
     TooLong(usize),
-    /// This folder is not there.
+    /// This folder does not exist.
     NoFolder(PathBuf),
-    /// This is on the way and is no folder.
+    /// This is on the path and is no folder.
     NotAFolder(PathBuf),
     /// This folder may not be entered.
     Closed(PathBuf),
-    /// The folder is there, and nothing in it by that name.
+    /// The folder exists, and holds nothing of that name.
     NoSocket,
     /// A symbolic link that leads nowhere, or in a circle.
     LinkToNowhere,
-    /// Something else: "a folder", "a file".
+    /// There is something else at the path: "a folder", "a file".
     NotASocket(&'static str),
     /// A socket that this user may not write to.
     NotAllowed,
     /// A socket that nobody listens on.
     Stale,
-    /// More wait to be heard than there is room for.
+    /// More callers wait for the agent than its queue has room for.
     Full,
-    /// What the kernel said, where it is none of these.
+    /// What the kernel said, where the cause is none of these.
     Other(String),
 }
 
-/// What a client says that did not reach an agent on this socket, because of this error.
+/// What a client says after this error kept it from reaching an agent on this socket.
 pub(super) fn unreachable(socket: &Path, error: &io::Error) -> ApiError {
     let path = socket.display();
     let (message, hint) = match obstacle(socket, error) {
@@ -153,8 +153,8 @@ fn on_the_way(path: &Path) -> Option<Obstacle> {
     })
 }
 
-/// How this user gets to what is closed to it: as root, and by the group of the file, if the bit of
-/// the group in its mode would help.
+/// How this user gets access to a path that is closed to it: as root, and by the group of the file,
+/// if the group's bit in the mode would help.
 fn way_in(path: &Path, group_bit: u32) -> String {
     let found = fs::metadata(path).ok().filter(|found| found.mode() & group_bit != 0);
     let group = found.and_then(|found| name_in("/etc/group", found.gid()));

@@ -15,14 +15,14 @@ use super::answerer::{Answerer, not_understood};
 /// The longest item.
 const ITEM_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// For how long a stream may be silent, whose agent says every few seconds that it is alive.
+/// For how long a stream may be silent. The agent says every few seconds that it is alive.
 const SILENCE_MAX: Duration = HEARTBEAT.saturating_mul(3);
 
 /// An open stream of items.
 #[derive(Debug)]
 pub struct Subscription<T> {
     body: Incoming,
-    /// Who tells it.
+    /// The agent that tells the stream.
     agent: Answerer,
     reader: Reader,
     items: PhantomData<fn() -> T>,
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         }
     }
 
-    /// The place to which the stream has come, from which another can go on.
+    /// The place to which the stream has come; another stream can go on from it.
     pub fn place(&self) -> Option<&str> {
         self.reader.id.as_deref()
     }
@@ -73,8 +73,8 @@ struct Reader {
     bytes: Vec<u8>,
     /// How many of the bytes have been read as lines.
     read: usize,
-    /// Up to where the bytes behind them hold no end of a line. A long line comes in many pieces, and
-    /// each is looked through once.
+    /// Up to this offset there is no end of a line in the bytes that are not read yet. A long line
+    /// comes in many pieces, and each piece is searched once.
     searched: usize,
     data: String,
     /// The id of the event that is being read.

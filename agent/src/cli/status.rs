@@ -28,7 +28,7 @@ pub(super) async fn status(client: &Client, console: &mut Console) -> Outcome {
     Ok(())
 }
 
-/// How often something happened, where it was more than once.
+/// How often a notice's event happened, where it happened more than once.
 fn repeated(notice: &Notice) -> String {
     match (&notice.since, notice.times) {
         (Some(since), 2..) => format!(" ({} times since {since})", notice.times),
@@ -72,7 +72,8 @@ fn clock(clock: &ClockStatus) -> String {
     format!("{} {way} {peers}{writes}", HowLong::ms(off.unsigned_abs()))
 }
 
-/// Alive is told always, the others only where there are any.
+/// The number of members that are alive is always told, the other numbers only where they are not
+/// zero.
 fn members(counts: &MemberCounts) -> String {
     let states = [
         ("suspect", counts.suspect),

@@ -15,7 +15,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table with these headings; without any, it has none.
+    /// A table with these headings; none where the list is empty.
     pub(super) fn new(headings: &[&str]) -> Self {
         let mut table = Self::default();
         if !headings.is_empty() {

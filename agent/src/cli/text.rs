@@ -15,12 +15,13 @@ pub(super) fn short(id: &str) -> &str {
     id.char_indices().nth(SHORT_CHARS).map_or(id, |(end, _)| &id[..end])
 }
 
-/// A text that is safe to print: what a name or message from elsewhere has of control characters
-/// is spelt out, so that it cannot move the cursor or hide what stands beside it. Lines stay lines.
+/// A text that is safe to print: control characters in a name or message from elsewhere are spelt
+/// out, so that they cannot move the cursor or hide the text beside them. Line breaks stay.
 pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        // These change the direction of what follows, so that it reads as something else.
+        // These characters change the direction of the text that follows, so that it reads as
+        // something else.
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if turns || (c.is_control() && c != '\n' && c != '\t') {
             safe.extend(c.escape_default());
@@ -41,8 +42,8 @@ pub(super) fn or_unknown(text: Option<&str>) -> &str {
     text.filter(|text| !text.is_empty()).unwrap_or(UNKNOWN)
 }
 
-/// An age in its largest unit, for a cell of a table: `0.4s`, `12s`, `5m`, `3h`, `2d`, `3y`. What
-/// stands in a sentence is told by `HowLong`.
+/// An age in its largest unit, for a cell of a table: `0.4s`, `12s`, `5m`, `3h`, `2d`, `3y`. In
+/// sentences `HowLong` is used instead.
 pub(super) fn age(seconds: f64) -> String {
     match seconds.max(0.0) {
         s if s < 9.95 => format!("{s:.1}s"),
@@ -68,7 +69,8 @@ pub(super) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A value as `set` would take it: a string bare, unless it would read as something else then.
+/// A value as `set` would take it: a string without quotes, unless it would be read as something
+/// else then.
 pub(super) fn value(value: &Value) -> String {
     match value {
         Value::String(text) if reads_back(text) => printable(text),
@@ -81,7 +83,7 @@ fn reads_back(text: &str) -> bool {
     !text.is_empty() && !text.contains('\n') && read.is_ok_and(|read| read.as_str() == Some(text))
 }
 
-/// A value alone, as a script wants it: a string without quotes.
+/// A value for scripts: a string without quotes.
 pub(super) fn bare(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,5 @@
-//! Join Information as a command is given it: as an argument, on stdin, in a file, or at the terminal.
+//! How a command gets Join Information: from an argument, from stdin, from a file, or from the
+//! terminal.
 
 use std::path::Path;
 
@@ -11,11 +12,11 @@ use super::{Console, Stop};
 /// The longest file that is read as Join Information.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The Join Information from an argument, from stdin (`-`), from a file, or from whoever sits at the
+/// The Join Information from an argument, from stdin (`-`), from a file, or from the person at the
 /// terminal. A terminal may have broken it into lines; it contains no white space of its own.
 ///
 /// # Errors
-/// That there is none, also where nobody can be asked.
+/// No Join Information was given, or nobody can be asked for it.
 pub(super) fn token_of(
     argument: Option<&str>,
     file: Option<&Path>,
@@ -50,7 +51,7 @@ fn lines_of_token(console: &mut Console) -> Result<String, Stop> {
     let mut text = String::new();
     while let Some(line) = console.read_line()? {
         if text::says_nothing(&line) {
-            // Who sits there and has pasted a part waits for an answer.
+            // A person who has pasted a part, and then an empty line, waits for an answer.
             if console.can_ask() && !text.is_empty() {
                 break;
             }

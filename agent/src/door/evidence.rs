@@ -15,9 +15,9 @@ use tracing::warn;
 use crate::admission::past::PROOF_CHANGES_MAX;
 use crate::replica::ReplicaHandle;
 
-/// Merges the admissions of a proof that a current member wrote. The roster is asked again after
+/// Merges those admissions of a proof that a current member wrote. The roster is asked again after
 /// each: an admission may be genuine and yet be of another Data Center, or of a node that was
-/// removed since, and then it gives that node no right to admit the next one.
+/// removed since, and then the node that it admits gets no right to admit the next one.
 pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };

@@ -91,7 +91,7 @@ impl Twins {
     }
 
     /// Where an agent is alive that has a member's key and is that member, in words that fit into a
-    /// sentence. It is connected, or shows itself at one of the member's addresses.
+    /// sentence. The agent is connected, or shows itself at one of the member's addresses.
     pub(super) async fn lives(&self, peer: NodeId) -> Option<String> {
         if let Some(status) = self.mesh.peer(peer)
             && self.mesh.answers(peer, PROOF_OF_LIFE).await

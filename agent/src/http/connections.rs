@@ -29,21 +29,21 @@ use super::tell::refused;
 /// How many connections are open at once: 512.
 const CONNECTIONS: Size = Size { own: 64, rest: 384 };
 
-/// How many further ones are told at once that there is no place, and for how long each may listen.
-/// One more is closed without a word.
+/// How many further callers are told at once that there is no place, and for how long each may
+/// listen. A caller beyond those is disconnected without a word.
 const REFUSALS: Size = Size { own: 4, rest: 32 };
 const REFUSING_MAX: Duration = Duration::from_secs(2);
 
-/// How often the log tells that some were refused.
+/// How often the log tells that callers were refused.
 const REFUSED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a request's head may take to arrive, and a connection may idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the one who asks may take nothing of what is there for it.
+/// How long a caller may read nothing of an answer that is there for it.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// How many bytes of a connection are buffered: one of 512.
+/// How many bytes are buffered for each of the 512 connections.
 const BUFFER_BYTES: usize = 32 * 1024;
 
 /// How long requests under way may take to end once the agent stops.
@@ -69,7 +69,7 @@ pub async fn serve(socket: Socket, router: Router, shutdown: CancellationToken) 
         let (uid, stream) = match caller {
             Ok(caller) => caller,
             Err(error) => {
-                // That the descriptors are used up is told as a notice.
+                // If the descriptors are used up, a notice tells so.
                 debug!(%error, "a connection could not be taken in");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -155,7 +155,7 @@ async fn refuse_one(stream: UnixStream, why: ApiError) {
     }
 }
 
-/// Throws away what is sent, so that its sender gets to read the answer.
+/// Throws away the body that the caller sends, so that the caller gets to read the answer.
 async fn drain(mut body: Incoming) {
     let mut length = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -166,7 +166,7 @@ async fn drain(mut body: Incoming) {
     }
 }
 
-/// Those who found no place since the log told of some.
+/// The callers that found no place since the log last told of some.
 #[derive(Debug, Default)]
 struct Refused {
     count: u64,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Breaks, with [`io::ErrorKind::TimedOut`], once the other end has taken nothing for so long of what
-/// is there for it.
+/// A stream that breaks with [`io::ErrorKind::TimedOut`] once data is there for the other end, and
+/// the other end has taken none of it for as long as `patience`.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     stream: S,

@@ -13,9 +13,9 @@ use tokio::net::UnixStream;
 /// Who made a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// The user of the host whose share of all bounds it takes.
+    /// The user of the host from whose share of all bounds the connection takes.
     pub(super) uid: u32,
-    /// Who asks.
+    /// The caller, by whom rights are judged.
     pub(super) caller: Arc<Caller>,
 }
 
@@ -54,8 +54,8 @@ fn user_name(passwd: &str, uid: u32) -> Option<String> {
 }
 
 /// The groups of a process, from the text of proc_pid_status(5). The process that connected may be
-/// gone and its number taken: what does not run wholly as the user that the kernel named tells
-/// nothing.
+/// gone and another may have its number: so a process that does not run wholly as the user that the
+/// kernel named tells no groups.
 fn process_groups(status: &str, uid: u32) -> Vec<u32> {
     let numbers = |key: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(key));

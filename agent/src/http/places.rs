@@ -1,10 +1,12 @@
-//! Places of which each user of the host gets some, and none gets all.
+//! Places, such as connections or bytes of memory, of which each user of the host gets some, and
+//! none gets all.
 //!
-//! Root and the agent's own user have places of their own, so that whoever looks after a host always
-//! gets in. Of the rest nobody has more than a quarter of what the others leave, a threshold that
-//! moves as those of buffers that many queues share (Choudhury, Hahne: "Dynamic Queue Length
-//! Thresholds in a Shared Memory ATM Switch", 1996): one user alone has a quarter, and however many
-//! conspire, each has less than the one before, so that there is something left for who comes next.
+//! Root and the agent's own user have places of their own, so that whoever looks after a host
+//! always gets in. Of the rest no user has more than a quarter of what the others leave. This
+//! threshold moves as that of buffers which many queues share (Choudhury, Hahne: "Dynamic Queue
+//! Length Thresholds in a Shared Memory ATM Switch", 1996): one user alone has a quarter, and
+//! however many users conspire, each has less than the one before, so that something is left for
+//! the next user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,20 +24,20 @@ const ROOT: u32 = 0;
 /// How many places there are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
-    /// For root, and as many for the agent's own user.
+    /// The places of root alone, and as many for the agent's own user alone.
     pub(super) own: usize,
-    /// For all, these two too.
+    /// The places for all users, root and the agent's user included.
     pub(super) rest: usize,
 }
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// How many the user has.
+    /// How many places the user has.
     pub(super) held: usize,
 }
 
-/// Who has how many. Cheap to clone; clones share it.
+/// Which user has how many places. Cheap to clone; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Places(Arc<Shared>);
 
@@ -45,36 +47,36 @@ struct Shared {
     /// The user that the agent runs as.
     agent: u32,
     held: Mutex<Held>,
-    /// Tells those who wait that some were given back.
+    /// Tells waiting tasks that places were given back.
     freed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     by_user: HashMap<u32, usize>,
-    /// What is taken of the rest. Invariant: the sum over the users of what they have beyond their
-    /// own.
+    /// How many places of the rest are taken. Invariant: the sum, over the users, of the places
+    /// that they have beyond their own.
     of_rest: usize,
 }
 
 impl Places {
-    /// So many places, of which the agent's user is to have some of its own.
+    /// Places of this number, with places of its own for the user that the agent runs as.
     pub(super) fn new(size: Size, agent: u32) -> Self {
         let freed = watch::Sender::new(());
         Self(Arc::new(Shared { size, agent, held: Mutex::default(), freed }))
     }
 
-    /// So many places for this user, given back when they are dropped.
+    /// Takes `count` places for a user; they are given back when they are dropped.
     ///
     /// # Errors
-    /// [`Taken`]; it has what it may have, as things stand.
+    /// [`Taken`]; the user has as many as it may have now.
     pub(super) fn take(&self, uid: u32, count: usize) -> Result<Place, Taken> {
         let mut place = Place { places: self.clone(), uid, count: 0 };
         place.grow(count)?;
         Ok(place)
     }
 
-    /// As [`take`](Self::take), as soon as there are so many.
+    /// As [`take`](Self::take), but waits until there are so many places.
     ///
     /// # Errors
     /// [`Taken`], after `patience`.
@@ -107,7 +109,7 @@ impl Places {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what a user has `count`, of which so much is of the rest.
+    /// Sets how many places a user has, and counts those beyond its own in `of_rest`.
     fn set(&self, held: &mut Held, uid: u32, count: usize) {
         let own = self.own(uid);
         let before = match count {
@@ -119,7 +121,7 @@ impl Places {
     }
 }
 
-/// Places that one holds.
+/// Places that a user holds.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -128,10 +130,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes more.
+    /// Takes more places.
     ///
     /// # Errors
-    /// [`Taken`]; it has as many as before.
+    /// [`Taken`]; the user has as many as before.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), Taken> {
         let places = &self.places;
         let mut held = places.held();
@@ -149,7 +151,8 @@ impl Place {
         Ok(())
     }
 
-    /// Makes it what was needed in the end, whatever there is: it was taken for about as much.
+    /// Sets the number of places to what was needed in the end, even beyond the bounds: the number
+    /// that was taken was an estimate.
     pub(super) fn becomes(&mut self, count: usize) {
         let mut held = self.places.held();
         let has = held.by_user.get(&self.uid).copied().unwrap_or(0);
@@ -184,7 +187,7 @@ mod tests {
     const AGENT: u32 = 990;
     const SIZE: Size = Size { own: 8, rest: 64 };
 
-    /// Takes until there is no more.
+    /// Takes places until there are no more.
     fn all(places: &Places, uid: u32) -> Vec<Place> {
         std::iter::from_fn(|| places.take(uid, 1).ok()).collect()
     }
@@ -239,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken and given back, in whatever order.
+        /// The law holds for all sequences of taking and giving back.
         #[test]
         fn nobody_gets_beyond_the_bounds_and_all_is_given_back(
             steps in prop::collection::vec((0..6_u32, 1..20_usize, any::<bool>()), 1..200),

@@ -27,31 +27,32 @@ pub(super) const REFUSED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 /// How long a body may take to arrive.
 const BODY_MAX: Duration = Duration::from_secs(30);
 
-/// What is asked for.
+/// A request that was read and may be served.
 pub(super) struct Received<O> {
     pub(super) by: By,
     pub(super) operation: O,
-    /// The room that its body takes.
+    /// The room that the request's body takes.
     pub(super) body: Option<Place>,
 }
 
-/// Who asks, and the rights by which that is judged.
+/// The caller, and the rights by which its request is judged.
 #[derive(Debug, Clone)]
 pub(super) struct By {
-    /// The user of the host whose share of all bounds it takes.
+    /// The user of the host from whose share of all bounds the request takes.
     pub(super) uid: u32,
     pub(super) caller: Arc<Caller>,
     pub(super) rights: Rights,
 }
 
 impl By {
-    /// What it gets to see, as the rights stand now.
+    /// What the caller gets to see, as the rights stand now.
     pub(super) fn sight(&self) -> Sight {
         Sight::new(self.rights.policy(), self.caller.clone())
     }
 }
 
-/// Reads an operation that the caller may ask for. A body is not read from one who may do it nowhere.
+/// Reads an operation that the caller may ask for. If the caller has this right nowhere, the body
+/// is not read.
 pub(super) async fn receive<O: Operation>(
     request: Request,
     room: &Room,
@@ -169,7 +170,8 @@ async fn read(
 ) -> Result<(Vec<u8>, Option<Place>), ApiError> {
     let mut bytes = Vec::new();
     let mut length = 0;
-    // Of a body for which there is no room the rest is thrown away, so that its sender reads why.
+    // If there is no room for a body, the rest of it is thrown away, so that its sender gets to
+    // read why.
     let mut place: Option<Place> = None;
     let mut refused = None;
     while let Some(frame) = body.frame().await {
@@ -206,7 +208,8 @@ fn grow(place: &mut Option<Place>, room: &Room, uid: u32, more: usize) -> Result
     }
 }
 
-/// The members of the body; none where it is empty. What would be altered is refused.
+/// The members of the body's JSON object; none where the body is empty. A body with values that
+/// reading would alter is refused.
 fn object<O: Operation>(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let wrong = |message: String| ApiError::new(ErrorCode::BadRequest, message).hint(usage::<O>());
     let text = std::str::from_utf8(body)

@@ -1,8 +1,9 @@
-//! The room that bodies and answers take, bounded together, whoever reads them or does not.
+//! The room that bodies and answers take in memory, bounded together, whether or not anybody reads
+//! them.
 //!
-//! What is small is told as it is. What can be large is taken room for before it is made, and gives it
-//! back once it was written out; a list is written piece by piece, so that it never is there as a
-//! whole.
+//! A small answer is sent as it is. For an answer that can be large, room is taken before it is
+//! made, and is given back once it was written out. A list is written piece by piece, so that it is
+//! never in memory as a whole.
 
 use std::io;
 use std::iter::Peekable;
@@ -20,19 +21,19 @@ use super::peer::agent_uid;
 use super::places::{Place, Places, Size, Taken};
 use crate::api::{Due, List};
 
-/// How many bytes of bodies and answers there are at once: 96 MiB.
+/// How many bytes of bodies and answers may be in memory at once: 96 MiB.
 const BYTES: Size = Size { own: 16 << 20, rest: 64 << 20 };
 
-/// What an answer may take without being counted: no more than its connection does.
+/// How many bytes an answer may take without being counted: no more than its connection does.
 const UNCOUNTED_BYTES: usize = 16 * 1024;
 
-/// About how much of a list is made at once; one that is larger alone is made alone.
+/// About how many bytes of a list are made at once; an item that is larger is made alone.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// How long what is to be told waits for room.
+/// How long an answer waits for room.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How many looks that were not yet counted are there at once.
+/// How many looks may be in memory at once that were not yet counted.
 const LOOKS_MAX: usize = 4;
 
 /// The room. Cheap to clone; clones share it.
@@ -48,7 +49,7 @@ impl Room {
         Self { bytes: Places::new(BYTES, agent_uid()), looks }
     }
 
-    /// Room for so many bytes, at once or not at all.
+    /// Takes room for so many bytes, at once or not at all.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`].
@@ -56,7 +57,7 @@ impl Room {
         self.bytes.take(uid, bytes).map_err(no_room)
     }
 
-    /// More room beside what is held.
+    /// Takes more room beside what is held.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`]; what is held stays.
@@ -64,7 +65,7 @@ impl Room {
         place.grow(more).map_err(no_room)
     }
 
-    /// Room for so many bytes, as soon as there is some.
+    /// Takes room for so many bytes, as soon as there is some.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`], after five seconds.
@@ -72,12 +73,13 @@ impl Room {
         self.bytes.take_within(WAIT_MAX, uid, bytes).await.map_err(no_room)
     }
 
-    /// Waits until it may be looked. What was seen is to be counted before the next one looks.
+    /// Waits for the permit to take a look. The caller counts what it saw before it gives the
+    /// permit back.
     pub(super) async fn look(&self) -> OwnedSemaphorePermit {
         self.looks.clone().acquire_owned().await.expect("nobody closes it")
     }
 
-    /// The body of an answer that is there already.
+    /// The body of an answer that is made already.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`], where it is large.
@@ -89,7 +91,7 @@ impl Room {
         Ok(Body::from(counted(bytes, place)))
     }
 
-    /// The body that tells one thing, and the thing.
+    /// Makes one value, and the body that tells it; returns both.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`].
@@ -106,11 +108,11 @@ impl Room {
         Ok((Body::from(counted(bytes, place)), thing))
     }
 
-    /// The body that tells of a list what `shows` says, piece by piece. It breaks off where there is no
-    /// room for the next one for five seconds.
+    /// The body that tells those items of a list that `shows` admits, piece by piece. It breaks off
+    /// where there is no room for the next piece for five seconds.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`], where there is none for the first.
+    /// [`ErrorCode::Busy`], where there is no room for the first piece.
     pub(super) async fn list<T: Serialize + Send + 'static>(
         &self,
         uid: u32,
@@ -151,11 +153,11 @@ fn no_room(taken: Taken) -> ApiError {
 /// How far a list was written.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// Not at all.
+    /// Nothing was written.
     Before,
-    /// Behind an item.
+    /// Some items were written, and the end was not.
     Within,
-    /// Wholly.
+    /// All of it was written.
     Behind,
 }
 
@@ -164,15 +166,15 @@ struct Writing<T, F> {
     room: Room,
     uid: u32,
     items: Peekable<Box<dyn Iterator<Item = Due<T>> + Send>>,
-    /// Which of the items are written.
+    /// Whether an item is written.
     shows: F,
     state: State,
-    /// The room of what was seen and not written yet.
+    /// The room of the items that were seen and not written yet.
     _held: Place,
 }
 
 impl<T: Serialize + Send, F: Fn(&T) -> bool> Writing<T, F> {
-    /// The next piece; `None` behind the last.
+    /// The next piece; `None` after the last.
     async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         if self.state == State::Behind {
             return Ok(None);
@@ -194,7 +196,7 @@ impl<T: Serialize + Send, F: Fn(&T) -> bool> Writing<T, F> {
             let Some(due) = self.items.next() else { break };
             let item = due.make();
             if !(self.shows)(&item) {
-                // It gives its room back.
+                // An item that is not shown gives its room back.
                 match &mut place {
                     Some(place) if !bytes.is_empty() => place.becomes(bytes.capacity()),
                     _ => place = None,
@@ -202,12 +204,12 @@ impl<T: Serialize + Send, F: Fn(&T) -> bool> Writing<T, F> {
                 passed_over += more;
                 if passed_over > PIECE_BYTES {
                     passed_over = 0;
-                    // Others get their turn, however much there is that is not shown.
+                    // Other tasks get their turn, however many items are not shown.
                     yield_now().await;
                 }
                 continue;
             }
-            // JSON takes a little more than what it is made of.
+            // The JSON of an item takes a little more than the item itself.
             bytes.reserve(more + more / 16 + 64);
             bytes.push(if self.state == State::Before { b'[' } else { b',' });
             self.state = State::Within;
@@ -235,7 +237,7 @@ fn counted(bytes: Vec<u8>, mut place: Place) -> Bytes {
             &self.bytes
         }
     }
-    // What was taken for it was about as much.
+    // The room that was taken was an estimate.
     place.becomes(bytes.capacity());
     Bytes::from_owner(Counted { bytes, _place: place })
 }
@@ -290,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_shown_is_left_out_and_takes_no_room() {
         let room = Room::new();
-        // Together they are far more than there is room for.
+        // Together the large items take far more than there is room for.
         let large = (0..200).map(|_| Due::new(1 << 20, move || "x".repeat(1 << 20)));
         let [first, last] = ["first", "last"].map(|text| Due::made(text.to_owned()));
         let list = List::new(0, std::iter::once(first).chain(large).chain([last]));
@@ -307,7 +309,8 @@ mod tests {
     async fn pieces_that_nobody_reads_are_bounded_and_those_after_them_wait_and_break_off() {
         let room = Room::new();
         let mut unread = Vec::new();
-        // A quarter of the rest is for fifteen, with what each may take beside its text.
+        // A quarter of the rest holds fifteen such answers, with what each may take beside its
+        // text.
         for _ in 0..14 {
             unread.push(body_of(&room, texts(9, 1 << 20)).await);
         }
@@ -320,7 +323,7 @@ mod tests {
         assert!(room.take(0, 16 << 20).is_ok(), "root has its own");
         assert!(room.take(USER + 1, 8 << 20).is_ok(), "and another user what is left");
 
-        // Who is read goes on.
+        // An answer that is read goes on.
         let mut reader = unread.pop().unwrap();
         drop(unread);
         let read = async {

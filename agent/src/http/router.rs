@@ -1,4 +1,4 @@
-//! The routes: one for each operation of the table, and one way through all of them.
+//! The routes: one for each operation of the table, all with the same way of answering.
 
 use axum::Router;
 use axum::extract::Request;
@@ -14,7 +14,7 @@ use super::stream::Streams;
 use super::tell::{Means, Tell, refused};
 use crate::api::{Agent, Rights, Serve};
 
-/// The routes to this agent, for those who have the rights. Streams end at `shutdown`.
+/// The routes to this agent, for callers that have the rights. Streams end at `shutdown`.
 ///
 /// A request must carry its caller as an extension, which [`serve`](super::serve) sees to.
 pub fn router(agent: Agent, rights: Rights, shutdown: CancellationToken) -> Router {
@@ -60,7 +60,7 @@ impl Front {
         router.route(&format!("{ROOT}{}", O::PATH), on(filter, handler))
     }
 
-    /// The one way of every request: it is read, served and told.
+    /// The one way of every request: the request is read and served, and the answer is told.
     async fn answer<O: Operation<Answer: Tell>>(
         &self,
         request: Request,

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// Everyone may connect; what they may do is decided per request.
 const SOCKET_MODE: u32 = 0o666;
 
-/// The folder of the socket, where it has to be made.
+/// The mode of the socket's folder, where the agent has to make it.
 const FOLDER_MODE: u32 = 0o755;
 
 /// Why the socket cannot be opened.
@@ -42,7 +42,7 @@ pub enum BindError {
     Io {
         /// The socket.
         path: PathBuf,
-        /// What it said.
+        /// What the file system said.
         source: io::Error,
     },
 }
@@ -68,7 +68,7 @@ impl Socket {
     /// behind is replaced.
     ///
     /// # Errors
-    /// [`BindError`]; what was there before is there still.
+    /// [`BindError`]; what was there before is still there.
     pub async fn bind(path: &Path) -> Result<Self, BindError> {
         if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(BindError::TooLong(path.to_owned()));
@@ -88,7 +88,7 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), file, refused: watch::Sender::new(false) })
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -112,7 +112,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|file| file == self.file) {
-            // If it stays, the next agent finds that nobody answers on it, and replaces it.
+            // If the file stays, the next agent finds that nobody answers on it, and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -134,7 +134,7 @@ async fn clear_the_way(path: &Path) -> Result<(), BindError> {
             let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
             Err(BindError::InUse { path: path.to_owned(), pid })
         }
-        // Somebody listens whose queue is full.
+        // Another agent listens, and its queue is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(BindError::InUse { path: path.to_owned(), pid: None })
         }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
     }
 
-    /// Before anything is made of it, such as its folder.
+    /// The path is refused before anything is made, such as its folder.
     #[tokio::test]
     async fn a_path_that_is_too_long_is_refused_with_its_length() {
         let home = tempfile::tempdir().unwrap();

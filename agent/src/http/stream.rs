@@ -18,7 +18,7 @@ use crate::api::{Items, Step};
 /// How many streams are open at once: 128.
 const STREAMS: Size = Size { own: 16, rest: 96 };
 
-/// The places for streams, and the end of them all.
+/// The places for streams, and the signal that ends all of them.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     places: Places,
@@ -27,7 +27,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Places for streams that end at `shutdown`, and whose items take of this room.
+    /// Places for streams that end at `shutdown`, and whose items take from this room.
     pub(super) fn new(room: Room, shutdown: CancellationToken) -> Self {
         Self { places: Places::new(STREAMS, agent_uid()), room, shutdown }
     }
@@ -35,7 +35,7 @@ impl Streams {
     /// Takes a place for this user, which its holder keeps while the stream is open.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`]; it follows as much as it may, as things stand.
+    /// [`ErrorCode::Busy`]; the user has as many streams as it may have now.
     pub(super) fn place(&self, uid: u32) -> Result<Place, ApiError> {
         self.places.take(uid, 1).map_err(|taken| {
             let message = match taken.held {
@@ -48,8 +48,8 @@ impl Streams {
         })
     }
 
-    /// The response that tells the items until the service, the reader or the agent ends it, or there
-    /// is no room for the next one.
+    /// The response that tells the items. It ends when the service, the reader or the agent ends
+    /// it, or when there is no room for the next item.
     pub(super) fn response<T: Item>(&self, by: By, place: Place, items: Items<T>) -> Response {
         let telling = Telling { items, by, room: self.room.clone(), current: None, _place: place };
         let events = stream::unfold(telling, |mut telling| async move {
@@ -73,13 +73,13 @@ struct Telling<T> {
 
 impl<T: Item> Telling<T> {
     async fn next(&mut self) -> Option<Event> {
-        // Whoever asks for the next has the one before.
+        // The connection asks for the next item once it has written the one before.
         self.current = None;
         let Step { id, told } = self.items.recv().await?;
         // A line break in an id would end the line early; ours have none, but a panic is no answer.
         let event = Event::default().id(id.replace(|c: char| c.is_control(), ""));
         let told = match told {
-            // An event without data is none to its reader, who keeps the id all the same.
+            // A reader ignores an event without data, but keeps its id.
             None => return Some(event),
             Some(Told::Gap(gap)) => Told::<T>::Gap(gap),
             Some(Told::Item(due)) => {

@@ -15,7 +15,7 @@ use super::room::{Room, json};
 use super::stream::Streams;
 use crate::api::{Due, Form, Items, List};
 
-/// What telling takes: the room that all answers share, and the places for streams.
+/// What it takes to tell answers: the room that all answers share, and the places for streams.
 #[derive(Debug, Clone)]
 pub(super) struct Means {
     pub(super) room: Room,
@@ -24,10 +24,10 @@ pub(super) struct Means {
 
 /// An answer that can be told over HTTP.
 pub(super) trait Tell: Form {
-    /// What has to be had before the operation is served.
+    /// What must be obtained before the operation is served.
     type Ready: Send;
 
-    /// Gets it, of the share of this user of the host.
+    /// Obtains it from the share of this user of the host.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`](peerage_proto::api::ErrorCode::Busy).
@@ -60,9 +60,9 @@ impl<T: Part> Tell for Whole<T> {
         output: T,
     ) -> Result<Response, ApiError> {
         let mut bytes = json(&output);
-        // For those who read it in a terminal.
+        // The line break is for readers in a terminal.
         bytes.push(b'\n');
-        // What was done is told, however large the answer is.
+        // The answer to a write is told, however large it is.
         let body = match O::METHOD.only_looks() {
             true => means.room.whole(by.uid, bytes)?,
             false => Body::from(bytes),
@@ -90,7 +90,7 @@ impl<T: Part> Tell for Large<T> {
 }
 
 impl<T: Item> Tell for Listed<T> {
-    /// That it may be looked. It is kept until what was seen is counted.
+    /// The permit to look. It is kept until what was seen is counted.
     type Ready = OwnedSemaphorePermit;
 
     async fn ready(means: &Means, _: u32) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -133,7 +133,8 @@ impl<T: Item> Tell for Streamed<T> {
 fn answered<O: Operation>(output: &Output<O>, body: Body) -> Response {
     let status = StatusCode::from_u16(O::status(output)).expect("the api names only real statuses");
     let mut response = in_json(status, body);
-    // A stamp is ASCII; one that could not stand in a header is better left out than refused.
+    // A stamp is ASCII. If it cannot stand in a header, leaving it out is better than refusing the
+    // answer.
     if let Some(tag) =
         O::stamp(output).and_then(|stamp| HeaderValue::try_from(format!("\"{stamp}\"")).ok())
     {

@@ -16,7 +16,7 @@ use crate::replica::{Outlet, Views};
 /// slower than the disk.
 const PUSH_BYTES_MAX: usize = 1024 * 1024;
 
-/// Up to how many changes of one commit are events of their own; more are told together.
+/// Up to how many changes that are told at once are events of their own; more are summed up.
 const HAPPENINGS_MAX: usize = 256;
 
 /// The outlet of a member's replica.

@@ -76,7 +76,7 @@ pub struct Membership {
     pub replica: ReplicaHandle,
     /// The members.
     pub members: Members,
-    /// What brings the replica to other members and theirs here.
+    /// Brings this node's changes to other members, and their changes to this node.
     pub sessions: Sessions,
     /// The vitals.
     pub vitals: VitalsHandle,

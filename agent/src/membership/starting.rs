@@ -222,8 +222,9 @@ impl Membership {
     }
 }
 
-/// Runs the replica's task. If the task panics, the membership ends: a bug in the rules must not
-/// leave an agent that looks alive and answers nothing.
+/// Runs the replica's task. If the task fails or panics, the node is told that its disk fails for
+/// good, and the agent stops: a bug in the rules must not leave an agent that looks alive and
+/// answers nothing.
 async fn run_replica<D: Disk>(task: ReplicaTask<D, Commits>, ended: mpsc::Sender<End>) {
     let outcome = AssertUnwindSafe(task.run()).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err("the replica's task panicked".into()));

@@ -10,7 +10,8 @@ use crate::admission::join::JoinError;
 use crate::replica::WriteFailure;
 use crate::store::StoreError;
 
-/// Why the node did not change sides. It is as it was before.
+/// Why the node did not change sides. It is as it was before, except after [`Self::PutAside`]: then
+/// it is standalone.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// It belongs to a Data Center already.

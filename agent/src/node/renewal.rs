@@ -49,8 +49,8 @@ pub struct Renewed {
 }
 
 impl Node {
-    /// Takes a new key, and asks for a new start of the agent. What a node still had that was
-    /// refused as a copy is put aside.
+    /// Takes a new key, and asks for a new start of the agent. If the node was refused as a copy,
+    /// what it still had is put aside.
     ///
     /// # Errors
     /// [`NodeError`]: a member has to leave first. After [`NodeError::Store`] the key is the old

@@ -20,7 +20,8 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 pub(super) async fn export(client: &Client, console: &mut Console) -> Outcome {
     let all = ListDocuments::default();
     let documents = console.attend("asking the agent", client.call(&all)).await?;
-    // It is JSON with or without `--json`, and in lines, so that two of them can be compared.
+    // The export is JSON with or without `--json`, and in lines, so that two exports can be
+    // compared.
     console.json_text(&documents)
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn apply(args: ApplyArgs, client: &Client, console: &mut Consol
         wait,
         timeout: Some(timeout),
     };
-    // Before the first is written.
+    // All parts are checked before the first one is written.
     for part in &chunks {
         let size = serde_json::to_vec(&request(part)).map_or(0, |json| json.len());
         if size > APPLY_BYTES_MAX {
@@ -115,7 +116,7 @@ fn named_once(documents: &[Document]) -> Result<(), ApiError> {
     }
 }
 
-/// What two parts did.
+/// The result of two parts together.
 fn together(before: Applied, after: Applied) -> Applied {
     Applied {
         changed: before.changed + after.changed,
@@ -123,7 +124,7 @@ fn together(before: Applied, after: Applied) -> Applied {
         removed: before.removed + after.removed,
         // No part takes anything away, so these are all of one kind.
         paths: [before.paths, after.paths].concat(),
-        // A part that reached fewer is what counts.
+        // The outcome that counts is that of the part that reached fewer nodes.
         wait: if before.wait.met { after.wait } else { before.wait },
         ..after
     }
@@ -160,7 +161,7 @@ fn too_large(size: usize) -> ApiError {
     )
 }
 
-/// The error, with how far it came: the parts before it stay.
+/// The error, and what the parts before it wrote: those stay.
 fn stopped_after(before: &Applied, error: ApiError) -> ApiError {
     let message = format!("{} (in the parts before it: {})", error.message, told(before));
     ApiError { message, ..error }
@@ -173,7 +174,7 @@ fn read(file: &Path, console: &mut Console) -> Result<Vec<Document>, Stop> {
     } else {
         read_text(file, FILE_BYTES_MAX)?
     };
-    // No text in JSON has a line break in it, so no line of one looks like a comment.
+    // A string in JSON has no line break in it, so no line of a string looks like a comment.
     let text = text::without_comments(&text);
     values::sent(&text).map_err(|error| {
         let wrong = |message| ApiError::new(ErrorCode::BadRequest, message);

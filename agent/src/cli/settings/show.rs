@@ -41,7 +41,7 @@ pub(super) async fn list(args: ListArgs, client: &Client, console: &mut Console)
     Ok(())
 }
 
-/// A row for each field; with its origin, where that was asked for.
+/// A row for each field, with the field's origin where that was asked for.
 fn fields(fields: &Fields, meta: Option<&BTreeMap<String, FieldMeta>>) -> Table {
     let mut table = match meta {
         Some(_) => Table::new(&["FIELD", "VALUE", "STAMP", "WRITER", "ACTOR"]),

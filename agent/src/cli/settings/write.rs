@@ -33,10 +33,10 @@ struct Assignment {
     given: Given,
 }
 
-/// Where a value is.
+/// Where the value of an assignment is.
 #[derive(Debug, Clone, PartialEq)]
 enum Given {
-    /// Here.
+    /// In the argument itself.
     Typed(Value),
     /// The text of this file.
     File(PathBuf),
@@ -49,7 +49,7 @@ impl Given {
         match self {
             Self::Typed(value) => Ok(value),
             Self::Stdin => Ok(Value::String(console.read_all()?)),
-            // To the last byte: what a program reads from there later is what was put in.
+            // The file is kept to the last byte: a program reads later what was put in.
             Self::File(path) => match fs::read_to_string(&path) {
                 Ok(text) => Ok(Value::String(text)),
                 Err(error) => {
@@ -163,7 +163,7 @@ fn told(outcome: &WriteOutcome) -> String {
     }
 }
 
-/// Whether as many nodes as were asked for have what was written.
+/// Whether as many nodes hold what was written as the caller asked for.
 pub(super) fn reached(what: &str, wait: &WaitOutcome) -> Result<(), Stop> {
     if wait.met {
         return Ok(());

@@ -27,7 +27,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(20);
 
 /// The pause between two exchanges where a message has so many entries. In each pause a node begins
 /// one exchange and takes part in one that another node began, and sends one message of all entries
-/// in each: so 6.6 KB leave a node per second, and no more, however many entries there are.
+/// in each: so at most 6.6 KB leave a node per second, however many entries there are.
 pub fn pause(entries: usize) -> Duration {
     let times = entries as f64 / ENTRIES_SHORT as f64;
     PAUSE_MIN.mul_f64(times.max(1.0)).min(PAUSE_MAX)
