@@ -20,6 +20,9 @@ use super::{Table, code};
 const KNOWN: &[(&str, &[&str])] = &[(
     "proto/src/api",
     &["apply", "events", "invites", "links", "members", "node", "operation", "settings", "table"],
+)(
+    "proto/src/roster",
+    &["acceptance", "member", "precedence", "records"],
 )];
 
 #[test]
