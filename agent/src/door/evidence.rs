@@ -18,7 +18,7 @@ use crate::replica::ReplicaHandle;
 /// Merges the admissions of a proof, each of which must be written by a current member. The roster
 /// is asked again after each: an admission may be genuine and yet of another Data Center, or of a
 /// node that was removed since, and then it gives nobody the right to admit the next.
-pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
+pub(super) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
         let writer = change.dot.writer.node;
@@ -38,7 +38,7 @@ pub(super) fn admits(change: &SignedChange) -> bool {
 
 /// Whether the admission that a node shows, the last of its proof, was never heard of here: nobody
 /// wrote it who could let anyone in.
-pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
+pub(super) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
     let shown = proof.iter().take(PROOF_CHANGES_MAX).next_back();
     let Some(own) = shown.and_then(|b| SignedChange::verify(Arc::from(b.as_slice())).ok()) else {
         return false;
@@ -50,7 +50,7 @@ pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bo
 }
 
 /// Tells a node whose membership ended how it did, with the change that ended it.
-pub(crate) async fn refuse_ended(
+pub(super) async fn refuse_ended(
     replica: &ReplicaHandle,
     roster: &Roster,
     peer: NodeId,
@@ -68,7 +68,7 @@ pub(crate) async fn refuse_ended(
 
 /// Tells a stranger that the admission which it shows does not count here. Where it was written by a
 /// node whose membership had ended by then, as this node heard it, that end comes with it.
-pub(crate) async fn refuse_stranger(
+pub(super) async fn refuse_stranger(
     replica: &ReplicaHandle,
     roster: &Roster,
     proof: &[ByteBuf],
