@@ -105,7 +105,8 @@ pub fn is_answered(stream: &UnixStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
     let peeked = rustix::net::recv(stream, &mut byte, rustix::net::RecvFlags::PEEK);
     stream.set_nonblocking(false).expect("a socket is as it was");
-    peeked.is_ok()
+    // No byte at the end of the stream is no answer.
+    matches!(peeked, Ok((_, 1..)))
 }
 
 /// The first line that comes; empty where none does.

@@ -35,6 +35,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
+    /// Whether this member lets the joiner in, and as whom.
     pub(super) fn judge(&self, roster: &Roster, asks: &Asks) -> Result<Judged, Refusal> {
         let member = Judge {
             me: self.me,

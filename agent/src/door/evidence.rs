@@ -18,7 +18,7 @@ use crate::replica::ReplicaHandle;
 /// Merges those admissions of a proof that a current member wrote. The roster is asked again after
 /// each: an admission may be genuine and yet be of another Data Center, or of a node that was
 /// removed since, and then the node that it admits gets no right to admit the next one.
-pub(crate) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
+pub(super) async fn merge_proof(replica: &ReplicaHandle, proof: &[ByteBuf]) {
     for bytes in proof.iter().take(PROOF_CHANGES_MAX) {
         let Ok(change) = SignedChange::verify(Arc::from(bytes.as_slice())) else { return };
         let writer = change.dot.writer.node;
@@ -38,7 +38,7 @@ pub(super) fn admits(change: &SignedChange) -> bool {
 
 /// Whether this node never heard of the admission that a node shows, which is the last of its
 /// proof. After [`merge_proof`] that means that nobody wrote it who could let anyone in.
-pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
+pub(super) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bool {
     let shown = proof.iter().take(PROOF_CHANGES_MAX).next_back();
     let Some(own) = shown.and_then(|b| SignedChange::verify(Arc::from(b.as_slice())).ok()) else {
         return false;
@@ -50,7 +50,7 @@ pub(crate) async fn shows_news(replica: &ReplicaHandle, proof: &[ByteBuf]) -> bo
 }
 
 /// Tells a node how its membership ended, with the change that ended it.
-pub(crate) async fn refuse_ended(
+pub(super) async fn refuse_ended(
     replica: &ReplicaHandle,
     roster: &Roster,
     peer: NodeId,
@@ -69,7 +69,7 @@ pub(crate) async fn refuse_ended(
 /// Tells a stranger that the admission that it shows does not count here. Where the membership of
 /// the admission's writer had ended before, as this node heard it, the change that ended it comes
 /// along.
-pub(crate) async fn refuse_stranger(
+pub(super) async fn refuse_stranger(
     replica: &ReplicaHandle,
     roster: &Roster,
     proof: &[ByteBuf],

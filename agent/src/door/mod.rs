@@ -1,9 +1,9 @@
 //! Who gets past this node's door: joiners and members that dial it, and what each side shows the
 //! other about who belongs.
 
-pub mod evidence;
+mod evidence;
 pub mod gate;
 mod refused;
 pub mod seed;
-pub mod twins;
+mod twins;
 pub mod unattended;
