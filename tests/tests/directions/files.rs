@@ -17,13 +17,23 @@ use super::{Table, code};
 
 /// Circles that are known and not ended yet: the room, and all files that are in the circle. One that
 /// is no circle any more, or a smaller one, is to be taken out of here.
-const KNOWN: &[(&str, &[&str])] = &[(
-    "proto/src/api",
-    &["apply", "events", "invites", "links", "members", "node", "operation", "settings", "table"],
-)(
-    "proto/src/roster",
-    &["acceptance", "member", "precedence", "records"],
-)];
+const KNOWN: &[(&str, &[&str])] = &[
+    (
+        "proto/src/api",
+        &[
+            "apply",
+            "events",
+            "invites",
+            "links",
+            "members",
+            "node",
+            "operation",
+            "settings",
+            "table",
+        ],
+    ),
+    ("proto/src/roster", &["acceptance", "member", "precedence", "records"]),
+];
 
 #[test]
 fn the_files_of_a_room_know_each_other_in_no_circle_but_the_known_ones() {
