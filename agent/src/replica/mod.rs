@@ -14,4 +14,4 @@ pub use handle::{
     Acknowledged, Closed, Edits, Progress, ReplicaHandle, Untransacted, WriteFailure,
 };
 pub use task::{Disk, Outlet, ReplicaTask};
-pub use views::{View, Views};
+pub use views::Views;

@@ -126,7 +126,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             let (changes, node) = (overdue.len(), change.dot.writer.node.short());
             warn!(changes, %node, "the rest of what was written together did not come: shown without");
         }
-        self.desk.next()
+        self.desk.proceed()
     }
 
     /// Commits, and decides meanwhile on what comes in.

@@ -511,11 +511,6 @@ impl Replica {
         if above.is_empty() { self.durable.digest() } else { digest(&(&self.durable, above)) }
     }
 
-    /// The changes merged that are not on disk yet.
-    pub fn undurable(&self) -> usize {
-        self.undurable.len()
-    }
-
     /// The Data Center's own records of which a change was merged that was not told yet: it is not on
     /// disk, or others of its commit are not here.
     pub fn untold_records(&self) -> impl Iterator<Item = &Path> + Clone {

@@ -8,7 +8,7 @@
 //! are told so, and the desk goes on from what the disk holds.
 //!
 //! The desk has no clock, no disk and no channels. Its owner hands requests in, asks for
-//! [`Desk::next`], commits what that says, reports how the commit ended, and carries out the
+//! [`Desk::proceed`], commits what that says, reports how the commit ended, and carries out the
 //! [`Speech`] that comes of it. `R` is how the owner answers those who asked.
 
 #[cfg(test)]
@@ -255,7 +255,7 @@ impl<R> Desk<R> {
 
     /// What comes next: none while a commit runs or its failure is not made good, and where nothing
     /// was decided.
-    pub fn next(&mut self) -> Option<Next<R>> {
+    pub fn proceed(&mut self) -> Option<Next<R>> {
         if self.committing.is_some() || self.lost.is_some() || self.gathering.is_empty() {
             return None;
         }
