@@ -36,7 +36,8 @@ pub(super) fn table(inspection: &Inspection) -> Table {
     }
     table.row(["Expires", &inspection.expires]);
     let uses = inspection.uses.map_or("any number".to_owned(), |uses| uses.to_string());
-    let strict = if inspection.strict { ", and only while the node that made it answers" } else { "" };
+    let strict =
+        if inspection.strict { ", and only while the node that made it answers" } else { "" };
     table.row(["Admits", &format!("{uses}{strict}")]);
     table.row(["Names", inspection.node_name.as_deref().unwrap_or("any")]);
     table.row(["Secret", if inspection.secret { "inside" } else { "asked for at joining" }]);

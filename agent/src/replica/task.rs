@@ -127,7 +127,7 @@ impl<D: Disk, O: Outlet> ReplicaTask<D, O> {
             let (changes, node) = (overdue.len(), change.dot.writer.node.short());
             warn!(changes, %node, "the rest of what was written together did not come: shown without");
         }
-        self.desk.next()
+        self.desk.proceed()
     }
 
     /// Commits, and meanwhile decides on the requests that come in.

@@ -523,11 +523,6 @@ impl Replica {
         if above.is_empty() { self.durable.digest() } else { digest(&(&self.durable, above)) }
     }
 
-    /// The changes merged that are not on disk yet.
-    pub fn undurable(&self) -> usize {
-        self.undurable.len()
-    }
-
     /// The Data Center's own records to which a change was merged and not yet told: the change is
     /// not on disk, or its commit is not complete here.
     pub fn untold_records(&self) -> impl Iterator<Item = &Path> + Clone {

@@ -97,16 +97,6 @@ impl Vector {
         self.0.iter()
     }
 
-    /// How many writers there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing was seen.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Sixteen hex digits that are the same for the same vector: what two nodes compare to see
     /// whether they hold the same.
     pub fn digest(&self) -> String {

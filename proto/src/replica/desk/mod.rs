@@ -8,7 +8,7 @@
 //! void: every caller that waits is told so, and the desk goes on from what the disk holds.
 //!
 //! The desk has no clock, no disk and no channels. Its owner hands requests in, asks for
-//! [`Desk::next`], commits what that says, reports how the commit ended, and carries out the
+//! [`Desk::proceed`], commits what that says, reports how the commit ended, and carries out the
 //! [`Speech`] that it gets. `R` is the owner's type of an answer to a caller.
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ impl<R> Desk<R> {
 
     /// What the owner has to do next. None while a commit runs, between [`failed`](Self::failed)
     /// and [`reloaded`](Self::reloaded), and where nothing was decided.
-    pub fn next(&mut self) -> Option<Next<R>> {
+    pub fn proceed(&mut self) -> Option<Next<R>> {
         if self.committing.is_some() || self.lost.is_some() || self.gathering.is_empty() {
             return None;
         }

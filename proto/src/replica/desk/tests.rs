@@ -32,7 +32,7 @@ fn write<R>(desk: &mut Desk<R>, paths: &[usize], value: u8, receipt: bool) -> Ac
 }
 
 fn commit<R>(desk: &mut Desk<R>) -> Arc<Commit> {
-    match desk.next() {
+    match desk.proceed() {
         Some(Next::Commit(commit)) => commit,
         _ => panic!("nothing is to be committed"),
     }
@@ -58,16 +58,16 @@ fn what_is_decided_while_a_commit_runs_waits_for_the_next() {
     assert_eq!(commit.ops.len(), 1);
     let second = write(&mut desk, &[1, 2], 2, true).asked;
     desk.answer_after_commit("second");
-    assert!(desk.next().is_none(), "one commit runs at a time");
+    assert!(desk.proceed().is_none(), "one commit runs at a time");
     let speech = desk.committed();
     assert_eq!((dots(&speech.push), dots(&speech.news)), (vec![first], vec![first]));
     assert_eq!((speech.replies, speech.ask.len()), (vec!["first"], 0));
-    let Some(Next::Commit(commit)) = desk.next() else { panic!("the second write waits") };
+    let Some(Next::Commit(commit)) = desk.proceed() else { panic!("the second write waits") };
     assert_eq!(commit.ops.len(), 2);
     let speech = desk.committed();
     assert_eq!((speech.replies, speech.push.len()), (vec!["second"], 0));
     assert_eq!(BTreeSet::from_iter(dots(&speech.ask)), second);
-    assert!(desk.next().is_none());
+    assert!(desk.proceed().is_none());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_read_that_saw_a_write_waits_for_its_commit_and_no_other_read_does() {
     let _ = commit(&mut desk);
     assert_eq!(desk.answer_read("committing"), None);
     assert_eq!(desk.committed().replies, ["gathered"]);
-    let Some(Next::Speak(speech)) = desk.next() else { panic!("nothing is left to store") };
+    let Some(Next::Speak(speech)) = desk.proceed() else { panic!("nothing is left to store") };
     assert_eq!((speech.replies, speech.stored), (vec!["committing"], false));
     assert_eq!(desk.answer_read("after"), Some("after"));
 }
@@ -92,9 +92,9 @@ fn where_receipts_are_wanted_of_what_stands_already_it_goes_out_again() {
     let stands = write(&mut desk, &[0], 1, false).written.remove(0).change.unwrap().dot;
     let _ = (commit(&mut desk), desk.committed());
     assert!(write(&mut desk, &[0], 1, false).asked.is_empty());
-    assert!(desk.next().is_none());
+    assert!(desk.proceed().is_none());
     assert_eq!(write(&mut desk, &[0], 1, true).asked, [stands].into());
-    let Some(Next::Speak(speech)) = desk.next() else { panic!("there is nothing to store") };
+    let Some(Next::Speak(speech)) = desk.proceed() else { panic!("there is nothing to store") };
     assert_eq!((dots(&speech.ask), speech.push.len()), (vec![stands], 0));
 }
 
@@ -107,7 +107,7 @@ fn what_waited_too_long_for_the_rest_of_its_commit_is_told() {
     let due = desk.overdue_at().unwrap();
     assert!(desk.tell_overdue(now(1000)).is_empty());
     assert_eq!(desk.tell_overdue(Now { mono: due, wall_ms: 1000 }).len(), 1);
-    let Some(Next::Speak(speech)) = desk.next() else { panic!("there is nothing to store") };
+    let Some(Next::Speak(speech)) = desk.proceed() else { panic!("there is nothing to store") };
     assert_eq!(speech.news.len(), 1);
     assert_eq!(desk.overdue_at(), None);
 }
@@ -126,7 +126,7 @@ fn what_a_failed_commit_was_about_to_complete_is_told_when_the_rest_comes_again(
     let _ = commit(&mut desk);
     desk.answer_after_commit("decided meanwhile");
     assert_eq!(desk.failed(), ["merged", "decided meanwhile"]);
-    assert!(desk.next().is_none(), "the disk is read first");
+    assert!(desk.proceed().is_none(), "the disk is read first");
     let mut disk = Disk::default();
     disk.apply(&first);
     assert!(desk.reloaded(disk.load()).is_empty());
@@ -329,7 +329,7 @@ impl Owner {
                 self.now.mono += HOLD_MAX;
                 let _ = self.desk.tell_overdue(self.now);
             }
-            Input::Next => match (self.desk.committing().is_some(), self.desk.next()) {
+            Input::Next => match (self.desk.committing().is_some(), self.desk.proceed()) {
                 (true, next) => assert!(next.is_none(), "two commits run at once"),
                 (false, Some(Next::Speak(speech))) => self.hear(speech),
                 (false, _) => {}
@@ -387,7 +387,7 @@ impl Owner {
     fn rest(&mut self) {
         for input in [Input::Committed, Input::Wait] {
             self.take(input, &[], &[]);
-            while let Some(next) = self.desk.next() {
+            while let Some(next) = self.desk.proceed() {
                 match next {
                     Next::Speak(speech) => self.hear(speech),
                     Next::Commit(_) => self.take(Input::Committed, &[], &[]),
@@ -412,6 +412,6 @@ proptest! {
         let decided = owner.decided();
         prop_assert!(decided.is_subset(&owner.told), "what is here is told");
         prop_assert_eq!(owner.desk.replica().digest(), owner.disk.load().digest());
-        prop_assert_eq!(owner.desk.replica().undurable(), 0);
+        prop_assert!(owner.desk.replica().undurable.is_empty());
     }
 }

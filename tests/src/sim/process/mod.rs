@@ -224,7 +224,7 @@ impl Process {
 
     /// Carries out what the desk wants done after an input.
     fn step(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while let Some(next) = self.desk.next() {
+        while let Some(next) = self.desk.proceed() {
             match next {
                 Next::Commit(_) => effects.push(Effect::Store),
                 Next::Speak(speech) => self.speak(speech, now, effects),
