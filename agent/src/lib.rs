@@ -1,10 +1,10 @@
 //! The agent of peerage: the hands to the rules of `peerage_proto`.
 //!
-//! The same nouns as the rules, as rooms whose tasks each own their state. [`store`], [`mesh`] and
-//! [`host`] are the world outside; [`replica`], [`feed`] and [`admission`] use them; [`membership`]
-//! carries between them while the node belongs to a Data Center; [`node`] takes it in and out, and
-//! [`door`] says who gets past it; [`api`] is what can be asked of the node, [`http`] and [`cli`]
-//! how; [`daemon`] puts it all together.
+//! The same nouns as the rules, as rooms whose tasks each own their state. [`store`], [`mesh`],
+//! [`host`] and [`resolver`] are the world outside; [`replica`], [`feed`], [`admission`] and
+//! [`notices`] stand on them; [`membership`] carries between them while the node belongs to a Data
+//! Center; [`node`] takes it in and out, and [`door`] says who gets past it; [`api`] is what can be
+//! asked of the node, [`http`] and [`cli`] how; [`daemon`] puts it all together, and [`demo`] shows it.
 
 pub mod admission;
 pub mod api;

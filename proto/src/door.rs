@@ -28,20 +28,26 @@ pub const FIRST_PER_SOURCE: Allowance = Allowance { per_second: 0.1, burst: 4.0 
 /// Such handshakes of all sources together.
 pub const FIRST_IN_ALL: Allowance = Allowance { per_second: 100.0, burst: 1000.0 };
 
-/// How many connections may be open at once in all of callers that have not shown who they are. A
+/// How many connections may be open at once of callers that have not shown who they are. A
 /// connection that was closed counts until QUIC has forgotten it. That takes three probe timeouts
 /// (RFC 9000, section 10.2), so the caller decides how long, by how slowly it answers. Each connection
 /// costs some 65 kB of memory.
 pub const OPEN_MAX: usize = 384;
 
-/// How many of these connections one source may have.
-pub const OPEN_PER_SOURCE_MAX: usize = 256;
-
-/// How many of these connections are kept for sources that have hardly come yet.
+/// How many of these connections are kept for sources that have hardly called yet.
 pub const OPEN_FOR_FIRST: usize = 96;
 
-/// How many such connections may be open to callers from sources where members are reached.
-pub const OPEN_OF_MEMBERS_MAX: usize = 512;
+/// The same bound for callers from sources where members are reached. It is higher, since all members
+/// may start at once.
+pub const OPEN_OF_MEMBERS_MAX: usize = 1024;
+
+/// While this many connections are open, one network may have no more than [`OPEN_EACH_MAX`]: a few
+/// networks cannot use up what is left. A network is an IPv4 address or an IPv6 /48, the largest part
+/// that one site usually has (RFC 6177).
+pub const OPEN_CROWDED: usize = 256;
+
+/// See [`OPEN_CROWDED`].
+pub const OPEN_EACH_MAX: usize = 8;
 
 /// How many sources are remembered with an allowance of their own. Where there are more, the
 /// sources that have most of their allowance left are forgotten first, since they lose nothing when
@@ -56,6 +62,16 @@ pub enum Source {
     V4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address.
     V6([u8; 8]),
+}
+
+impl Source {
+    /// What one site has for itself: an IPv4 address, or the first 48 bits of an IPv6 address.
+    fn network(self) -> Self {
+        match self {
+            Self::V4(_) => self,
+            Self::V6([a, b, c, d, e, f, ..]) => Self::V6([a, b, c, d, e, f, 0, 0]),
+        }
+    }
 }
 
 impl From<IpAddr> for Source {
@@ -100,9 +116,39 @@ pub struct Handshakes {
     strangers: Bucket,
     first: Bucket,
     members: Bucket,
-    open: BTreeMap<Source, usize>,
-    open_of_strangers: usize,
-    open_of_members: usize,
+    open_of_strangers: Open,
+    open_of_members: Open,
+}
+
+/// The connections that are open of callers that have not shown who they are, by their networks.
+#[derive(Debug, Default)]
+struct Open {
+    /// Invariant: the sum of `of_network`.
+    all: usize,
+    of_network: BTreeMap<Source, usize>,
+}
+
+impl Open {
+    /// Whether one more connection of this source may be open, where there may be so many.
+    fn has_room(&self, source: Source, most: usize) -> bool {
+        let own = self.of_network.get(&source.network()).copied().unwrap_or(0);
+        self.all < most && (self.all < OPEN_CROWDED || own < OPEN_EACH_MAX)
+    }
+
+    fn enter(&mut self, source: Source) {
+        self.all += 1;
+        *self.of_network.entry(source.network()).or_default() += 1;
+    }
+
+    fn leave(&mut self, source: Source) {
+        if let Some(own) = self.of_network.get_mut(&source.network()) {
+            self.all -= 1;
+            *own -= 1;
+            if *own == 0 {
+                self.of_network.remove(&source.network());
+            }
+        }
+    }
 }
 
 /// Which callers a connection counts to, until its caller has shown who it is.
@@ -124,9 +170,8 @@ impl Handshakes {
             strangers: full,
             first,
             members: full,
-            open: BTreeMap::new(),
-            open_of_strangers: 0,
-            open_of_members: 0,
+            open_of_strangers: Open::default(),
+            open_of_members: Open::default(),
         }
     }
 
@@ -150,18 +195,15 @@ impl Handshakes {
         if !own.all.has_one() {
             return None;
         }
-        let open = self.open.get(&source).copied().unwrap_or(0);
-        let room = |kept| {
-            open < OPEN_PER_SOURCE_MAX && self.open_of_strangers < OPEN_MAX.saturating_sub(kept)
-        };
-        let (shared, among) = if self.strangers.has_one() && room(OPEN_FOR_FIRST) {
+        let room = |most| self.open_of_strangers.has_room(source, most);
+        let (shared, among) = if self.strangers.has_one() && room(OPEN_MAX - OPEN_FOR_FIRST) {
             (&mut self.strangers, Among::Strangers)
         } else if self.members.has_one()
-            && self.open_of_members < OPEN_OF_MEMBERS_MAX
+            && self.open_of_members.has_room(source, OPEN_OF_MEMBERS_MAX)
             && is_members()
         {
             (&mut self.members, Among::Members)
-        } else if self.first.has_one() && own.first.has_one() && room(0) {
+        } else if self.first.has_one() && own.first.has_one() && room(OPEN_MAX) {
             (&mut self.first, Among::Strangers)
         } else {
             return None;
@@ -169,37 +211,30 @@ impl Handshakes {
         shared.take();
         own.all.take();
         own.first.take_at_most_one();
-        match among {
-            Among::Strangers => {
-                self.open_of_strangers += 1;
-                *self.open.entry(source).or_default() += 1;
-            }
-            Among::Members => self.open_of_members += 1,
-        }
+        self.open(among).enter(source);
         Some(among)
     }
 
     /// QUIC has forgotten a connection that began here, or its caller has shown who it is.
     pub fn end(&mut self, source: Source, among: Among) {
-        if among == Among::Members {
-            self.open_of_members = self.open_of_members.saturating_sub(1);
-            return;
-        }
-        self.open_of_strangers = self.open_of_strangers.saturating_sub(1);
-        if let Some(open) = self.open.get_mut(&source) {
-            *open -= 1;
-            if *open == 0 {
-                self.open.remove(&source);
-            }
+        self.open(among).leave(source);
+    }
+
+    fn open(&mut self, among: Among) -> &mut Open {
+        match among {
+            Among::Strangers => &mut self.open_of_strangers,
+            Among::Members => &mut self.open_of_members,
         }
     }
 
-    /// Whether half of a burst is used up, by all sources or by this one. Then a caller should
-    /// first show that it receives packets at the address that it claims (RFC 9000, section 8.1.2),
+    /// Whether half of a burst is used up, by all sources or by this one, or a quarter of the
+    /// connections that may be open. Then a caller should first show that it receives packets at the address that it claims (RFC 9000, section 8.1.2),
     /// so that a caller that forges the address of another host uses up no more than that half.
     pub fn is_crowded(&self, source: Source) -> bool {
         let own = self.sources.get(&source);
-        self.strangers.share(IN_ALL) < 0.5 || own.is_some_and(|own| own.all.share(PER_SOURCE) < 0.5)
+        self.strangers.share(IN_ALL) < 0.5
+            || own.is_some_and(|own| own.all.share(PER_SOURCE) < 0.5)
+            || self.open_of_strangers.all + self.open_of_members.all >= OPEN_MAX / 4
     }
 
     /// Makes room for new sources: forgets the half of them that has most of its allowance left.
@@ -315,15 +350,42 @@ mod tests {
     #[test]
     fn connections_of_strangers_are_bounded_until_quic_has_forgotten_them() {
         let mut handshakes = Handshakes::new(at(0));
-        let mut begin = |n, is_members| handshakes.begin(source(n), || is_members, at(0));
+        let mut begin = |n, is_member| handshakes.begin(source(n), || is_member, at(0));
         let of_one = (0..290).filter(|_| begin(1, false).is_some()).count();
-        assert_eq!(of_one, OPEN_PER_SOURCE_MAX);
+        assert_eq!(of_one, OPEN_CROWDED);
+        let of_two = (0..290).filter(|_| begin(2, false).is_some()).count();
+        assert_eq!(of_two, OPEN_EACH_MAX, "a few networks cannot use up what is left");
         let of_many = (0..2_000).filter(|n| begin(10 + n % 320, false).is_some()).count();
-        assert_eq!(of_one + of_many, OPEN_MAX);
+        assert_eq!(of_one + of_two + of_many, OPEN_MAX);
         assert_eq!(begin(5_000, true), Some(Among::Members));
         handshakes.end(source(1), Among::Strangers);
         assert!(handshakes.begin(source(5_001), || false, at(0)).is_some());
         assert!(handshakes.begin(source(5_002), || false, at(0)).is_none());
+    }
+
+    /// Forged addresses hold their connections open for as long as they make a round trip seem, and
+    /// give their places up at once: nobody was asked to show that it receives at its address.
+    #[test]
+    fn where_a_quarter_of_the_connections_is_open_a_caller_shows_its_address_first() {
+        let mut handshakes = Handshakes::new(at(0));
+        for n in 0..OPEN_MAX / 4 {
+            assert!(!handshakes.is_crowded(source(9_000)), "{n}");
+            let ms = at(n as u64 * 1_000);
+            assert!(handshakes.begin(source(n as u32), || false, ms).is_some());
+        }
+        assert!(handshakes.is_crowded(source(9_000)));
+    }
+
+    #[test]
+    fn connections_of_one_ipv6_site_count_together() {
+        let mut handshakes = Handshakes::new(at(0));
+        let host =
+            |site: u16, n: u16| Source::from(IpAddr::from([0x2001, 0xdb8, site, n, 0, 0, 0, 1]));
+        let of_one = (0..300).filter(|n| handshakes.begin(host(1, *n), || false, at(0)).is_some());
+        assert_eq!(of_one.count(), OPEN_CROWDED);
+        assert!(handshakes.begin(host(2, 0), || false, at(0)).is_some());
+        handshakes.end(host(1, 9), Among::Strangers);
+        assert_eq!(handshakes.open_of_strangers.all, OPEN_CROWDED);
     }
 
     #[test]
@@ -331,8 +393,8 @@ mod tests {
         let mut handshakes = Handshakes::new(at(0));
         let mut held = Vec::new();
         for n in 0..1_000 {
-            let among = handshakes.begin(source(n % 20), || false, at(0));
-            held.extend(among.map(|among| (source(n % 20), among)));
+            let among = handshakes.begin(source(n % 50), || false, at(0));
+            held.extend(among.map(|among| (source(n % 50), among)));
         }
         assert_eq!(held.len(), OPEN_MAX - OPEN_FOR_FIRST);
         assert!(handshakes.begin(source(9_000), || false, at(0)).is_some());
@@ -340,8 +402,8 @@ mod tests {
         for (source, among) in held {
             handshakes.end(source, among);
         }
-        assert_eq!(handshakes.open_of_strangers, 1);
-        assert_eq!(handshakes.open.len(), 1);
+        assert_eq!(handshakes.open_of_strangers.all, 1);
+        assert_eq!(handshakes.open_of_strangers.of_network.len(), 1);
     }
 
     #[test]

@@ -5,9 +5,7 @@
 //! and what is to be stored or sent goes out as values. So the same rules run in the agent and,
 //! thousands of times a minute, in a simulation that replays from a seed.
 //!
-//! Directions: `id, time, codec -> identity -> replica, invitation -> roster, settings -> admission
-//! -> wire`; `liveness`, `links`, `notice`, `vitals` and `skew` need only `id` and `time` (`links` and
-//! `invitation` also `address`), `text`, `values`, `allowance` and `backoff` nothing. A test of the workspace holds them.
+//! Which module uses which is written in the test `directions` of the workspace, which holds it so.
 
 pub mod access;
 pub mod address;

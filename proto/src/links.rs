@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Host, HostName, HostNameError};
+use crate::backoff::Backoff;
 
 /// How many addresses of a node are kept.
 pub const ADDRESSES_MAX: usize = 16;
@@ -29,6 +30,7 @@ pub const LINK_NAME_BYTES_MAX: usize = 63;
 pub const HOLD_MIN: Duration = Duration::from_secs(2);
 /// See [`HOLD_MIN`].
 pub const HOLD_MAX: Duration = Duration::from_secs(300);
+const HOLD: Backoff = Backoff::new(HOLD_MIN, HOLD_MAX);
 
 /// After this time without a change the hold is [`HOLD_MIN`] again. It must be longer than
 /// [`HOLD_MAX`]: otherwise the hold would be reset each time, even for an interface that comes and
@@ -353,19 +355,21 @@ pub fn promoted(addresses: &[Address], first: &[IpAddr]) -> Vec<Address> {
 #[derive(Debug, Clone, Default)]
 pub struct Steadiness {
     last: Option<Duration>,
-    hold: Duration,
+    /// How many changes were told in a row before the last one, without a calm between them.
+    before: u32,
 }
 
 impl Steadiness {
     /// How long from `now` (monotonic) a change has to wait; zero where it may be told at once.
     pub fn wait(&self, now: Duration) -> Duration {
-        self.last.map_or(Duration::ZERO, |last| (last + self.hold).saturating_sub(now))
+        let held = |last: Duration| (last + HOLD.wait(self.before)).saturating_sub(now);
+        self.last.map_or(Duration::ZERO, held)
     }
 
     /// Notes that a change is told at `now`.
     pub fn told(&mut self, now: Duration) {
         let calm = self.last.is_none_or(|last| now.saturating_sub(last) > CALM_AFTER);
-        self.hold = if calm { HOLD_MIN } else { (self.hold * 2).min(HOLD_MAX) };
+        self.before = if calm { 0 } else { self.before.saturating_add(1) };
         self.last = Some(now);
     }
 }

@@ -4,15 +4,16 @@
 //! memory until the admission has come; then all of it goes to disk in one commit. If joining fails
 //! before that commit, this node is as it was before; after it, this node is a member.
 
+use std::fmt;
 use std::time::Duration;
 
 use peerage_proto::address::Address;
 use peerage_proto::admission::exchange::{JoinerFrame, MemberFrame};
-use peerage_proto::admission::invitation::{Invitation, JoinInformation, Secret, Seed};
 use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{JoinRequest, prove};
 use peerage_proto::id::NodeId;
 use peerage_proto::identity::Keypair;
+use peerage_proto::invitation::{Invitation, JoinInformation, Secret, Seed};
 use peerage_proto::links::canonical;
 use peerage_proto::replica::sync::{FRAME_BYTES_MAX, verified};
 use peerage_proto::replica::{Limits, Outputs, Replica};
@@ -43,6 +44,9 @@ const BUSY_FOR: Duration = Duration::from_secs(30);
 /// The waits in between, in milliseconds, drawn anew each time so that many joiners do not ask in
 /// step.
 const BUSY_WAIT_MS: std::ops::Range<u64> = 50..500;
+
+/// How often a seed is dialled again that has no room for one more caller, before the next seed.
+const FULL_TRIES: usize = 8;
 
 /// How many bytes the admission and what the agent keeps of its own may take at most.
 const ROOM_FOR_THE_ADMISSION: usize = 64 * 1024;
@@ -162,7 +166,25 @@ pub trait Dialler: Send + Sync {
         &self,
         node: NodeId,
         address: Address,
-    ) -> impl Future<Output = Result<Connection, String>> + Send;
+    ) -> impl Future<Output = Result<Connection, NotDialled>> + Send;
+}
+
+/// Why a dial led to no connection.
+#[derive(Debug)]
+pub enum NotDialled {
+    /// A host answered that it has no room for one more caller just now.
+    Full,
+    /// Anything else, in words.
+    Failed(String),
+}
+
+impl fmt::Display for NotDialled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("it has no room for more callers just now, try again"),
+            Self::Failed(cause) => f.write_str(cause),
+        }
+    }
 }
 
 impl Joiner {
@@ -303,10 +325,23 @@ async fn reach(seed: &Seed, dialler: &impl Dialler, tried: &mut Vec<String>) -> 
         // If no address of a name answers, the dialler itself ends first, and tells to which
         // addresses the name led. So a name gets more time.
         let patience = if address.ip().is_some() { DIAL_TIMEOUT } else { 2 * DIAL_TIMEOUT };
-        let dialled = timeout(patience, dialler.dial(seed.node, address.clone())).await;
+        let mut full = 0..FULL_TRIES;
+        let dialling = async {
+            loop {
+                match dialler.dial(seed.node, address.clone()).await {
+                    // Its room is used up by strangers, and becomes free all the time.
+                    Err(NotDialled::Full) if full.next().is_some() => {
+                        let wait = rand::rng().random_range(BUSY_WAIT_MS);
+                        tokio::time::sleep(Duration::from_millis(wait)).await;
+                    }
+                    dialled => return dialled,
+                }
+            }
+        };
+        let dialled = timeout(patience, dialling).await;
         let silent = || format!("no answer within {}", HowLong(DIAL_TIMEOUT));
         let why = || address.ip().and_then(too_narrow).unwrap_or_else(silent);
-        let dialled = dialled.unwrap_or_else(|_| Err(why()));
+        let dialled = dialled.unwrap_or_else(|_| Err(NotDialled::Failed(why())));
         (address.canonical(), dialled)
     };
     let mut dialling: futures_util::stream::FuturesUnordered<_> =
@@ -349,6 +384,8 @@ async fn read(recv: &mut RecvStream) -> Result<MemberFrame, JoinError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn declined(error: JoinError) -> Declined {
@@ -376,5 +413,29 @@ mod tests {
         let both = declined(clock_off()).and(declined(broke_off()));
         assert!(both.error.to_string().contains("clock") && both.may_pass, "{}", both.error);
         assert!(!declined(clock_off()).and(declined(elsewhere())).may_pass);
+    }
+
+    /// Has no room for callers a few times, and then does not answer.
+    struct FullFor(AtomicUsize);
+
+    impl Dialler for FullFor {
+        async fn dial(&self, _: NodeId, _: Address) -> Result<Connection, NotDialled> {
+            let left = self.0.load(Ordering::Relaxed);
+            self.0.store(left.wrapping_sub(1), Ordering::Relaxed);
+            Err(if left > 0 { NotDialled::Full } else { NotDialled::Failed("silent".into()) })
+        }
+    }
+
+    /// Strangers used up the room of the only seed for a moment, and the joiner said that it could not
+    /// be reached.
+    #[tokio::test(start_paused = true)]
+    async fn a_seed_without_room_is_dialled_again_a_few_times() {
+        let seed =
+            Seed { node: NodeId([1; 32]), addresses: vec!["10.0.0.1:4747".parse().unwrap()] };
+        for (full, told) in [(3, "silent"), (FULL_TRIES, "silent"), (FULL_TRIES + 1, "no room")] {
+            let (dialler, mut tried) = (FullFor(full.into()), Vec::new());
+            assert!(reach(&seed, &dialler, &mut tried).await.is_none());
+            assert!(tried[0].contains(told), "{full}: {tried:?}");
+        }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::net::SocketAddr;
 
-use peerage_proto::admission::invitation::Invitation;
 use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::{Binding, JoinRequest, Judge, Judged, judge};
 use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::invitation::Invitation;
 use peerage_proto::roster::{Roster, invite_path, member_path};
 use peerage_proto::skew::ClockOff;
 use peerage_proto::wire::WIRE_VERSION;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use peerage_proto::admission::invitation::Invitation;
 use peerage_proto::admission::refusal::Refusal;
+use peerage_proto::invitation::Invitation;
 use quinn::Connection;
 
 use super::exchange::{AdmissionError, first_request, in_time, refuse};

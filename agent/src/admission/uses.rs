@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use peerage_proto::admission::exchange::{LISTED_MAX, UsesAnswer, UsesQuestion};
-use peerage_proto::admission::invitation::Terms;
 use peerage_proto::admission::refusal::Refusal;
 use peerage_proto::admission::verdict::uses_left;
 use peerage_proto::id::NodeId;
+use peerage_proto::invitation::Terms;
 use peerage_proto::roster::Roster;
 use peerage_proto::wire::StreamKind;
 use quinn::{RecvStream, SendStream};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use peerage_proto::admission::invitation::TokenError;
 use peerage_proto::api::{ApiError, ErrorCode};
+use peerage_proto::invitation::TokenError;
 use peerage_proto::replica::{Full, NameError, WriteError};
 use peerage_proto::roster::ResolveError;
 

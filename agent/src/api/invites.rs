@@ -4,13 +4,11 @@ use std::net::IpAddr;
 
 use peerage_proto::access::Caller;
 use peerage_proto::address::Address;
-use peerage_proto::admission::invitation::{
-    Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms,
-};
 use peerage_proto::api::invites::{
     CreateInvite, CreatedInvite, Inspect, Inspection, Invite, ListInvites, RevokeInvite,
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, Span, invites as api};
+use peerage_proto::invitation::{Invitation, JoinInformation, SEEDS_MAX, Secret, Seed, Terms};
 use peerage_proto::links::{best_of, promoted};
 use peerage_proto::replica::Replica;
 use peerage_proto::roster::{InviteRecord, Roster, invite_path};

@@ -1,7 +1,6 @@
 //! This node: how it is doing, and its ways into a Data Center and out of one.
 
 use peerage_proto::access::Caller;
-use peerage_proto::admission::invitation::JoinInformation;
 use peerage_proto::api::members::MemberState;
 use peerage_proto::api::node::{
     ClockStatus, Create, Created, Departure, GetStatus, IdentityReset, Join, Joined, Leave, Meet,
@@ -9,6 +8,7 @@ use peerage_proto::api::node::{
 };
 use peerage_proto::api::{ApiError, ErrorCode, Named, node as api};
 use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::invitation::JoinInformation;
 use peerage_proto::notice::{self, NoticeKind};
 use peerage_proto::replica::Actor;
 use peerage_proto::skew::{Estimate, Level};

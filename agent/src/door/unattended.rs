@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerage_proto::admission::invitation::JoinInformation;
+use peerage_proto::invitation::JoinInformation;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::NodeName;
 use peerage_proto::text;

@@ -1,4 +1,4 @@
-//! The present, measured for the rules: the only place of the agent that reads the wall clock.
+//! The present, measured for the rules: nowhere else does the agent read the wall clock for them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

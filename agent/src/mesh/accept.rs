@@ -3,11 +3,10 @@
 //!
 //! Until a caller has shown who it is, it may send only little before this node reads it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connecting, Connection, ConnectionError, VarInt};
+use quinn::{Connection, Incoming, ServerConfig, VarInt};
 use tokio::time::timeout;
 
 use peerage_proto::id::NodeId;
@@ -38,8 +37,7 @@ pub(super) async fn accept(pool: Arc<Pool>, accepting: Accepting) {
     let door = Arc::new(Door::new());
     let endpoint = pool.dialler.endpoint.clone();
     while let Some(incoming) = endpoint.accept().await {
-        let remote = canonical(incoming.remote_address());
-        let address = remote.ip();
+        let address = canonical(incoming.remote_address()).ip();
         let is_proven = incoming.remote_address_validated();
         if !is_proven && door.is_crowded(address) && incoming.may_retry() {
             // `may_retry` was checked above, so this cannot fail.
@@ -47,20 +45,16 @@ pub(super) async fn accept(pool: Arc<Pool>, accepting: Accepting) {
             continue;
         }
         let room = endpoint.open_connections() < CONNECTIONS_MAX;
-        let is_members = || pool.gate.is_members(address);
+        // Only members bring packets over a detour.
+        let is_detour = pool.detours.at(incoming.remote_address()).is_some();
+        let is_members = || is_detour || pool.gate.is_members(address);
         match door.enter(address, is_members).filter(|_| room) {
             Some((place, open)) => {
                 pool.counters.handshakes_in.add(1);
                 let settings = accepting.one(open.clone());
-                let connecting = incoming.accept_with(settings);
-                tokio::spawn(handshake(
-                    pool.clone(),
-                    door.clone(),
-                    connecting,
-                    remote,
-                    place,
-                    open,
-                ));
+                let handshake =
+                    handshake(pool.clone(), door.clone(), incoming, settings, place, open);
+                tokio::spawn(handshake);
             }
             None => {
                 pool.counters.handshakes_shed.add(1);
@@ -74,12 +68,14 @@ pub(super) async fn accept(pool: Arc<Pool>, accepting: Accepting) {
 async fn handshake(
     pool: Arc<Pool>,
     door: Arc<Door>,
-    connecting: Result<Connecting, ConnectionError>,
-    remote: SocketAddr,
+    incoming: Incoming,
+    settings: Arc<ServerConfig>,
     place: Place,
     open: Arc<Open>,
 ) {
-    let connected = place.hold(timeout(HANDSHAKE_TIMEOUT, async { connecting?.await }));
+    let remote = canonical(incoming.remote_address());
+    let connecting = async { incoming.accept_with(settings)?.await };
+    let connected = place.hold(timeout(HANDSHAKE_TIMEOUT, connecting));
     let connection = match connected.await {
         Some(Ok(Ok(connection))) => connection,
         Some(Ok(Err(error))) => return tracing::debug!(%remote, %error, "a handshake failed"),

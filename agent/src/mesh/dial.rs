@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
+use quinn_proto::TransportErrorCode;
 
 use peerage_proto::address::Address;
 use peerage_proto::id::NodeId;
@@ -83,6 +84,9 @@ pub enum DialError {
         /// behind NAT.
         is_self: bool,
     },
+    /// The node answered at its only address that it has no room for one more caller.
+    #[error("it has no room for more callers just now, try again")]
+    Full,
     /// The node refused this one.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -274,11 +278,13 @@ impl Race {
         match (wrong, only) {
             (Some(wrong), _) => wrong,
             // There was only one address, so this error tells everything.
-            (None, Some(only @ (DialError::WrongKey { .. } | DialError::Unresolved(_))))
-                if tried.len() == 1 =>
-            {
-                only
-            }
+            (
+                None,
+                Some(
+                    only
+                    @ (DialError::WrongKey { .. } | DialError::Unresolved(_) | DialError::Full),
+                ),
+            ) if tried.len() == 1 => only,
             _ => DialError::Unreachable { tried, after },
         }
     }
@@ -416,7 +422,45 @@ impl Dialler {
                 let is_self = self.identity.is_of(wrong.found);
                 DialError::WrongKey { at, found: wrong.found, is_self }
             }
+            None if is_full(&error) => DialError::Full,
             None => unreachable(error.to_string()),
         })
+    }
+}
+
+/// Whether a node answered that it lets no more handshakes begin just now (RFC 9000, section 5.2.2).
+fn is_full(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ConnectionClosed(close)
+        if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ConnectionClose;
+
+    use super::*;
+
+    /// A joiner was told that the seed could not be reached, where it only had no room for callers.
+    #[test]
+    fn a_node_without_room_for_callers_is_told_apart_from_one_that_is_out_of_reach() {
+        let closed = |error_code| {
+            let close =
+                ConnectionClose { error_code, frame_type: None, reason: Default::default() };
+            ConnectionError::ConnectionClosed(close)
+        };
+        assert!(is_full(&closed(TransportErrorCode::CONNECTION_REFUSED)));
+        assert!(!is_full(&closed(TransportErrorCode::PROTOCOL_VIOLATION)));
+        assert!(!is_full(&ConnectionError::TimedOut));
+        let failure = |addresses: &[&str]| {
+            let way = |address: &&str| Way::Direct(address.parse().unwrap(), None);
+            let mut race = Race::over(&addresses.iter().map(way).collect::<Vec<_>>());
+            while let Some((index, _)) = race.begin() {
+                race.failed(index, DialError::Full);
+            }
+            race.failure(Duration::from_secs(1))
+        };
+        assert!(matches!(failure(&["10.0.0.1:1"]), DialError::Full));
+        let of_two = failure(&["10.0.0.1:1", "10.0.0.2:1"]);
+        assert!(of_two.to_string().contains("no room for more callers"), "{of_two}");
     }
 }

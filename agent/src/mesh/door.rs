@@ -208,9 +208,9 @@ impl JoinDoor {
     /// for its turn. `None` if all such places are taken, or if its turn does not come in time.
     pub async fn proven(self) -> Option<JoinTurn> {
         let Self { place, joins, open } = self;
+        open.prove();
         let held = joins.places.clone().try_acquire_owned().ok()?;
         drop(place);
-        open.prove();
         let turn = timeout(TURN_WITHIN, joins.turns.clone().acquire_owned()).await.ok()?.ok()?;
         Some(JoinTurn { _place: held, _turn: turn })
     }
@@ -218,7 +218,7 @@ impl JoinDoor {
 
 #[cfg(test)]
 mod tests {
-    use peerage_proto::door::OPEN_PER_SOURCE_MAX;
+    use peerage_proto::door::OPEN_CROWDED;
 
     use super::*;
 
@@ -252,7 +252,7 @@ mod tests {
     async fn a_connection_counts_until_its_caller_is_proven_or_quic_has_forgotten_it() {
         let door = Door::new();
         let enter = || door.enter(address(1), || false).map(|(_, open)| open);
-        let mut open: Vec<_> = (0..OPEN_PER_SOURCE_MAX).map(|_| enter().unwrap()).collect();
+        let mut open: Vec<_> = (0..OPEN_CROWDED).map(|_| enter().unwrap()).collect();
         assert!(enter().is_none(), "their places are given up, and their connections are there");
         open[0].prove();
         let in_quic = open[1].clone();

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, ConnectionIdGenerator, Endpoint, EndpointConfig, MtuDiscoveryConfig, Runtime,
-    ServerConfig, TransportConfig, VarInt,
+    AsyncUdpSocket, Endpoint, EndpointConfig, MtuDiscoveryConfig, Runtime, ServerConfig,
+    TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
@@ -71,9 +71,6 @@ const INCOMING_MAX: usize = 1024;
 const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_ALL: u64 = 4 * 1024 * 1024;
 
-/// Makes the generator of connection ids of an endpoint.
-pub type ConnectionIds = Arc<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync>;
-
 /// Binds a socket to an address: [`Underlay::bind`], or what a simulation has for it.
 pub type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<Underlay> + Send + Sync>;
 
@@ -90,8 +87,6 @@ pub struct Underlay {
     pub mtu_discovery: bool,
     /// Seeds QUIC's own randomness, for a run that replays; the operating system's if `None`.
     pub rng_seed: Option<[u8; 32]>,
-    /// Makes connection ids; derived from the node's key if `None`.
-    pub connection_ids: Option<ConnectionIds>,
     /// Resolves the names among addresses to IP addresses.
     pub names: Resolver,
 }
@@ -117,7 +112,6 @@ impl Underlay {
             runtime: Arc::new(QuicRuntime),
             mtu_discovery: true,
             rng_seed: None,
-            connection_ids: None,
             names: Resolver::system(),
         })
     }
@@ -174,14 +168,9 @@ pub(super) fn endpoint(
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &derived(keypair, b"peerage reset 1"));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.rng_seed(underlay.rng_seed);
-    match underlay.connection_ids {
-        Some(make) => config.cid_generator(move || make()),
-        None => {
-            let key = derived(keypair, b"peerage connection ids 1");
-            let key = u64::from_be_bytes(key[..8].try_into().expect("eight of 32 bytes"));
-            config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)))
-        }
-    };
+    let key = derived(keypair, b"peerage connection ids 1");
+    let key = u64::from_be_bytes(key[..8].try_into().expect("eight of 32 bytes"));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
     let accepting = Accepting { server: server.clone(), mtu_discovery };
     let endpoint = Endpoint::new_with_abstract_socket(
         config,

@@ -73,7 +73,7 @@ use peerage_proto::wire::{ALPN_JOIN, CloseCode, StreamKind};
 pub use asking::{AskError, write_answer};
 pub use dial::{Addresses, DialError};
 pub use door::JoinDoor;
-pub use endpoint::{Bind, ConnectionIds, IDLE_TIMEOUT, Underlay};
+pub use endpoint::{Bind, IDLE_TIMEOUT, Underlay};
 pub use frames::{FrameError, read_frame, write_frame};
 pub use hello::{Closed, Gate, Verdict};
 pub use outbox::OUTBOX_BYTES_MAX;

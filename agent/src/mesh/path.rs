@@ -1,4 +1,5 @@
-//! The path that a connection is on.
+//! The path that a connection is on: straight to an address of the peer, or through a member that
+//! passes its packets on.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use peerage_proto::address::Address;
-use peerage_proto::admission::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::id::{DataCenterId, NodeId};
+use peerage_proto::invitation::{JoinInformation, Secret, TokenError};
 use peerage_proto::notice::NoticeKind;
 use peerage_proto::replica::{Actor, Outputs, Replica};
 use peerage_proto::roster::{NodeName, Roster, datacenter_name, datacenter_path, member_path};
@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use super::disk::{META_DATACENTER, META_NOTICE, META_PAST};
 use super::{Node, NodeError};
-use crate::admission::join::{Dialler, Joiner};
+use crate::admission::join::{Dialler, Joiner, NotDialled};
 use crate::membership::Membership;
-use crate::mesh::Mesh;
+use crate::mesh::{DialError, Mesh};
 use crate::replica::WriteFailure;
 use crate::store::Write;
 
@@ -155,7 +155,10 @@ impl Drop for Entering<'_> {
 struct JoinDialler(Mesh);
 
 impl Dialler for JoinDialler {
-    async fn dial(&self, node: NodeId, address: Address) -> Result<Connection, String> {
-        self.0.dial_join(node, &[address]).await.map_err(|error| error.to_string())
+    async fn dial(&self, node: NodeId, address: Address) -> Result<Connection, NotDialled> {
+        self.0.dial_join(node, &[address]).await.map_err(|error| match error {
+            DialError::Full => NotDialled::Full,
+            error => NotDialled::Failed(error.to_string()),
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Why a node did not go from standalone to member, or back.
 
-use peerage_proto::admission::invitation::TokenError;
 use peerage_proto::departure::Loss;
 use peerage_proto::id::DataCenterId;
+use peerage_proto::invitation::TokenError;
 use peerage_proto::replica::WriteError;
 use peerage_proto::roster::NameError;
 

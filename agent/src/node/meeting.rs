@@ -8,8 +8,8 @@
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use peerage_proto::address::Address;
-use peerage_proto::admission::invitation::{JoinInformation, Seed};
 use peerage_proto::id::NodeId;
+use peerage_proto::invitation::{JoinInformation, Seed};
 use tracing::info;
 
 use super::entering::already_member;

@@ -1,4 +1,4 @@
-//! What a node is made of.
+//! What a node is made of: the handles that the daemon makes before the node, and gives to it.
 
 use std::sync::Arc;
 

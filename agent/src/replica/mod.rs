@@ -1,4 +1,5 @@
-//! The replica as a task, and its exchange with other nodes. [`ReplicaTask`] owns the replica,
+//! The replica as a task, and its exchange with other nodes. What this room promises: a change leaves
+//! this node, and a write is acknowledged, only after it is on disk. [`ReplicaTask`] owns the replica,
 //! [`ReplicaHandle`] asks the task, [`Views`] follow the replica, [`sync`] exchanges changes with
 //! members, and [`receipts`] count which nodes hold a change.
 

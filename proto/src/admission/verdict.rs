@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
-use super::invitation::{Invitation, Terms};
 use super::refusal::Refusal;
 use crate::address::Address;
 use crate::codec;
 use crate::id::{DataCenterId, InviteId, NodeId};
 use crate::identity::{Domain, Keypair, SIGNATURE_LEN};
+use crate::invitation::{Invitation, Terms};
 use crate::roster::{ADDRESSES_MAX, NodeName, Roster, Standing};
 use crate::skew::{ClockOff, Estimate};
 use crate::time::HowLong;
@@ -257,7 +257,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::invitation::{Secret, Seed};
+    use crate::invitation::{Secret, Seed};
     use crate::replica::{Actor, Limits, Replica};
     use crate::roster::{invite_path, member_path};
     use crate::time::Now;

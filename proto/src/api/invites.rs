@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{Item, LOOKING_MAX, Listed, Method, Named, Operation, Span, Whole, flag};
 use crate::access::{Area, Resource, Right, Verb};
 
-pub use crate::admission::invitation::{Progress, progress};
+pub use crate::invitation::{Progress, progress};
 
 /// How many nodes an invitation admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,7 +107,6 @@ pub(crate) fn bind(air: &Arc<Air>) -> Bind {
             runtime: Arc::new(QuicRuntime),
             mtu_discovery: false,
             rng_seed: None,
-            connection_ids: None,
             names: Resolver::none(),
         })
     })

@@ -7,6 +7,9 @@
 //! saw a write of this node. When a commit fails, all that was decided since the last good one is
 //! void: every caller that waits is told so, and the desk goes on from what the disk holds.
 //!
+//! One exception is left: a view is read from [`Desk::replica`], in which a document that was just
+//! committed may already be written again. The view then shows that second write one commit early.
+//!
 //! The desk has no clock, no disk and no channels. Its owner hands requests in, asks for
 //! [`Desk::proceed`], commits what that says, reports how the commit ended, and carries out the
 //! [`Speech`] that it gets. `R` is the owner's type of an answer to a caller.
