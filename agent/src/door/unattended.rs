@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peerage_proto::backoff::Backoff;
 use peerage_proto::invitation::JoinInformation;
 use peerage_proto::notice::{NoticeKind, State};
 use peerage_proto::roster::NodeName;
 use peerage_proto::text;
-use rand::RngExt;
 use tokio::io::AsyncReadExt;
 use tracing::info;
 
@@ -21,12 +21,11 @@ use crate::admission::join::JoinError;
 use crate::host::config::JoinSource;
 use crate::node::{Node, NodeError};
 
-/// The waits between attempts.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(60);
+/// The waits between attempts to join.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// The longest wait between two looks at a file; a look costs next to nothing.
-const LOOK_LAST: Duration = Duration::from_secs(5);
+/// The waits between looks at a file that is of no use yet; a look costs next to nothing.
+const LOOK: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 
 /// The longest file that is read as Join Information.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -73,7 +72,7 @@ impl Obstacle {
 /// configuration.
 pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, replace: bool) {
     let name = name.as_ref().map(NodeName::as_str);
-    let mut wait = RETRY_FIRST;
+    let (mut retries, mut looks) = (0, 0);
     let mut refused = None;
     while node.membership().is_none() {
         if let Some(notice) = node.notice() {
@@ -83,14 +82,14 @@ pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, r
         let (obstacle, why) = match token(&source).await {
             Err(unread) => unread,
             Ok(token) if refused.as_ref() == Some(&token) => {
-                pause(&mut wait, LOOK_LAST).await;
+                pause(LOOK, &mut looks).await;
                 continue;
             }
             Ok(token) => match node.join(&token, None, name, replace).await {
                 Ok(_) | Err(NodeError::AlreadyMember { .. }) => return,
                 Err(failure) if may_pass(&failure) => (Obstacle::NotYet, failure.to_string()),
                 Err(failure) => {
-                    (refused, wait) = (Some(token), RETRY_FIRST);
+                    (refused, retries, looks) = (Some(token), 0, 0);
                     (Obstacle::Refused, format!("{}{failure}", of(&source)))
                 }
             },
@@ -105,8 +104,8 @@ pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, r
             _ => node.notices().set(NoticeKind::Joins, Some(state)),
         }
         match (obstacle, &source) {
-            (Obstacle::NotYet, _) => pause(&mut wait, RETRY_LAST).await,
-            (_, JoinSource::File(_)) => pause(&mut wait, LOOK_LAST).await,
+            (Obstacle::NotYet, _) => pause(RETRY, &mut retries).await,
+            (_, JoinSource::File(_)) => pause(LOOK, &mut looks).await,
             // A token in the configuration cannot be replaced while the agent runs.
             (_, JoinSource::Token(_)) => return,
         }
@@ -115,12 +114,10 @@ pub async fn join(node: Arc<Node>, source: JoinSource, name: Option<NodeName>, r
     node.notices().set(NoticeKind::Joins, None);
 }
 
-/// Waits, each time for twice as long, up to `longest`.
-async fn pause(wait: &mut Duration, longest: Duration) {
-    *wait = (*wait).min(longest);
-    let jitter = rand::rng().random_range(0.8..1.2);
-    tokio::time::sleep(wait.mul_f64(jitter)).await;
-    *wait *= 2;
+/// Waits for the next time, after so many waits `before`, and counts this one.
+async fn pause(waits: Backoff, before: &mut u32) {
+    tokio::time::sleep(waits.drawn(*before, rand::random())).await;
+    *before = before.saturating_add(1);
 }
 
 /// The words that name the file from which the Join Information came; they stand before the fault.
