@@ -19,7 +19,7 @@ use crate::mesh::too_narrow;
 use crate::resolver::Resolver;
 
 /// How long a dial-back to all of the joiner's addresses may take, once its names are looked up.
-pub const DIAL_BACK_TIMEOUT: Duration = Duration::from_secs(3);
+const DIAL_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long this node still waits for an answer from where the joiner was seen, once the joiner has
 /// answered somewhere.

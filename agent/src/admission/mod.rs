@@ -15,9 +15,8 @@ mod surroundings;
 mod uses;
 
 pub use admit::{Admitter, Refusals};
-pub use dialling_back::DIAL_BACK_TIMEOUT;
 pub use exchange::{AdmissionError, binding};
 pub use pending::Pending;
 pub use standalone::refuse_as_standalone;
 pub use surroundings::{Presence, Surroundings};
-pub use uses::{answer, answer_uses};
+pub use uses::answer;

@@ -69,7 +69,7 @@ impl<S: Surroundings> Admitter<S> {
 }
 
 /// Answers another member's question, and notes that it is about to admit.
-pub fn answer_uses(roster: &Roster, pending: &Pending, question: UsesQuestion) -> UsesAnswer {
+fn answer_uses(roster: &Roster, pending: &Pending, question: UsesQuestion) -> UsesAnswer {
     let admitted = roster.admitted_with(&question.invite).take(LISTED_MAX).collect();
     let revoked = roster.invite(&question.invite).is_some_and(|record| record.revoked);
     let pending = pending.note(question.invite, question.joiner);

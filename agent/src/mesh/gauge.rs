@@ -27,6 +27,7 @@ const SMALL_WINDOW: u64 = 32 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Gauged {
     cubic: Arc<CubicConfig>,
+    /// Never read: QUIC drops the factory with the connection, and that ends its count.
     _open: Option<Arc<Open>>,
 }
 

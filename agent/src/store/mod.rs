@@ -51,7 +51,7 @@ pub use key::NewKey;
 pub use memory::MemoryDisk;
 pub use record::{META_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 pub use whose::Trace;
-pub use writer::{DiskOwner, GROUP_BYTES_MAX, Health, QUEUE_MAX, Store};
+pub use writer::{DiskOwner, GROUP_BYTES_MAX, Health, Store};
 
 /// One thing to put on disk.
 #[derive(Debug, Clone)]

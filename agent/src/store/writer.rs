@@ -21,7 +21,7 @@ use super::{Disk, Image, Label, Report, StoreError, Write};
 const TRIED: &str = "tried";
 
 /// How many requests may wait; the next one waits for room.
-pub const QUEUE_MAX: usize = 1024;
+const QUEUE_MAX: usize = 1024;
 
 /// How many bytes of values go into one commit before the rest waits for the next.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
